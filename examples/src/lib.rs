@@ -1,0 +1,1 @@
+//! What every Tidewire program shares: flags, device set-up, JSON output.

@@ -1,0 +1,136 @@
+//! The two halves of a device, and what it can do.
+//!
+//! A driver task owns the [`Receiver`]; the [`Transmitter`] is shared, since a writing task sends its packets
+//! itself when nobody else is sending. Only the driver waits for a full transmitter to drain.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::task::{Context, Poll};
+
+use crate::packet::Packet;
+
+/// What a device's packets begin with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Medium {
+    /// An IPv4 or IPv6 header.
+    #[default]
+    Ip,
+    /// An Ethernet header of 14 octets.
+    Ethernet,
+}
+
+/// What a transmitter does itself, so that the stack need not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct OffloadSet {
+    /// Completes partial transport checksums (and accepts packets received with partial ones).
+    pub checksum: bool,
+    /// Cuts TCP over IPv4.
+    pub tso4: bool,
+    /// Cuts TCP over IPv6.
+    pub tso6: bool,
+    /// Cuts TCP with CWR set.
+    pub tso_ecn: bool,
+    /// Cuts UDP over IPv4.
+    pub uso4: bool,
+    /// Cuts UDP over IPv6.
+    pub uso6: bool,
+}
+
+impl OffloadSet {
+    /// Nothing: every packet is complete and wire-sized.
+    pub const NONE: Self = Self {
+        checksum: false,
+        tso4: false,
+        tso6: false,
+        tso_ecn: false,
+        uso4: false,
+        uso6: false,
+    };
+    /// Everything, as in-memory links have it.
+    pub const ALL: Self = Self {
+        checksum: true,
+        tso4: true,
+        tso6: true,
+        tso_ecn: true,
+        uso4: true,
+        uso6: true,
+    };
+
+    /// The names of what is granted: `csum`, `tso4`, `tso6`, `tso_ecn`, `uso4`, `uso6`.
+    pub fn names(&self) -> Vec<&'static str> {
+        let all = [
+            (self.checksum, "csum"),
+            (self.tso4, "tso4"),
+            (self.tso6, "tso6"),
+            (self.tso_ecn, "tso_ecn"),
+            (self.uso4, "uso4"),
+            (self.uso6, "uso6"),
+        ];
+        all.iter()
+            .filter(|(granted, _)| *granted)
+            .map(|(_, name)| *name)
+            .collect()
+    }
+}
+
+/// What a device is and can do. Fixed for a device's life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// What packets begin with.
+    pub medium: Medium,
+    /// The largest network-layer packet the link carries, in octets (Ethernet header not counted).
+    pub mtu: usize,
+    /// What [`Transmitter::try_transmit`] does itself.
+    pub offloads: OffloadSet,
+    /// The largest super-packet the device takes, in octets, network header included. At most 65,535.
+    pub max_super_packet: usize,
+}
+
+/// The receiving half, owned by one driver task.
+pub trait Receiver: Send + 'static {
+    /// Appends up to `limit` packets to `batch` and gives their number, at least one.
+    ///
+    /// `Pending` has registered the waker of `cx`. An error is the device's end: the driver closes every socket
+    /// of the interface with it. `Ready(Ok(0))` likewise means that no packet will ever come again.
+    fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        batch: &mut Vec<Packet>,
+        limit: usize,
+    ) -> Poll<io::Result<usize>>;
+}
+
+/// The sending half, callable from any task or thread.
+pub trait Transmitter: Send + Sync + 'static {
+    /// Sends packets from the front of `queue`, removing each one that the device took.
+    ///
+    /// [`io::ErrorKind::WouldBlock`] leaves the rest in the queue: the device is full. A packet that the device
+    /// refuses for its own sake (`EMSGSIZE`, `EINVAL`) is removed and counted by the device, not an error.
+    /// Any other error is the device's end.
+    fn try_transmit(&self, queue: &mut VecDeque<Packet>) -> io::Result<()>;
+
+    /// Waits until [`Self::try_transmit`] may take packets again. Only the driver calls this.
+    fn poll_transmit_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+}
+
+/// A device, ready to be given to a stack.
+pub struct Device {
+    /// A name for logs and for `bind_device`, as an interface has it.
+    pub name: String,
+    /// Packets in.
+    pub receiver: Box<dyn Receiver>,
+    /// Packets out.
+    pub transmitter: Box<dyn Transmitter>,
+    /// What the device can do.
+    pub capabilities: Capabilities,
+}
+
+impl fmt::Debug for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Device")
+            .field("name", &self.name)
+            .field("capabilities", &self.capabilities)
+            .finish_non_exhaustive()
+    }
+}

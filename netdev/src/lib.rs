@@ -1,0 +1,27 @@
+//! Packets in, packets out: the devices, in-memory links and captures that Tidewire's stack runs on.
+//!
+//! This crate knows no protocol above the link. It moves [`Packet`]s between a device and the stack, tells
+//! the stack what the device can do for it ([`Capabilities`]), and does in software what a device cannot
+//! ([`segmentation`], [`checksum`]).
+//!
+//! ```text
+//!  stack ── Packet + Offload ──▶ Transmitter ──▶ TUN | memory pair | impaired link
+//!  stack ◀─ Packet + Offload ─── Receiver    ◀── (same)
+//! ```
+
+pub mod capture;
+pub mod checksum;
+pub mod device;
+pub mod errno;
+#[cfg(target_os = "linux")]
+pub mod linux;
+pub mod memory;
+pub mod offload;
+pub mod packet;
+pub mod pool;
+pub mod segmentation;
+pub mod virtio_header;
+
+pub use device::{Capabilities, Device, Medium, OffloadSet, Receiver, Transmitter};
+pub use offload::{Checksum, Segmentation, SegmentationKind};
+pub use packet::{Packet, Payload};

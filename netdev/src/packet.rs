@@ -1,0 +1,324 @@
+//! A packet: inline room for headers, a body of borrowed slices, and offload metadata.
+//!
+//! ```text
+//!            HEADER_ROOM octets, inline            body: reference-counted slices
+//!  ┌───────────────────────┬──────────────────┐  ┌────────────┐ ┌──────────────┐
+//!  │        unused         │ headers so far   │  │  Bytes     │ │  Bytes       │ …
+//!  └───────────────────────┴──────────────────┘  └────────────┘ └──────────────┘
+//!            ◀── prepend() grows this way
+//! ```
+//!
+//! A packet that the stack builds has its headers inline and its payload as slices of the send buffer, so nothing is
+//! copied. A packet read from a device has an empty header room and one slice with everything in it.
+
+use std::fmt;
+use std::io::IoSlice;
+
+use bytes::{Buf, Bytes, BytesMut};
+use smallvec::SmallVec;
+
+use crate::offload::{Checksum, Offload};
+
+/// Inline header room in octets: Ethernet (14) + IPv6 (40) + TCP with all options (60), rounded up.
+pub const HEADER_ROOM: usize = 128;
+
+/// A payload as a short list of slices; two live inline, since a super-packet of 64 KiB rarely spans more.
+pub type Payload = SmallVec<[Bytes; 2]>;
+
+/// One packet, possibly a super-packet of up to 64 KiB.
+#[derive(Clone)]
+pub struct Packet {
+    head: [u8; HEADER_ROOM],
+    /// Index of the first used octet of `head`.
+    head_start: usize,
+    body: Payload,
+    body_len: usize,
+    /// What the device below has to do, or has said.
+    pub offload: Offload,
+}
+
+impl Packet {
+    /// An empty packet.
+    pub fn new() -> Self {
+        Self {
+            head: [0; HEADER_ROOM],
+            head_start: HEADER_ROOM,
+            body: Payload::new(),
+            body_len: 0,
+            offload: Offload::default(),
+        }
+    }
+
+    /// A packet as a device reads it: everything in one slice.
+    pub fn from_bytes(bytes: Bytes) -> Self {
+        let mut packet = Self::new();
+        packet.push(bytes);
+        packet
+    }
+
+    /// A packet that has only payload yet; headers are added with [`Self::prepend`].
+    pub fn from_payload(payload: Payload) -> Self {
+        let body_len = payload.iter().map(Bytes::len).sum();
+        Self {
+            head: [0; HEADER_ROOM],
+            head_start: HEADER_ROOM,
+            body: payload,
+            body_len,
+            offload: Offload::default(),
+        }
+    }
+
+    /// The packet's length in octets.
+    pub fn len(&self) -> usize {
+        HEADER_ROOM - self.head_start + self.body_len
+    }
+
+    /// Whether it has no octet at all.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Puts `n` zeroed octets in front and gives them for writing; a partial checksum's start moves along.
+    ///
+    /// # Panics
+    /// When the header room is used up: headers the stack builds itself always fit (a broken invariant otherwise).
+    pub fn prepend(&mut self, n: usize) -> &mut [u8] {
+        assert!(
+            n <= self.head_start,
+            "header room exhausted: the stack's own headers fit in {HEADER_ROOM} octets"
+        );
+        self.head_start -= n;
+        if let Checksum::Partial { start, .. } = &mut self.offload.checksum {
+            *start += n as u16;
+        }
+        let area = &mut self.head[self.head_start..self.head_start + n];
+        area.fill(0);
+        area
+    }
+
+    /// The inline headers.
+    pub fn head(&self) -> &[u8] {
+        &self.head[self.head_start..]
+    }
+
+    /// The inline headers, for writing.
+    pub fn head_mut(&mut self) -> &mut [u8] {
+        &mut self.head[self.head_start..]
+    }
+
+    /// The longest prefix that lies in one piece: the inline headers, or else the first slice.
+    pub fn contiguous(&self) -> &[u8] {
+        if self.head_start < HEADER_ROOM {
+            self.head()
+        } else {
+            self.body.first().map_or(&[], |slice| slice.as_ref())
+        }
+    }
+
+    /// Makes the first `n` octets lie in one piece, flattening the packet if they do not; `false` if it is shorter.
+    pub fn pull_up(&mut self, n: usize) -> bool {
+        if self.contiguous().len() >= n {
+            return true;
+        }
+        if self.len() < n {
+            return false;
+        }
+        self.flatten();
+        true
+    }
+
+    /// Copies everything into one fresh slice, which leaves the header room empty.
+    pub fn flatten(&mut self) {
+        let flat = self.to_bytes();
+        self.head_start = HEADER_ROOM;
+        self.body_len = flat.len();
+        self.body.clear();
+        self.body.push(flat);
+    }
+
+    /// The slices behind the inline headers.
+    pub fn body(&self) -> &[Bytes] {
+        &self.body
+    }
+
+    /// Appends a slice; an empty one is dropped.
+    pub fn push(&mut self, slice: Bytes) {
+        if !slice.is_empty() {
+            self.body_len += slice.len();
+            self.body.push(slice);
+        }
+    }
+
+    /// Takes `n` octets away from the front (all of them if it is shorter); a partial checksum's start moves along.
+    pub fn advance(&mut self, n: usize) {
+        if let Checksum::Partial { start, .. } = &mut self.offload.checksum {
+            *start = start.saturating_sub(n.min(usize::from(u16::MAX)) as u16);
+        }
+        let from_head = n.min(HEADER_ROOM - self.head_start);
+        self.head_start += from_head;
+        let mut rest = (n - from_head).min(self.body_len);
+        self.body_len -= rest;
+        while rest > 0 {
+            let first = &mut self.body[0];
+            if first.len() > rest {
+                first.advance(rest);
+                return;
+            }
+            rest -= first.len();
+            self.body.remove(0);
+        }
+    }
+
+    /// Cuts the packet to at most `len` octets (link padding behind the network packet).
+    pub fn truncate(&mut self, len: usize) {
+        let excess = self.len().saturating_sub(len);
+        let mut rest = excess.min(self.body_len);
+        self.body_len -= rest;
+        while rest > 0 {
+            let last = self.body.len() - 1;
+            let slice = &mut self.body[last];
+            if slice.len() > rest {
+                slice.truncate(slice.len() - rest);
+                break;
+            }
+            rest -= slice.len();
+            self.body.pop();
+        }
+        if self.len() > len {
+            // What is left to cut lies in the headers: move the kept part to the end of the room.
+            let keep = len;
+            self.head
+                .copy_within(self.head_start..self.head_start + keep, HEADER_ROOM - keep);
+            self.head_start = HEADER_ROOM - keep;
+        }
+    }
+
+    /// What is left as payload slices; octets still in the header room are copied into a slice of their own.
+    pub fn into_payload(mut self) -> Payload {
+        if self.head_start < HEADER_ROOM {
+            let head = Bytes::copy_from_slice(self.head());
+            self.body.insert(0, head);
+        }
+        self.body
+    }
+
+    /// Everything in one new allocation.
+    pub fn to_bytes(&self) -> Bytes {
+        if self.head_start == HEADER_ROOM && self.body.len() == 1 {
+            return self.body[0].clone();
+        }
+        let mut flat = BytesMut::with_capacity(self.len());
+        for slice in self.slices() {
+            flat.extend_from_slice(slice);
+        }
+        flat.freeze()
+    }
+
+    /// All octets in order: the inline headers if there are any, then each slice.
+    pub fn slices(&self) -> impl Iterator<Item = &[u8]> {
+        let head = self.head();
+        std::iter::once(head)
+            .filter(|head| !head.is_empty())
+            .chain(self.body.iter().map(|slice| slice.as_ref()))
+    }
+
+    /// All octets in order, for a vectored write.
+    pub fn io_slices(&self) -> SmallVec<[IoSlice<'_>; 4]> {
+        self.slices().map(IoSlice::new).collect()
+    }
+}
+
+impl Default for Packet {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Packet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Packet")
+            .field("len", &self.len())
+            .field("head", &self.head().len())
+            .field("slices", &self.body.len())
+            .field("offload", &self.offload)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Packet {
+        let mut packet = Packet::new();
+        packet.push(Bytes::from_static(b"payload "));
+        packet.push(Bytes::from_static(b"in two slices"));
+        packet.prepend(4).copy_from_slice(b"tcp:");
+        packet.prepend(3).copy_from_slice(b"ip:");
+        packet
+    }
+
+    #[test]
+    fn headers_come_before_the_payload() {
+        assert_eq!(&sample().to_bytes()[..], b"ip:tcp:payload in two slices");
+    }
+
+    #[test]
+    fn advance_crosses_headers_and_slices() {
+        for n in 0..=28 {
+            let mut packet = sample();
+            packet.advance(n);
+            assert_eq!(
+                &packet.to_bytes()[..],
+                &b"ip:tcp:payload in two slices"[n..]
+            );
+            assert_eq!(packet.len(), 28 - n);
+        }
+    }
+
+    #[test]
+    fn truncate_crosses_slices_and_headers() {
+        for n in 0..=30 {
+            let mut packet = sample();
+            packet.truncate(n);
+            assert_eq!(
+                &packet.to_bytes()[..],
+                &b"ip:tcp:payload in two slices"[..n.min(28)]
+            );
+        }
+    }
+
+    #[test]
+    fn partial_checksum_start_follows_the_headers() {
+        let mut packet = Packet::new();
+        packet.prepend(20);
+        packet.offload.checksum = Checksum::Partial {
+            start: 0,
+            offset: 16,
+        };
+        packet.prepend(40);
+        assert_eq!(
+            packet.offload.checksum,
+            Checksum::Partial {
+                start: 40,
+                offset: 16
+            }
+        );
+        packet.advance(40);
+        assert_eq!(
+            packet.offload.checksum,
+            Checksum::Partial {
+                start: 0,
+                offset: 16
+            }
+        );
+    }
+
+    #[test]
+    fn pull_up_makes_a_prefix_contiguous() {
+        let mut packet = sample();
+        assert!(packet.pull_up(20));
+        assert_eq!(&packet.contiguous()[..20], b"ip:tcp:payload in tw");
+        assert!(!packet.pull_up(29));
+    }
+}

@@ -1,0 +1,1 @@
+//! TCP, UDP and SCTP in user space for tokio.
