@@ -1,1 +1,17 @@
 //! TCP, UDP and SCTP in user space for tokio.
+//!
+//! The folders below import downwards only: `wire` at the bottom knows nothing but octets, `net` at the top
+//! is shaped like `tokio::net`. Everything below `driver` is sans-IO: time and packets are arguments.
+
+pub mod driver;
+pub mod engine;
+pub mod error;
+pub mod ip;
+pub mod net;
+pub mod random;
+pub mod stats;
+pub mod tcp;
+pub mod time;
+pub mod transport;
+pub mod udp;
+pub mod wire;

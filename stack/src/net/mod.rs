@@ -1,0 +1,1 @@
+//! Sockets shaped like `tokio::net`.

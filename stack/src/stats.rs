@@ -1,0 +1,43 @@
+//! Why packets are dropped, and how often.
+
+/// Why a received packet went no further. Each is counted per stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+#[repr(u8)]
+pub enum DropReason {
+    /// A header that cannot be parsed: too short, wrong version, lengths that contradict each other.
+    Malformed,
+    /// An IP header or transport checksum that is wrong.
+    Checksum,
+    /// Not addressed to this host.
+    NotForUs,
+    /// A source address that cannot be one (multicast, broadcast, loopback from a wire).
+    BadSource,
+    /// A transport protocol that nobody here speaks.
+    UnknownProtocol,
+    /// No socket for it.
+    NoSocket,
+    /// A fragment that overlaps, exceeds a limit or timed out.
+    Fragment,
+    /// The socket's receive queue is full.
+    QueueFull,
+    /// TCP: outside the window, an old duplicate, or PAWS (RFC 7323 5.3).
+    OutOfWindow,
+    /// TCP: an ACK for data never sent, or far in the past (RFC 5961 5).
+    BadAck,
+    /// TCP: a segment without ACK where one is required, or otherwise meaningless in this state.
+    Unacceptable,
+    /// TCP: a full SYN or accept queue.
+    Backlog,
+    /// An ICMP error about nothing we sent (RFC 5927).
+    BadIcmp,
+    /// The network said so, but a rate limit held the answer back.
+    RateLimited,
+    /// The socket is closed or was aborted.
+    Closed,
+}
+
+impl DropReason {
+    /// How many reasons there are.
+    pub const COUNT: usize = Self::Closed as usize + 1;
+}

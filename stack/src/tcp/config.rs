@@ -1,0 +1,144 @@
+//! Everything about TCP that tests, scripts or users vary.
+
+use std::time::Duration;
+
+/// Which congestion controller new connections get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum CongestionControl {
+    /// CUBIC (RFC 9438).
+    #[default]
+    Cubic,
+    /// NewReno (RFC 5681, RFC 6582).
+    NewReno,
+}
+
+/// TCP's configuration. Each field says its meaning, unit, origin and default.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Congestion controller. Default CUBIC, as Linux.
+    pub congestion_control: CongestionControl,
+    /// Initial congestion window in segments (RFC 6928). Default 10.
+    pub initial_window: u32,
+    /// Fall back to the initial window after an idle RTO (RFC 5681 4.1). Default true, as Linux.
+    pub idle_restart: bool,
+    /// RTO before the first sample (RFC 6298 2.1). Default 1 s.
+    pub initial_rto: Duration,
+    /// Lower bound of the RTO. RFC 6298 2.4 says 1 s; Linux uses 200 ms, since delayed ACKs are 40 to 200 ms. Default 200 ms.
+    pub min_rto: Duration,
+    /// Upper bound of the RTO (RFC 6298 2.5 permits 60 s or more). Default 120 s, as Linux.
+    pub max_rto: Duration,
+    /// Retransmissions of data before giving up with ETIMEDOUT (RFC 9293 3.8.3, R2). Default 15, as Linux (about 15 minutes).
+    pub retries: u32,
+    /// Retransmissions of a SYN before giving up. Default 6, as Linux (127 s).
+    pub syn_retries: u32,
+    /// Retransmissions of a SYN-ACK before the request is forgotten. Default 5, as Linux.
+    pub syn_ack_retries: u32,
+    /// Retransmissions for a connection nobody holds any more. Default 8, as Linux.
+    pub orphan_retries: u32,
+    /// Longest delay of an ACK (RFC 9293 3.8.6.3, MUST be under 500 ms). Default 40 ms, as Linux.
+    pub delayed_ack: Duration,
+    /// Segments acknowledged at once at the start of a connection, before ACKs are delayed (Linux's quickack). Default 16.
+    pub quick_acks: u32,
+    /// How long TIME-WAIT lasts. RFC 9293 says 2 MSL, 4 minutes; Linux 60 s. Default 60 s.
+    pub time_wait: Duration,
+    /// How long FIN-WAIT-2 lasts once nobody holds the socket. Default 60 s, as Linux's `tcp_fin_timeout`.
+    pub fin_wait_2: Duration,
+    /// Offer window scaling (RFC 7323 2). Default true.
+    pub window_scaling: bool,
+    /// Offer timestamps (RFC 7323 3). Default true.
+    pub timestamps: bool,
+    /// Offer SACK (RFC 2018). Default true.
+    pub sack: bool,
+    /// Largest receive buffer of one socket, in octets; also decides the window shift. Default 32 MiB.
+    pub max_receive_buffer: usize,
+    /// Receive buffer a new connection starts with, in octets. Default 6 MiB.
+    pub receive_buffer: usize,
+    /// Octets a socket may hold unacknowledged before writes wait. Default 4 MiB.
+    pub send_buffer: usize,
+    /// Largest send buffer of one socket, in octets. Default 32 MiB.
+    pub max_send_buffer: usize,
+    /// MSS assumed when the peer's SYN names none (RFC 9293 3.7.1, MUST-15): 536 for IPv4, 1220 for IPv6.
+    pub default_mss_v4: u16,
+    /// See [`Self::default_mss_v4`].
+    pub default_mss_v6: u16,
+    /// Smallest MSS used, whatever the peer or ICMP says, against floods of tiny packets. Default 48, as Linux.
+    pub min_mss: u16,
+    /// Caps the MSS announced and used; `None` leaves it to the path. Default `None`.
+    pub max_mss: Option<u16>,
+    /// Idle time before the first keepalive probe when keepalive is on (RFC 9293 3.8.4, MUST be at least 2 h by default). Default 7200 s.
+    pub keepalive_idle: Duration,
+    /// Time between keepalive probes. Default 75 s, as Linux.
+    pub keepalive_interval: Duration,
+    /// Unanswered keepalive probes before the connection is given up. Default 9, as Linux.
+    pub keepalive_probes: u32,
+    /// Challenge ACKs per second and connection (RFC 5961 7). Default 10.
+    pub challenge_ack_limit: u32,
+    /// Duplicate ACKs (or their SACKed octets) that begin recovery (RFC 5681 3.2, RFC 6675). Default 3.
+    pub duplicate_ack_threshold: u32,
+    /// Ranges of out-of-order data kept at most; more are dropped and come again. Default 1024.
+    pub max_reassembly_ranges: usize,
+    /// Connections that nobody holds and that still have data or a FIN to deliver, per stack. Default 8192, as Linux at 1 GiB.
+    pub max_orphans: usize,
+    /// Entries of the TIME-WAIT table, per stack; at the limit the oldest goes. Default 32,768.
+    pub max_time_wait: usize,
+    /// Requests of a listener between SYN and ACK, at most. Default 1024; the backlog may make it smaller.
+    pub max_syn_backlog: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            congestion_control: CongestionControl::default(),
+            initial_window: 10,
+            idle_restart: true,
+            initial_rto: Duration::from_secs(1),
+            min_rto: Duration::from_millis(200),
+            max_rto: Duration::from_secs(120),
+            retries: 15,
+            syn_retries: 6,
+            syn_ack_retries: 5,
+            orphan_retries: 8,
+            delayed_ack: Duration::from_millis(40),
+            quick_acks: 16,
+            time_wait: Duration::from_secs(60),
+            fin_wait_2: Duration::from_secs(60),
+            window_scaling: true,
+            timestamps: true,
+            sack: true,
+            max_receive_buffer: 32 << 20,
+            receive_buffer: 6 << 20,
+            send_buffer: 4 << 20,
+            max_send_buffer: 32 << 20,
+            default_mss_v4: 536,
+            default_mss_v6: 1220,
+            min_mss: 48,
+            max_mss: None,
+            keepalive_idle: Duration::from_secs(7200),
+            keepalive_interval: Duration::from_secs(75),
+            keepalive_probes: 9,
+            challenge_ack_limit: 10,
+            duplicate_ack_threshold: 3,
+            max_reassembly_ranges: 1024,
+            max_orphans: 8192,
+            max_time_wait: 32_768,
+            max_syn_backlog: 1024,
+        }
+    }
+}
+
+/// What one socket may set for itself; the rest comes from [`Config`].
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct SocketOptions {
+    /// Send small segments at once (RFC 9293 3.7.4: Nagle off). Default false.
+    pub nodelay: bool,
+    /// Probe an idle peer (RFC 9293 3.8.4, MUST be off by default). Default false.
+    pub keepalive: bool,
+    /// Own keepalive idle time instead of [`Config::keepalive_idle`].
+    pub keepalive_idle: Option<Duration>,
+    /// What `SO_LINGER` says: `None` finishes in the background, zero resets at close. Default `None`.
+    pub linger: Option<Duration>,
+    /// Send buffer in octets instead of [`Config::send_buffer`].
+    pub send_buffer: Option<usize>,
+    /// Receive buffer in octets instead of [`Config::receive_buffer`].
+    pub receive_buffer: Option<usize>,
+}

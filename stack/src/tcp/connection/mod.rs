@@ -1,0 +1,5 @@
+//! One TCP connection.
+
+/// One connection.
+#[derive(Debug)]
+pub struct Connection;

@@ -1,0 +1,5 @@
+//! A passive socket.
+
+/// A passive socket.
+#[derive(Debug)]
+pub struct Listener;

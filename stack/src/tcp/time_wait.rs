@@ -1,0 +1,5 @@
+//! The compact rest of closed connections.
+
+/// TIME-WAIT entries.
+#[derive(Debug)]
+pub struct TimeWaitTable;

@@ -1,0 +1,9 @@
+//! What TCP, UDP and SCTP share: readiness bits, RTT estimation, congestion control, ICMP errors as transports see them.
+
+pub mod congestion;
+pub mod icmp_error;
+pub mod readiness;
+pub mod rtt;
+
+pub use icmp_error::IcmpError;
+pub use readiness::Readiness;

@@ -1,0 +1,1 @@
+//! RTT and RTO estimation (RFC 6298).
