@@ -10,7 +10,7 @@ use rand::{Rng, RngExt, SeedableRng};
 use siphasher::sip::SipHasher13;
 
 /// A seeded generator. Not shared: each owner forks its own.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Random(ChaCha12Rng);
 
 impl Random {
