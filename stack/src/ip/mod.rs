@@ -1,1 +1,29 @@
-//! The socket options, addresses, routes and fragments of IPv4 and IPv6.
+//! The network layer: addresses, routes, IPv4 and IPv6 in and out, fragments, path MTUs and ICMP.
+//!
+//! Owned here: everything between a link that delivers whole packets and a transport that wants segments. Left to
+//! others: header layouts (`wire`), neighbours and link framing, which socket gets a packet (`transport`), and
+//! when anything is sent (`engine`). Sans-IO: time is an argument and every result is a value.
+//!
+//! ```text
+//!  in:   input::parse ─▶ (reassembly) ─▶ input::resume ─▶ transport
+//!  out:  transport ─▶ route ─▶ source_address ─▶ (fragmentation) ─▶ output::prepend
+//!  ICMP: icmp::errors, icmp::echo, held back by icmp::rate_limit; path_mtu remembers what it learnt
+//! ```
+//!
+//! RFC 791, 792, 1122 (3.2, 3.3), 8200, 8504, 4443.
+
+pub mod address;
+pub mod cidr;
+pub mod route;
+pub mod source_address;
+
+pub use cidr::Cidr;
+
+/// An interface of a stack. The number is also its IPv6 zone index (`SocketAddrV6::scope_id`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InterfaceId(pub u32);
+
+impl InterfaceId {
+    /// The interface that every stack has, number 1 as on Linux; devices count from 2.
+    pub const LOOPBACK: Self = Self(1);
+}
