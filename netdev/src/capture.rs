@@ -1,1 +1,1 @@
-//! TODO capture
+//! Captures.

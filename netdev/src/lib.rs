@@ -13,6 +13,7 @@ pub mod capture;
 pub mod checksum;
 pub mod device;
 pub mod errno;
+mod headers;
 #[cfg(target_os = "linux")]
 pub mod linux;
 pub mod memory;
@@ -20,6 +21,8 @@ pub mod offload;
 pub mod packet;
 pub mod pool;
 pub mod segmentation;
+#[cfg(test)]
+mod test_packets;
 pub mod virtio_header;
 
 pub use device::{Capabilities, Device, Medium, OffloadSet, Receiver, Transmitter};

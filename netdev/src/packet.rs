@@ -89,7 +89,7 @@ impl Packet {
         );
         self.head_start -= n;
         if let Checksum::Partial { start, .. } = &mut self.offload.checksum {
-            *start += n as u16;
+            *start = start.saturating_add(n as u16);
         }
         let area = &mut self.head[self.head_start..self.head_start + n];
         area.fill(0);
@@ -127,9 +127,75 @@ impl Packet {
         true
     }
 
+    /// Makes the first `n` octets inline, so that [`Self::head_mut`] can change them; what follows stays shared.
+    ///
+    /// `false`, with nothing changed, if the packet is shorter or the header room too small.
+    pub fn pull_inline(&mut self, n: usize) -> bool {
+        let inline = HEADER_ROOM - self.head_start;
+        if inline >= n {
+            return true;
+        }
+        if n > HEADER_ROOM || self.len() < n {
+            return false;
+        }
+        let start = HEADER_ROOM - n;
+        self.head.copy_within(self.head_start.., start);
+        self.head_start = start;
+        let mut at = start + inline;
+        self.body_len -= n - inline;
+        while at < HEADER_ROOM {
+            let first = &mut self.body[0];
+            let taken = first.len().min(HEADER_ROOM - at);
+            self.head[at..at + taken].copy_from_slice(&first[..taken]);
+            at += taken;
+            if taken == first.len() {
+                self.body.remove(0);
+            } else {
+                first.advance(taken);
+            }
+        }
+        true
+    }
+
+    /// Replaces the octets from `at` on by `octets`, without touching what other packets share.
+    ///
+    /// Octets within the header room's reach are changed inline; further ones cost a copy of the whole packet.
+    /// `false`, with nothing changed, if the packet is too short.
+    pub fn overwrite(&mut self, at: usize, octets: &[u8]) -> bool {
+        let Some(end) = at
+            .checked_add(octets.len())
+            .filter(|end| *end <= self.len())
+        else {
+            return false;
+        };
+        if self.pull_inline(end) {
+            self.head_mut()[at..end].copy_from_slice(octets);
+            return true;
+        }
+        let mut flat = self.copy();
+        flat[at..end].copy_from_slice(octets);
+        self.set_flat(flat.freeze());
+        true
+    }
+
+    /// The octet at `index`, wherever it lies.
+    pub fn octet(&self, mut index: usize) -> Option<u8> {
+        for slice in self.slices() {
+            match slice.get(index) {
+                Some(octet) => return Some(*octet),
+                None => index -= slice.len(),
+            }
+        }
+        None
+    }
+
     /// Copies everything into one fresh slice, which leaves the header room empty.
     pub fn flatten(&mut self) {
         let flat = self.to_bytes();
+        self.set_flat(flat);
+    }
+
+    fn set_flat(&mut self, flat: Bytes) {
         self.head_start = HEADER_ROOM;
         self.body_len = flat.len();
         self.body.clear();
@@ -207,11 +273,16 @@ impl Packet {
         if self.head_start == HEADER_ROOM && self.body.len() == 1 {
             return self.body[0].clone();
         }
+        self.copy().freeze()
+    }
+
+    /// Everything in a new allocation, always.
+    fn copy(&self) -> BytesMut {
         let mut flat = BytesMut::with_capacity(self.len());
         for slice in self.slices() {
             flat.extend_from_slice(slice);
         }
-        flat.freeze()
+        flat
     }
 
     /// All octets in order: the inline headers if there are any, then each slice.
@@ -312,6 +383,46 @@ mod tests {
                 offset: 16
             }
         );
+    }
+
+    #[test]
+    fn pull_inline_crosses_slices_and_keeps_the_octets() {
+        for n in 0..=30 {
+            let mut packet = sample();
+            packet.offload.checksum = Checksum::Partial {
+                start: 3,
+                offset: 16,
+            };
+            let offload = packet.offload;
+            assert_eq!(packet.pull_inline(n), n <= 28, "{n}");
+            assert_eq!(&packet.to_bytes()[..], b"ip:tcp:payload in two slices");
+            assert_eq!(packet.len(), 28);
+            assert!(packet.head().len() >= n.min(28) || n > 28);
+            assert_eq!(packet.offload, offload);
+        }
+        let mut long = Packet::from_bytes(Bytes::from(vec![7; 200]));
+        assert!(long.pull_inline(HEADER_ROOM));
+        assert!(!long.pull_inline(HEADER_ROOM + 1));
+        assert_eq!(long.len(), 200);
+    }
+
+    #[test]
+    fn overwrite_leaves_shared_slices_alone() {
+        let shared = Bytes::from(vec![7; 300]);
+        for at in [0, 5, 126, 127, 128, 250, 298] {
+            let mut packet = Packet::from_bytes(shared.slice(..200));
+            packet.push(shared.slice(200..));
+            assert!(packet.overwrite(at, &[1, 2]), "{at}");
+            let octets = packet.to_bytes();
+            assert_eq!(&octets[at..at + 2], &[1, 2]);
+            assert_eq!(packet.octet(at), Some(1));
+            assert_eq!(octets.iter().filter(|octet| **octet == 7).count(), 298);
+            assert!(shared.iter().all(|octet| *octet == 7));
+        }
+        let mut packet = Packet::from_bytes(shared);
+        assert!(!packet.overwrite(299, &[1, 2]));
+        assert!(!packet.overwrite(usize::MAX, &[1]));
+        assert_eq!(packet.octet(300), None);
     }
 
     #[test]
