@@ -279,7 +279,7 @@ impl Options {
             (kind::SACK, value) => {
                 let (blocks, remainder) = value.as_chunks::<8>();
                 if !blocks.is_empty() && remainder.is_empty() {
-                    self.sack = blocks.iter().map(|block| read_u32_pair(block)).collect();
+                    self.sack = blocks.iter().map(read_u32_pair).collect();
                 }
             }
             _ => {}
