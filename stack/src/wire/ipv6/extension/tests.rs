@@ -59,7 +59,7 @@ fn known_headers_are_walked_in_any_order() {
         (
             "routing, no segments left",
             43,
-            routing((17, 0, 0)),
+            routing(17, 0, 0),
             (17, 40, 8),
         ),
         (
