@@ -1,0 +1,104 @@
+//! NewReno's window (RFC 5681; RFC 6582 is its recovery, which the sender conducts).
+
+use std::time::Duration;
+
+use crate::time::Instant;
+use crate::transport::congestion::{
+    AckSample, Controller, MAX_CWND, Timeout, decayed, initial_window,
+};
+
+/// Slow start, then one segment per round trip; half at a loss.
+#[derive(Clone, Debug)]
+pub struct NewReno {
+    mss: usize,
+    initial_segments: u32,
+    cwnd: usize,
+    ssthresh: usize,
+    /// Octets acknowledged in congestion avoidance that have not yet made the window grow (RFC 3465 2.1).
+    acked: usize,
+}
+
+impl NewReno {
+    /// A controller for segments of `mss` octets that starts with `initial_segments` of them (RFC 6928).
+    pub fn new(mss: usize, initial_segments: u32) -> Self {
+        let mss = mss.max(1);
+        Self {
+            mss,
+            initial_segments,
+            cwnd: initial_window(initial_segments, mss),
+            ssthresh: usize::MAX,
+            acked: 0,
+        }
+    }
+}
+
+impl Controller for NewReno {
+    fn on_ack(&mut self, sample: &AckSample) {
+        if !sample.may_grow(self.cwnd, self.in_slow_start()) {
+            return;
+        }
+        let mut bytes = sample.bytes_acked;
+        if self.in_slow_start() {
+            // RFC 5681 3.1 (2): as much as was acknowledged, up to ssthresh; the rest counts for what follows.
+            let step = bytes.min(self.ssthresh - self.cwnd).min(MAX_CWND);
+            self.cwnd = (self.cwnd + step).min(MAX_CWND);
+            bytes -= step;
+            if self.in_slow_start() {
+                return;
+            }
+        }
+        // RFC 5681 3.1 (3): one segment for each window's worth of acknowledged octets.
+        self.acked = self.acked.saturating_add(bytes).min(MAX_CWND);
+        while self.acked >= self.cwnd && self.cwnd < MAX_CWND {
+            self.acked -= self.cwnd;
+            self.cwnd += self.mss;
+        }
+        self.acked = self.acked.min(self.cwnd);
+    }
+
+    fn on_congestion_event(&mut self, _now: Instant, flight_size: usize) {
+        // RFC 5681 3.1, equation 4.
+        self.ssthresh = (flight_size.min(self.cwnd) / 2).max(2 * self.mss);
+        self.cwnd = self.ssthresh;
+        self.acked = 0;
+    }
+
+    fn on_retransmission_timeout(&mut self, _now: Instant, flight_size: usize, timeout: Timeout) {
+        if timeout == Timeout::First {
+            self.ssthresh = (flight_size.min(self.cwnd) / 2).max(2 * self.mss);
+        }
+        self.cwnd = self.mss;
+        self.acked = 0;
+    }
+
+    fn on_idle(&mut self, _now: Instant, idle: Duration, restart: Option<Duration>) {
+        if let Some(rto) = restart.filter(|rto| idle >= *rto) {
+            // Three quarters of the old window stay known to have been fine (RFC 2861 3).
+            self.ssthresh = self.ssthresh.max(self.cwnd / 4 * 3);
+            let restart_window = initial_window(self.initial_segments, self.mss);
+            self.cwnd = decayed(self.cwnd, idle, rto, restart_window);
+            self.acked = 0;
+        }
+    }
+
+    fn cwnd(&self) -> usize {
+        self.cwnd
+    }
+
+    fn ssthresh(&self) -> usize {
+        self.ssthresh
+    }
+
+    fn set_cwnd(&mut self, cwnd: usize) {
+        self.cwnd = cwnd.clamp(self.mss, MAX_CWND.max(self.mss));
+    }
+
+    fn set_mss(&mut self, mss: usize) {
+        self.mss = mss.max(1);
+        self.cwnd = self.cwnd.max(self.mss);
+    }
+
+    fn name(&self) -> &'static str {
+        "reno"
+    }
+}
