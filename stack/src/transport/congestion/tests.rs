@@ -242,7 +242,7 @@ fn fast_convergence_lowers_the_plateau_of_a_shrinking_flow() {
     let mut cubic = cubic_after_loss(1_000_000);
     cubic.on_congestion_event(Instant::from_millis(100), 700_000);
     assert_eq!(cubic.cwnd(), 490_000);
-    let windows = rounds(&mut cubic, Instant::from_millis(100), 30, MSS);
+    let windows = rounds(&mut cubic, Instant::from_millis(100), 80, MSS);
     let k = ((595.0 - 490.0) / 0.4f64).cbrt();
     let at_plateau = windows[(k * 10.0) as usize - 1];
     assert!((590_000..600_000).contains(&at_plateau), "{at_plateau}");
