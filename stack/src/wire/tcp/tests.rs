@@ -258,38 +258,38 @@ fn odd_options_are_read_as_linux_reads_them() {
 
 #[test]
 fn odd_options_of_a_syn_are_read_as_linux_reads_them() {
-    let cases: [(&str, &[u8], (Option<u16>, Option<u8>)); 6] = [
+    let read = |mss, window_scale| Options {
+        mss,
+        window_scale,
+        ..Options::default()
+    };
+    let cases: [(&str, &[u8], Options); 6] = [
         (
             "a kind in the last octet",
             &[2, 4, 2, 0x18, 1, 1, 1, 2],
-            (Some(536), None),
+            read(Some(536), None),
         ),
         (
             "a wrong length before",
             &[3, 4, 7, 7, 2, 4, 2, 0x18],
-            (Some(536), None),
+            read(Some(536), None),
         ),
         (
             "nothing after the end of the list",
             &[0, 2, 4, 2, 0x18],
-            (None, None),
+            read(None, None),
         ),
         // RFC 9293 3.7.1: an MSS of 0 cannot be meant; the default serves.
-        ("MSS 0", &[2, 4, 0, 0], (None, None)),
+        ("MSS 0", &[2, 4, 0, 0], read(None, None)),
         (
             "the last of two counts",
             &[2, 4, 5, 0xb4, 2, 4, 2, 0x18],
-            (Some(536), None),
+            read(Some(536), None),
         ),
         // RFC 7323 2.3: more than 14 is used as 14, by whoever uses it.
-        ("window scale above 14", &[3, 3, 15], (None, Some(15))),
+        ("window scale above 14", &[3, 3, 15], read(None, Some(15))),
     ];
-    for (what, octets, (mss, window_scale)) in cases {
-        let expected = Options {
-            mss,
-            window_scale,
-            ..Options::default()
-        };
+    for (what, octets, expected) in cases {
         assert_eq!(parse_options(Flags::SYN, octets), expected, "{what}");
     }
 }

@@ -46,37 +46,37 @@ fn refused(code: u8, pointer: usize) -> ChainError {
 fn known_headers_are_walked_in_any_order() {
     // RFC 8200 4.1: nodes must accept any order and number, hop-by-hop at the front apart.
     let hop = |next| options(next, PAD_4);
-    let cases: [(&str, u8, Vec<u8>, (u8, usize, usize)); 6] = [
-        ("none", 6, vec![], (6, 6, 0)),
-        ("no next header", 59, vec![], (59, 6, 0)),
-        ("hop-by-hop", 0, hop(17), (17, 40, 8)),
+    let found = |protocol, pointer, len| Chain {
+        protocol,
+        pointer,
+        len,
+        fragment: None,
+    };
+    let cases: [(&str, u8, Vec<u8>, Chain); 6] = [
+        ("none", 6, vec![], found(6, 6, 0)),
+        ("no next header", 59, vec![], found(59, 6, 0)),
+        ("hop-by-hop", 0, hop(17), found(17, 40, 8)),
         (
             "destination options twice",
             60,
             [hop(60), hop(6)].concat(),
-            (6, 48, 16),
+            found(6, 48, 16),
         ),
         (
             "routing, no segments left",
             43,
             routing(17, 0, 0),
-            (17, 40, 8),
+            found(17, 40, 8),
         ),
         (
             "all, out of the usual order",
             0,
             [hop(43), routing(44, 4, 0), fragment(60, 0, false), hop(132)].concat(),
-            (132, 64, 32),
+            found(132, 64, 32),
         ),
     ];
-    for (what, first, mut octets, (protocol, pointer, len)) in cases {
+    for (what, first, mut octets, expected) in cases {
         octets.extend_from_slice(b"payload");
-        let expected = Chain {
-            protocol,
-            pointer,
-            len,
-            fragment: None,
-        };
         assert_eq!(walk_from(first, &octets), Ok(expected), "{what}");
     }
 }
