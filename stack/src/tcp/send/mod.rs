@@ -1,1 +1,19 @@
-//! The send half.
+//! The send half: what is queued, what is out, what is lost, and how much more the peer and the path permit.
+//!
+//! ```text
+//!   write() ─▶ SendBuffer ──▶ SendWindow (peer's window, Nagle) ──▶ packets
+//!                   ▲            ▲
+//!   ACK, SACK ─▶ Scoreboard ─▶ Recovery (fast retransmit, RTO) ─▶ congestion Controller
+//! ```
+//!
+//! Each part owns its own state and returns small values; `connection` puts them together.
+
+pub mod buffer;
+pub mod recovery;
+pub mod scoreboard;
+pub mod window;
+
+pub use buffer::SendBuffer;
+pub use recovery::{Recovery, RecoveryStep};
+pub use scoreboard::Scoreboard;
+pub use window::SendWindow;
