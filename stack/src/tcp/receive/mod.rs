@@ -1,1 +1,22 @@
-//! The receive half.
+//! The receive side of a connection, one struct per concern.
+//!
+//! ```text
+//!   segment ─▶ ReceiveWindow ── in order ─────▶ ReceiveBuffer ─▶ read
+//!              (acceptable?    └ out of order ▶ Reassembly ───┘
+//!               what of it?)                       │
+//!                                    SackBlocks ◀──┘     AckSchedule: when to acknowledge
+//! ```
+//!
+//! None of these knows the others or their owner: the connection carries values between them.
+
+pub mod ack;
+pub mod buffer;
+pub mod reassembly;
+pub mod sack_blocks;
+pub mod window;
+
+pub use ack::{AckSchedule, AckUrgency, Arrival};
+pub use buffer::ReceiveBuffer;
+pub use reassembly::{Inserted, Ready, Reassembly};
+pub use sack_blocks::SackBlocks;
+pub use window::{Acceptability, ReceiveWindow, ResetPlacement, Trimmed};

@@ -1,0 +1,354 @@
+//! When to acknowledge (RFC 9293 3.8.6.3, RFC 5681 4.2), with Linux's refinements.
+//!
+//! Owns the decision and its timer's deadline. What is acknowledged (RCV.NXT, SACK blocks, the window) is its owner's
+//! business, as is sending.
+//!
+//! | what arrives | urgency |
+//! |---|---|
+//! | out of order, duplicate, filling a hole | `Now`: each its own ACK, so that the sender counts them (RFC 5681 4.2) |
+//! | more than one full segment unacknowledged (MUST-58 and SHLD-18: at least every second) | `EndOfBatch` |
+//! | a connection's first segments, and the first after a pause | `EndOfBatch`: the sender is in slow start |
+//! | a FIN | `EndOfBatch` |
+//! | a small segment in an interactive exchange, or less than a full segment | `Delayed` |
+
+use std::time::Duration;
+
+use crate::tcp::Config;
+use crate::time::Instant;
+
+/// When an ACK must go out at the latest. Later variants are more urgent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AckUrgency {
+    /// Nothing to acknowledge.
+    None,
+    /// At this time, unless a segment carries it earlier.
+    Delayed(Instant),
+    /// When all segments that came together have been processed.
+    EndOfBatch,
+    /// The segment just processed gets an ACK of its own.
+    Now,
+}
+
+/// New data that came in order.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// Octets of data.
+    pub len: usize,
+    /// Octets of data of each wire segment it was coalesced from.
+    pub segment_size: usize,
+    /// The present retransmission timeout: after a longer pause the peer is in slow start again.
+    pub rto: Duration,
+}
+
+/// The delayed-ACK machine of one connection.
+#[derive(Clone, Debug)]
+pub struct AckSchedule {
+    urgency: AckUrgency,
+    /// Octets that came in order since the last ACK.
+    unacknowledged: usize,
+    /// The largest segment seen: what counts as full-sized.
+    largest_segment: usize,
+    /// ACKs still to be sent at once.
+    quick_acks: u32,
+    quick_acks_limit: u32,
+    /// The application answers what it reads: its answer will carry the ACK.
+    interactive: bool,
+    last_arrival: Option<Instant>,
+    delay: Duration,
+}
+
+impl AckSchedule {
+    /// The schedule of a new connection.
+    pub fn new(config: &Config) -> Self {
+        Self {
+            urgency: AckUrgency::None,
+            unacknowledged: 0,
+            largest_segment: INITIAL_SEGMENT,
+            quick_acks: config.quick_acks,
+            quick_acks_limit: config.quick_acks,
+            interactive: false,
+            last_arrival: None,
+            delay: config.delayed_ack.min(MAX_DELAY),
+        }
+    }
+
+    /// How urgent an ACK is.
+    pub fn urgency(&self) -> AckUrgency {
+        self.urgency
+    }
+
+    /// When [`Self::handle_timeout`] is due.
+    pub fn deadline(&self) -> Option<Instant> {
+        match self.urgency {
+            AckUrgency::Delayed(deadline) => Some(deadline),
+            AckUrgency::None | AckUrgency::EndOfBatch | AckUrgency::Now => None,
+        }
+    }
+
+    /// New data came in order and filled no hole.
+    pub fn on_data(&mut self, now: Instant, arrival: Arrival) -> AckUrgency {
+        self.unacknowledged = self.unacknowledged.saturating_add(arrival.len);
+        let segment = arrival.segment_size.min(arrival.len);
+        self.largest_segment = self.largest_segment.max(segment);
+        let pause = self.last_arrival.map(|last| now.saturating_since(last));
+        if pause.is_some_and(|pause| pause > arrival.rto) {
+            self.quick_acks = self.quick_acks_limit;
+            self.interactive = false;
+        }
+        self.last_arrival = Some(now);
+        let quick = self.quick_acks > 0 && !self.interactive;
+        if quick || self.unacknowledged > self.largest_segment {
+            self.raise(AckUrgency::EndOfBatch);
+        } else if self.urgency == AckUrgency::None {
+            self.urgency = AckUrgency::Delayed(now + self.delay);
+        }
+        self.urgency
+    }
+
+    /// Out-of-order or duplicate data, data that filled a hole, or an unacceptable segment: an ACK for it alone.
+    /// RFC 5681 4.2 and RFC 9293 3.8.6.3 want it without delay.
+    pub fn on_irregular(&mut self) -> AckUrgency {
+        // While there are losses the sender needs every ACK: Linux, too, begins the quick phase anew.
+        self.quick_acks = self.quick_acks.max(QUICK_ACKS_AFTER_LOSS);
+        self.urgency = AckUrgency::Now;
+        self.urgency
+    }
+
+    /// Something that has to be acknowledged but need not be alone: a FIN, a window that reopened.
+    pub fn on_event(&mut self) -> AckUrgency {
+        self.raise(AckUrgency::EndOfBatch);
+        self.urgency
+    }
+
+    /// A segment that carries an acknowledgment of all so far has been sent. `Delayed` deadlines end with it.
+    pub fn on_ack_sent(&mut self) {
+        self.urgency = AckUrgency::None;
+        self.unacknowledged = 0;
+        self.quick_acks = self.quick_acks.saturating_sub(1);
+    }
+
+    /// New data has been sent at `now`. Soon after data came in, that is an answer: the exchange is interactive, and
+    /// the next ACK can wait for the next answer (Linux's ping-pong mode).
+    pub fn on_data_sent(&mut self, now: Instant) {
+        if self
+            .last_arrival
+            .is_some_and(|last| now.saturating_since(last) < self.delay)
+        {
+            self.interactive = true;
+        }
+    }
+
+    /// The application has read all there was. If the peer's last segment was a small one, the peer has likely said
+    /// all it has to say and waits: outside an interactive exchange, it gets its ACK now instead of after the delay.
+    pub fn on_drained(&mut self) -> AckUrgency {
+        let small = self.unacknowledged > 0 && self.unacknowledged < self.largest_segment;
+        if small && !self.interactive && self.deadline().is_some() {
+            self.raise(AckUrgency::EndOfBatch);
+        }
+        self.urgency
+    }
+
+    /// `now` may be the deadline: no answer carried the ACK, so the exchange is not interactive after all.
+    pub fn handle_timeout(&mut self, now: Instant) -> AckUrgency {
+        if self.deadline().is_some_and(|deadline| now >= deadline) {
+            self.interactive = false;
+            self.raise(AckUrgency::EndOfBatch);
+        }
+        self.urgency
+    }
+
+    /// `TCP_QUICKACK`: turned on, ACKs are not delayed for a while and a delayed one goes out; turned off, the exchange
+    /// is taken as interactive.
+    pub fn set_quickack(&mut self, quickack: bool) -> AckUrgency {
+        self.interactive = !quickack;
+        if quickack {
+            self.quick_acks = self.quick_acks.max(self.quick_acks_limit);
+            if self.deadline().is_some() {
+                self.raise(AckUrgency::EndOfBatch);
+            }
+        }
+        self.urgency
+    }
+
+    /// Whether ACKs are not delayed at present by the application's choice (`TCP_QUICKACK`): Linux reports the mode.
+    pub fn quickack(&self) -> bool {
+        !self.interactive
+    }
+
+    fn raise(&mut self, urgency: AckUrgency) {
+        self.urgency = self.urgency.max(urgency);
+    }
+}
+
+/// What counts as a full-sized segment before one has been seen (the default MSS, RFC 9293 3.7.1).
+const INITIAL_SEGMENT: usize = 536;
+/// RFC 9293 3.8.6.3, MUST-59: under half a second, whatever the configuration says.
+const MAX_DELAY: Duration = Duration::from_millis(499);
+/// Quick ACKs after irregular data, as Linux's `tcp_enter_quickack_mode` does for duplicates.
+const QUICK_ACKS_AFTER_LOSS: u32 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::AckUrgency::{Delayed, EndOfBatch, None as Nothing, Now};
+    use super::*;
+
+    const FULL: usize = 1448;
+
+    fn arrival(len: usize) -> Arrival {
+        Arrival {
+            len,
+            segment_size: len.min(FULL),
+            rto: Duration::from_millis(200),
+        }
+    }
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_millis(millis)
+    }
+
+    /// A schedule after its quick phase; a full segment came and was acknowledged at time 0.
+    fn settled() -> AckSchedule {
+        let mut ack = AckSchedule::new(&Config {
+            quick_acks: 0,
+            ..Config::default()
+        });
+        ack.on_data(at(0), arrival(FULL));
+        ack.on_ack_sent();
+        ack
+    }
+
+    #[test]
+    fn urgency_of_what_arrives() {
+        // RFC 9293 3.8.6.3 (MUST-58, SHLD-18), RFC 5681 4.2. Lengths that arrive at 1 ms, and the urgency then.
+        let delayed = Delayed(at(41));
+        let cases: [(&[usize], AckUrgency); 8] = [
+            (&[], Nothing),
+            (&[FULL], delayed),
+            (&[1], delayed),
+            (&[FULL, 1], EndOfBatch),
+            (&[FULL, FULL], EndOfBatch),
+            (&[500, 500], delayed),
+            (&[500, 500, 500], EndOfBatch),
+            (&[65_000], EndOfBatch),
+        ];
+        for (lens, expected) in cases {
+            let mut ack = settled();
+            for len in lens {
+                ack.on_data(at(1), arrival(*len));
+            }
+            assert_eq!(ack.urgency(), expected, "{lens:?}");
+        }
+    }
+
+    #[test]
+    fn irregular_segments_get_an_ack_of_their_own() {
+        // RFC 5681 4.2.
+        let mut ack = settled();
+        assert_eq!(ack.on_irregular(), Now);
+        ack.on_ack_sent();
+        assert_eq!(ack.urgency(), Nothing);
+        assert_eq!(
+            ack.on_data(at(1), arrival(10)),
+            EndOfBatch,
+            "quick after loss"
+        );
+    }
+
+    #[test]
+    fn urgency_never_falls_before_an_ack_is_sent() {
+        let mut ack = settled();
+        ack.on_irregular();
+        assert_eq!(ack.on_data(at(1), arrival(10)), Now);
+        assert_eq!(ack.on_event(), Now);
+        let mut ack = settled();
+        assert_eq!(ack.on_data(at(1), arrival(10)), Delayed(at(41)));
+        assert_eq!(
+            ack.on_data(at(30), arrival(10)),
+            Delayed(at(41)),
+            "from the first"
+        );
+        assert_eq!(ack.on_event(), EndOfBatch);
+    }
+
+    #[test]
+    fn first_acks_are_quick_and_again_after_a_pause() {
+        let mut ack = AckSchedule::new(&Config {
+            quick_acks: 2,
+            ..Config::default()
+        });
+        for (time, expected) in [
+            (0, EndOfBatch),
+            (10, EndOfBatch),
+            (20, Delayed(at(60))),
+            (250, EndOfBatch),
+        ] {
+            assert_eq!(ack.on_data(at(time), arrival(10)), expected, "{time}");
+            ack.on_ack_sent();
+        }
+    }
+
+    #[test]
+    fn delayed_ack_is_due_within_its_delay() {
+        // RFC 9293 3.8.6.3, MUST-59: less than 0.5 s.
+        let mut ack = settled();
+        ack.on_data(at(1), arrival(10));
+        assert_eq!(ack.deadline(), Some(at(41)));
+        assert_eq!(ack.handle_timeout(at(40)), Delayed(at(41)));
+        assert_eq!(ack.handle_timeout(at(41)), EndOfBatch);
+        assert_eq!(ack.deadline(), None);
+        let mut slow = AckSchedule::new(&Config {
+            quick_acks: 0,
+            delayed_ack: Duration::from_secs(5),
+            ..Config::default()
+        });
+        slow.on_data(at(0), arrival(10));
+        assert_eq!(slow.deadline(), Some(at(499)));
+    }
+
+    #[test]
+    fn answers_make_the_exchange_interactive_until_one_is_missing() {
+        let mut ack = AckSchedule::new(&Config::default());
+        assert_eq!(ack.on_data(at(0), arrival(10)), EndOfBatch, "quick phase");
+        ack.on_data_sent(at(1));
+        ack.on_ack_sent();
+        assert_eq!(ack.on_data(at(10), arrival(10)), Delayed(at(50)));
+        assert_eq!(
+            ack.on_drained(),
+            Delayed(at(50)),
+            "the answer will carry it"
+        );
+        ack.handle_timeout(at(50));
+        ack.on_ack_sent();
+        assert_eq!(
+            ack.on_data(at(60), arrival(10)),
+            EndOfBatch,
+            "no longer interactive"
+        );
+        ack.on_ack_sent();
+        // Data sent long after any arrival is no answer.
+        ack.on_data_sent(at(200));
+        assert!(ack.quickack());
+    }
+
+    #[test]
+    fn drained_reader_acknowledges_small_segments() {
+        let mut ack = settled();
+        ack.on_data(at(1), arrival(10));
+        assert_eq!(ack.on_drained(), EndOfBatch);
+        let mut ack = settled();
+        ack.on_data(at(1), arrival(FULL));
+        assert_eq!(ack.on_drained(), Delayed(at(41)), "more is coming");
+        let mut ack = settled();
+        assert_eq!(ack.on_drained(), Nothing);
+    }
+
+    #[test]
+    fn quickack_option_releases_a_delayed_ack() {
+        let mut ack = settled();
+        ack.on_data(at(1), arrival(10));
+        assert_eq!(ack.set_quickack(false), Delayed(at(41)));
+        assert!(!ack.quickack());
+        assert_eq!(ack.set_quickack(true), EndOfBatch);
+        assert!(ack.quickack());
+    }
+}
