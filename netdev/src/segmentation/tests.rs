@@ -60,7 +60,8 @@ fn wires(packets: &[Packet], medium: Medium) -> Vec<Wire> {
         .collect()
 }
 
-/// Checks everything that a cut has to keep and to change.
+/// Checks everything that a cut has to keep and to change: RFC 791 3.2 (identification), RFC 9293 3.4 and 3.6 (sequence
+/// numbers, FIN), 3.9.1.2 (PSH), RFC 3168 6.1.2 (CWR).
 fn assert_cut(spec: &Spec, wires: &[Wire]) {
     let size = usize::from(spec.segment_size);
     let payload = spec.payload();
@@ -335,6 +336,35 @@ fn link_padding_is_not_cut_as_payload() {
     let mut packet = spec.build();
     packet.push(Bytes::from_static(&[0xee; 7]));
     assert_cut(&spec, &wires(&cuts(packet, spec.medium), spec.medium));
+}
+
+#[test]
+fn a_transport_header_beyond_16_bits_is_refused() {
+    // 65,520 octets of IPv6 destination options before the TCP header: offsets no longer fit the metadata.
+    let mut octets = vec![0; 14 + 40];
+    octets[12..14].copy_from_slice(&[0x86, 0xdd]);
+    octets[14] = 0x60;
+    octets[14 + 6] = 60;
+    for i in 0..32 {
+        let (next, len) = if i < 31 { (60, 2048) } else { (6, 2008) };
+        let mut extension = vec![0; len];
+        extension[0] = next;
+        extension[1] = (len / 8 - 1) as u8;
+        octets.extend_from_slice(&extension);
+    }
+    let mut tcp = [0; 24];
+    tcp[12] = 0x50;
+    octets.extend_from_slice(&tcp);
+    let length = (octets.len() - 54) as u16;
+    octets[18..20].copy_from_slice(&length.to_be_bytes());
+    let mut packet = Packet::from_bytes(octets.into());
+    packet.offload.segmentation = Some(Segmentation {
+        kind: SegmentationKind::TcpV6,
+        segment_size: 1,
+        ecn: false,
+    });
+    let result = segment(packet, Medium::Ethernet, CutChecksum::Complete, |_| ());
+    assert_eq!(result, Err(Malformed));
 }
 
 #[test]
