@@ -14,6 +14,12 @@
 
 pub mod address;
 pub mod cidr;
+pub mod fragmentation;
+pub mod icmp;
+pub mod input;
+pub mod output;
+pub mod path_mtu;
+pub mod reassembly;
 pub mod route;
 pub mod source_address;
 

@@ -52,7 +52,10 @@ impl PathMtuCache {
     ///
     /// A message can only lower the value (RFC 8201 4); it rises when the entry ends.
     pub fn update(&mut self, now: Instant, destination: IpAddr, mtu: usize) -> Option<usize> {
-        if self.lookup(now, destination).is_some_and(|known| known <= mtu) {
+        if self
+            .lookup(now, destination)
+            .is_some_and(|known| known <= mtu)
+        {
             return None;
         }
         self.forget(destination);
@@ -144,7 +147,9 @@ fn plateau_below(len: usize) -> usize {
     below.copied().unwrap_or(68)
 }
 
-const PLATEAUS: [usize; 11] = [65535, 32000, 17914, 8166, 4352, 2002, 1492, 1006, 508, 296, 68];
+const PLATEAUS: [usize; 11] = [
+    65535, 32000, 17914, 8166, 4352, 2002, 1492, 1006, 508, 296, 68,
+];
 
 #[cfg(test)]
 mod tests {

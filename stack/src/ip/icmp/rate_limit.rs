@@ -77,7 +77,8 @@ impl RateLimiter {
         of_destination.take(1);
         // A limit shared by all destinations tells a forger whether his probes were answered, and with that which ports
         // are open (SAD DNS, CVE-2020-25705). Taking one to three tokens hides the count, as Linux does.
-        self.stack.take(1 + self.random.below(3).min(self.stack.tokens / 8));
+        self.stack
+            .take(1 + self.random.below(3).min(self.stack.tokens / 8));
         true
     }
 
@@ -142,7 +143,9 @@ mod tests {
 
     fn permitted(limiter: &mut RateLimiter, now: Instant, destination: &str, tries: u32) -> u32 {
         let destination = destination.parse().unwrap();
-        (0..tries).map(|_| u32::from(limiter.permit(now, destination))).sum()
+        (0..tries)
+            .map(|_| u32::from(limiter.permit(now, destination)))
+            .sum()
     }
 
     #[test]
@@ -174,7 +177,7 @@ mod tests {
     fn all_destinations_together_are_limited() {
         let mut limiter = limiter(Limits::default());
         let mut now = Instant::from_millis(10_000);
-        let mut burst = |limiter: &mut RateLimiter, now| {
+        let burst = |limiter: &mut RateLimiter, now| {
             (0..=255u8)
                 .map(|host| permitted(limiter, now, &format!("192.0.{host}.1"), 1))
                 .sum::<u32>()
@@ -197,7 +200,10 @@ mod tests {
             stack_burst: 0,
             ..Limits::default()
         });
-        assert_eq!(permitted(&mut closed, Instant::FAR_FUTURE, "192.0.2.1", 5), 0);
+        assert_eq!(
+            permitted(&mut closed, Instant::FAR_FUTURE, "192.0.2.1", 5),
+            0
+        );
         let mut open = limiter(Limits {
             stack_rate: 1_000_000_000,
             stack_burst: 1_000_000,
