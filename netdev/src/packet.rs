@@ -56,6 +56,18 @@ impl Packet {
         packet
     }
 
+    /// A packet that has only headers yet: inline if they fit the header room, else in a slice of their own.
+    pub fn from_header(header: &[u8]) -> Self {
+        let mut packet = Self::new();
+        if header.len() <= HEADER_ROOM {
+            packet.head_start = HEADER_ROOM - header.len();
+            packet.head[packet.head_start..].copy_from_slice(header);
+        } else {
+            packet.push(Bytes::copy_from_slice(header));
+        }
+        packet
+    }
+
     /// A packet that has only payload yet; headers are added with [`Self::prepend`].
     pub fn from_payload(payload: Payload) -> Self {
         let body_len = payload.iter().map(Bytes::len).sum();

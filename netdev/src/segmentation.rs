@@ -17,7 +17,7 @@ use crate::checksum::{Sum, pseudo_header_v4, pseudo_header_v6, sum_packet};
 use crate::device::{Capabilities, Medium, OffloadSet};
 pub use crate::headers::Malformed;
 use crate::headers::{Headers, TCP, UDP_CHECKSUM, Version, word};
-use crate::offload::{Checksum, Segmentation, SegmentationKind};
+use crate::offload::{Checksum, Offload, Segmentation, SegmentationKind};
 use crate::packet::{HEADER_ROOM, Packet};
 
 /// What the transport checksums of cut packets are to hold.
@@ -212,7 +212,9 @@ fn cut(
     let mut offset = 0;
     loop {
         let len = left.min(stride);
-        let mut piece = template.next(offset, len, left == len);
+        let offload = template.rewrite(offset, len, left == len);
+        let mut piece = Packet::from_header(&template.octets);
+        piece.offload = offload;
         let mut missing = len;
         while missing > 0 {
             if slice.is_empty() {
@@ -293,8 +295,8 @@ impl Template {
         }
     }
 
-    /// The packet, still without payload, whose `len` octets of payload begin `offset` octets into the super-packet's.
-    fn next(&mut self, offset: usize, len: usize, is_last: bool) -> Packet {
+    /// Makes these the headers of the cut whose `len` octets of payload begin `offset` octets into the super-packet's.
+    fn rewrite(&mut self, offset: usize, len: usize, is_last: bool) -> Offload {
         let Headers {
             network,
             transport,
@@ -342,20 +344,14 @@ impl Template {
         let field = transport + usize::from(self.headers.checksum_offset());
         self.set_word(field, pseudo.fold());
 
-        let mut packet = Packet::new();
-        if payload <= HEADER_ROOM {
-            packet.prepend(payload).copy_from_slice(&self.octets);
-        } else {
-            packet.push(Bytes::copy_from_slice(&self.octets));
-        }
-        packet.offload.checksum = self.headers.partial();
-        if len > usize::from(self.segmentation.segment_size) {
-            packet.offload.segmentation = Some(Segmentation {
+        let is_super = len > usize::from(self.segmentation.segment_size);
+        Offload {
+            checksum: self.headers.partial(),
+            segmentation: is_super.then_some(Segmentation {
                 ecn,
                 ..self.segmentation
-            });
+            }),
         }
-        packet
     }
 
     fn set_word(&mut self, at: usize, word: u16) {

@@ -1,7 +1,6 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::offload::Offload;
 use crate::test_packets::{Spec, Wire, check_wire};
 
 fn specs() -> impl Strategy<Value = Spec> {
