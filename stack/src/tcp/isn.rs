@@ -3,37 +3,38 @@
 //! Both are keyed hashes of the connection's addresses, so that nobody off the path can guess them, and the same seed
 //! gives the same numbers.
 
-use crate::random::{HashKey, Random};
+use crate::random::HashKey;
 use crate::tcp::{SeqNum, Tuple};
 use crate::time::Instant;
 
 /// Makes initial sequence numbers and timestamp offsets.
 #[derive(Clone, Copy, Debug)]
 pub struct IsnGenerator {
-    sequence_key: HashKey,
-    timestamp_key: HashKey,
+    key: HashKey,
 }
 
 impl IsnGenerator {
-    /// A generator with keys of its own.
-    pub fn new(random: &mut Random) -> Self {
-        Self {
-            sequence_key: HashKey::new(random),
-            timestamp_key: HashKey::new(random),
-        }
+    /// A generator with a secret key of its own.
+    pub const fn new(key: HashKey) -> Self {
+        Self { key }
     }
 
     /// `ISN = M + F(localip, localport, remoteip, remoteport, secretkey)` (RFC 6528 3): M counts 4 µs, so a later
     /// connection of the same tuple starts above an earlier one, unless that moved more than 250 kB/s.
     pub fn iss(&self, now: Instant, tuple: &Tuple) -> SeqNum {
         let clock = (now.as_nanos() / NANOS_PER_TICK) as u32;
-        SeqNum(clock) + self.sequence_key.hash_pair(tuple.local, tuple.remote) as u32
+        SeqNum(clock) + self.hash(tuple) as u32
     }
 
     /// What a connection adds to the timestamp clock: the same for all connections of a tuple, as in Linux, so that
     /// PAWS and TIME-WAIT reuse (RFC 6191) see a clock that only goes forward.
     pub fn timestamp_offset(&self, tuple: &Tuple) -> u32 {
-        self.timestamp_key.hash_pair(tuple.local, tuple.remote) as u32
+        // The half that the sequence number does not use: one tells nothing of the other.
+        (self.hash(tuple) >> 32) as u32
+    }
+
+    fn hash(&self, tuple: &Tuple) -> u64 {
+        self.key.hash_pair(tuple.local, tuple.remote)
     }
 }
 
@@ -43,6 +44,11 @@ const NANOS_PER_TICK: u64 = 4000;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::Random;
+
+    fn generator(seed: u64) -> IsnGenerator {
+        IsnGenerator::new(HashKey::new(&mut Random::new(Some(seed))))
+    }
 
     fn tuple(remote_port: u16) -> Tuple {
         Tuple {
@@ -53,8 +59,8 @@ mod tests {
 
     #[test]
     fn same_seed_gives_the_same_numbers() {
-        let [a, b] = [7, 7].map(|seed| IsnGenerator::new(&mut Random::new(Some(seed))));
-        let other = IsnGenerator::new(&mut Random::new(Some(8)));
+        let [a, b] = [7, 7].map(generator);
+        let other = generator(8);
         let iss = a.iss(Instant::ZERO, &tuple(1));
         assert_eq!(iss, b.iss(Instant::ZERO, &tuple(1)));
         assert_ne!(iss, other.iss(Instant::ZERO, &tuple(1)));
@@ -65,7 +71,7 @@ mod tests {
     #[test]
     fn numbers_differ_by_tuple_and_advance_every_four_microseconds() {
         // RFC 6528 3; RFC 9293 3.4.1, MUST-8.
-        let isn = IsnGenerator::new(&mut Random::new(Some(1)));
+        let isn = generator(1);
         assert_ne!(
             isn.iss(Instant::ZERO, &tuple(1)),
             isn.iss(Instant::ZERO, &tuple(2))
