@@ -334,16 +334,21 @@ impl Receiver for TunReceiver {
             };
             let mut ready = ready?;
             let mut received = 0;
+            let mut octets = 0;
             for _ in 0..limit.max(1) {
+                if octets >= BATCH_OCTETS {
+                    break;
+                }
                 match self.queue.read_packet(&mut self.pool) {
                     Ok(Some(packet)) => {
+                        octets += packet.len();
                         batch.push(packet);
                         received += 1;
                     }
                     Ok(None) => {}
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        // Only here: after a read that stopped at `limit` no new edge would come.
+                        // Only here: after reads that stopped at a limit no new edge would come.
                         ready.clear_ready();
                         break;
                     }
@@ -390,6 +395,10 @@ const CLONE_DEVICE: &str = "/dev/net/tun";
 
 /// The largest packet: an IPv6 header does not count in its 16-bit length field.
 const BUFFER_SIZE: usize = 40 + 65_535;
+
+/// A batch ends with the packet that reaches this many octets, so that its data is still in the processor's cache when
+/// the stack copies it: four super-packets at a time came at 10 GB/s, 64 at a time at 5 (2 cores, 64 KiB reads).
+const BATCH_OCTETS: usize = 4 * 60_000;
 
 /// Slices one `writev` takes, header included, are 1,024 (`IOV_MAX`); the standard library cuts off the rest silently.
 const MAX_SLICES: usize = 1_000;
