@@ -49,25 +49,30 @@ pub fn fragment(
     }
     segmentation::complete_checksum(&mut packet).map_err(|_| SocketError::InvalidInput)?;
     packet.offload = tidewire_netdev::offload::Offload::default();
-    let mut offset = 0;
+    let mut offset = 0usize;
     while !packet.is_empty() {
         let mut piece = packet.clone();
         piece.truncate(piece_len);
         packet.advance(piece_len);
         let place = Fragment {
             next_header: header.protocol,
-            offset,
+            // Below 65,536, as the length is.
+            offset: offset as u16,
             more: !packet.is_empty(),
             identification,
         };
         prepend_place(&mut piece, header, &place)?;
         fragments.push(piece);
-        offset += piece_len as u16;
+        offset += piece_len;
     }
     Ok(fragments)
 }
 
-fn prepend_place(piece: &mut Packet, header: &OutputHeader, place: &Fragment) -> SocketResult<()> {
+pub(super) fn prepend_place(
+    piece: &mut Packet,
+    header: &OutputHeader,
+    place: &Fragment,
+) -> SocketResult<()> {
     if let (IpAddr::V4(source), IpAddr::V4(destination)) = (header.source, header.destination) {
         let total_len = piece.len() + ipv4::HEADER_LEN;
         let wire = ipv4::Header {
@@ -146,3 +151,6 @@ const MAX_LEN: usize = 65_535;
 
 /// How many pairs of addresses have counters of their own; others share them, which costs nothing but steps.
 const COUNTERS: usize = 1024;
+
+#[cfg(test)]
+mod tests;

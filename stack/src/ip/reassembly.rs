@@ -420,3 +420,6 @@ const COPY_BELOW: usize = BUFFER / 4;
 const BUFFER: usize = 64 * 1024;
 /// What keeping a fragment costs besides its octets, roughly: table entries and a copy of the header.
 const PIECE_OVERHEAD: usize = 128;
+
+#[cfg(test)]
+mod tests;

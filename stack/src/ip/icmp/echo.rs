@@ -68,3 +68,6 @@ pub fn reply(
         packet: reply,
     })
 }
+
+#[cfg(test)]
+mod tests;

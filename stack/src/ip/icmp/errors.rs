@@ -470,3 +470,6 @@ impl<'a> Quoted<'a> {
 }
 
 const MIN_QUOTED_TRANSPORT: usize = 8;
+
+#[cfg(test)]
+mod tests;
