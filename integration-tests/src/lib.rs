@@ -1,3 +1,7 @@
-//! Helpers shared by the integration tests.
+//! Helpers shared by the integration tests: bodies with known hashes, skipping rules, network namespaces, fuzz targets.
 
+pub mod bodies;
 pub mod fuzz_targets;
+#[cfg(target_os = "linux")]
+pub mod namespace;
+pub mod requirements;
