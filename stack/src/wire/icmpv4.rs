@@ -33,7 +33,7 @@ pub enum Message {
     },
     /// Destination unreachable (type 3); the body is the packet.
     DestinationUnreachable {
-        /// One of [`unreachable`], or another.
+        /// One of [`mod@unreachable`], or another.
         code: u8,
         /// With [`unreachable::FRAGMENTATION_NEEDED`] the MTU of the next hop in octets (RFC 1191 4), 0 when the
         /// router names none. Unused with other codes.

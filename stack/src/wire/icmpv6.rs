@@ -26,7 +26,7 @@ pub const CHECKSUM_OFFSET: usize = 2;
 pub enum Message {
     /// Destination unreachable (type 1, RFC 4443 3.1); the body is the packet.
     DestinationUnreachable {
-        /// One of [`unreachable`], or another.
+        /// One of [`mod@unreachable`], or another.
         code: u8,
     },
     /// Packet too big (type 2, RFC 4443 3.2); the body is the packet. The code means nothing.

@@ -213,7 +213,7 @@ impl Options {
         (MAX_HEADER_LEN - HEADER_LEN - self.fixed_len()).saturating_sub(4) / 8
     }
 
-    /// Octets that [`Self::emit`] writes, padding included.
+    /// Octets that the options take in a header, padding included.
     pub fn encoded_len(&self) -> usize {
         let blocks = self.sack.len().min(self.sack_capacity());
         self.fixed_len() + if blocks > 0 { 4 + 8 * blocks } else { 0 }
