@@ -137,6 +137,9 @@ pub struct SocketOptions {
     pub keepalive_idle: Option<Duration>,
     /// What `SO_LINGER` says: `None` finishes in the background, zero resets at close. Default `None`.
     pub linger: Option<Duration>,
+    /// How long data may stay unacknowledged, or a peer unheard by probes, before the connection fails with ETIMEDOUT
+    /// (`TCP_USER_TIMEOUT`, RFC 5482); `None` leaves it to the retries. Default `None`.
+    pub user_timeout: Option<Duration>,
     /// Send buffer in octets instead of [`Config::send_buffer`].
     pub send_buffer: Option<usize>,
     /// Receive buffer in octets instead of [`Config::receive_buffer`].

@@ -20,7 +20,7 @@ pub mod seq;
 pub mod time_wait;
 
 pub use config::Config;
-pub use connection::Connection;
+pub use connection::{Connection, OpenParameters, Phase, reset_reply};
 pub use info::Info;
 pub use listener::Listener;
 pub use segment::{Segment, Transmit, TransmitLimits, Tuple};

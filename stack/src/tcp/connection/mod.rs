@@ -1,13 +1,64 @@
-//! One TCP connection.
+//! One TCP connection: opening, synchronized, until TIME-WAIT or the end.
+//!
+//! Owns the parts and joins them; each part owns its own state and returns small values.
+//!
+//! | file | concern |
+//! |---|---|
+//! | `state` | send half × receive half, the RFC's state names |
+//! | `negotiated` | what the two SYNs settled |
+//! | `handshake` | SYN-SENT, simultaneous open |
+//! | `input` | RFC 9293 3.10.7.4, the order of checks; ACK processing |
+//! | `receiving` | text, FIN, and the ACKs they call for |
+//! | `output` | `poll_transmit`, the one way out |
+//! | `timers`, `keepalive` | deadlines, retransmission, probes, giving up |
+//! | `close` | shutdown, close, abort, linger, orphans, the way to TIME-WAIT |
+//! | `icmp` | RFC 5927 |
+//! | `io` | write, read, errors, options |
+//!
+//! ```text
+//!   handle_segment ─┐                         ┌─▶ poll_transmit  (segments)
+//!   handle_icmp ────┤                         ├─▶ poll_timeout   (one deadline)
+//!   handle_timeout ─┼──▶    Connection    ────┼─▶ take_readiness (edges)
+//!   write, read ────┤                         └─▶ phase          (TIME-WAIT, closed)
+//!   close, abort ───┘
+//! ```
 
+mod close;
+mod handshake;
+mod icmp;
+mod input;
+mod io;
+mod keepalive;
 pub mod negotiated;
-
-pub use negotiated::{Negotiated, Offer, TimestampState, WindowScale};
+mod output;
+mod receiving;
+pub mod reset;
+mod state;
+mod timers;
 
 use std::sync::Arc;
 
-use crate::tcp::config::SocketOptions;
+pub use negotiated::{Negotiated, Offer, TimestampState, WindowScale};
+pub use reset::reset_reply;
+pub use state::{ReceiveHalf, SendHalf};
+
+use crate::error::SocketError;
+use crate::tcp::config::{CongestionControl, SocketOptions};
+use crate::tcp::listener::AcceptedRequest;
+use crate::tcp::send::{Recovery, Scoreboard, SendBuffer, SendWindow};
+use crate::tcp::time_wait::TimeWaitEntry;
 use crate::tcp::{Config, SeqNum, Tuple};
+use crate::time::Instant;
+use crate::transport::Readiness;
+use crate::transport::congestion::{Controller, Cubic, NewReno};
+use crate::transport::rtt::{RtoBounds, RttEstimator};
+
+use handshake::Handshake;
+use input::ChallengeLimit;
+use output::Pending;
+use receiving::ReceiveSide;
+use state::Lifecycle;
+use timers::Timers;
 
 /// What an active open needs to know (RFC 9293 3.10.1).
 #[derive(Clone, Debug)]
@@ -26,6 +77,206 @@ pub struct OpenParameters {
     pub path_mtu: usize,
 }
 
-/// One connection.
+/// What the engine has to do with a connection.
 #[derive(Debug)]
-pub struct Connection;
+pub enum Phase {
+    /// It takes segments and timeouts.
+    Open,
+    /// It is over for the peer's sake only: the TIME-WAIT table takes the tuple over. Said once.
+    TimeWait(Box<TimeWaitEntry>),
+    /// The tuple is free. Data not read yet stays readable.
+    Closed,
+}
+
+/// One connection. See the module's documentation for its parts.
+#[derive(Debug)]
+pub struct Connection {
+    tuple: Tuple,
+    config: Arc<Config>,
+    options: SocketOptions,
+    lifecycle: Lifecycle,
+    negotiated: Negotiated,
+    /// IP header included; what the way out said last.
+    path_mtu: u32,
+    ip_header_len: u16,
+    /// Effective send MSS: data octets per segment (RFC 9293 3.7.1).
+    mss: u32,
+
+    buffer: SendBuffer,
+    window: SendWindow,
+    board: Scoreboard,
+    recovery: Recovery,
+    rtt: RttEstimator,
+    congestion: Box<dyn Controller>,
+    /// Sending stopped last for want of congestion window.
+    cwnd_limited: bool,
+
+    receive: ReceiveSide,
+    /// Last.ACK.sent (RFC 7323 4.3).
+    last_ack_sent: SeqNum,
+
+    timers: Timers,
+    pending: Pending,
+    challenges: ChallengeLimit,
+    last_sent: Instant,
+    last_received: Instant,
+    probes_unanswered: u32,
+    keepalives_unanswered: u32,
+
+    readiness: Readiness,
+    error: Option<SocketError>,
+    /// What ICMP said, told instead of ETIMEDOUT.
+    soft_error: Option<SocketError>,
+    /// There may be something to send.
+    dirty: bool,
+    /// A write did not fit: the writer waits for room.
+    write_blocked: bool,
+    read_shutdown: bool,
+    /// Nobody holds the connection any more.
+    orphan: bool,
+    stats: Counters,
+}
+
+/// Counters behind [`crate::tcp::Info`].
+#[derive(Clone, Copy, Debug, Default)]
+struct Counters {
+    bytes_acked: u64,
+    bytes_sent: u64,
+    bytes_retransmitted: u64,
+    bytes_received: u64,
+    segments_sent: u64,
+    segments_received: u64,
+    retransmits: u64,
+    timeouts: u64,
+    recoveries: u64,
+}
+
+impl Connection {
+    /// An active open: SYN-SENT. The SYN goes out with the first [`Self::poll_transmit`].
+    pub fn open(now: Instant, parameters: OpenParameters) -> Self {
+        let OpenParameters {
+            config,
+            options,
+            tuple,
+            iss,
+            timestamp_offset,
+            path_mtu,
+        } = parameters;
+        let remote = tuple.remote.ip();
+        let offer = Offer::new(&config, remote, path_mtu);
+        let negotiated = Negotiated::pending(&config, &offer, remote);
+        let mut connection = Self::blank(now, config, options, tuple, negotiated, iss);
+        connection.path_mtu = path_mtu as u32;
+        connection.lifecycle =
+            Lifecycle::Opening(Box::new(Handshake::new(iss, offer, timestamp_offset)));
+        connection.dirty = true;
+        connection
+    }
+
+    /// A passive open whose handshake the listener has carried: ESTABLISHED. The engine passes the segment that
+    /// completed it to [`Self::handle_segment`] next, for its data and window.
+    pub fn from_request(now: Instant, request: AcceptedRequest, options: SocketOptions) -> Self {
+        let config = Arc::clone(&request.config);
+        let mut connection = Self::blank(
+            now,
+            config,
+            options,
+            request.tuple,
+            request.negotiated,
+            request.iss,
+        );
+        connection.lifecycle = Lifecycle::Synchronized {
+            send: SendHalf::Open,
+            receive: ReceiveHalf::Open,
+        };
+        connection.take_request(now, &request);
+        connection
+    }
+
+    fn blank(
+        now: Instant,
+        config: Arc<Config>,
+        options: SocketOptions,
+        tuple: Tuple,
+        negotiated: Negotiated,
+        iss: SeqNum,
+    ) -> Self {
+        let rtt = RttEstimator::new(RtoBounds {
+            initial: config.initial_rto,
+            min: config.min_rto,
+            max: config.max_rto,
+        });
+        let capacity = options.receive_buffer.unwrap_or(config.receive_buffer);
+        let ip_header_len = tuple.ip_header_len();
+        let path_mtu = usize::from(negotiated.our_mss) + negotiated::TCP_HEADER_LEN + ip_header_len;
+        let mss = negotiated.effective_mss(path_mtu, ip_header_len) as u32;
+        Self {
+            tuple,
+            lifecycle: Lifecycle::Closed,
+            negotiated,
+            path_mtu: path_mtu as u32,
+            ip_header_len: ip_header_len as u16,
+            mss,
+            buffer: SendBuffer::new(iss + 1),
+            window: SendWindow::new(iss),
+            board: Scoreboard::new(iss + 1),
+            recovery: Recovery::new(),
+            rtt,
+            congestion: controller(&config, mss as usize),
+            cwnd_limited: false,
+            receive: ReceiveSide::new(&config, capacity),
+            last_ack_sent: SeqNum(0),
+            timers: Timers::new(),
+            pending: Pending::default(),
+            challenges: ChallengeLimit::default(),
+            last_sent: now,
+            last_received: now,
+            probes_unanswered: 0,
+            keepalives_unanswered: 0,
+            readiness: Readiness::NONE,
+            error: None,
+            soft_error: None,
+            dirty: false,
+            write_blocked: false,
+            read_shutdown: false,
+            orphan: false,
+            stats: Counters::default(),
+            options,
+            config,
+        }
+    }
+
+    /// Both ends.
+    pub fn tuple(&self) -> Tuple {
+        self.tuple
+    }
+
+    /// The edges since the last call.
+    pub fn take_readiness(&mut self) -> Readiness {
+        std::mem::take(&mut self.readiness)
+    }
+
+    /// Whether the connection holds any buffer: an idle one does not.
+    pub fn owns_buffers(&self) -> bool {
+        self.buffer.owns_memory()
+            || self.board.owns_memory()
+            || self.receive.buffer.charged() > 0
+            || !self.receive.is_in_order()
+            || self.pending.acks.capacity() > 0
+    }
+
+    /// The controller for the segment size now known.
+    fn new_controller(&self) -> Box<dyn Controller> {
+        controller(&self.config, self.mss as usize)
+    }
+}
+
+fn controller(config: &Config, mss: usize) -> Box<dyn Controller> {
+    match config.congestion_control {
+        CongestionControl::Cubic => Box::new(Cubic::new(mss, config.initial_window)),
+        CongestionControl::NewReno => Box::new(NewReno::new(mss, config.initial_window)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

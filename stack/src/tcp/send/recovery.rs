@@ -171,6 +171,16 @@ impl Recovery {
         repeated
     }
 
+    /// The path carries less than was sent: all that is not SACKed goes out again, in segments that fit. Not a sign of
+    /// congestion, and not a timeout.
+    pub fn on_path_shrunk(&mut self, snd_nxt: SeqNum, board: &mut Scoreboard) {
+        self.phase = Phase::Loss { point: snd_nxt };
+        self.recover = Some(snd_nxt);
+        self.duplicate_acks = 0;
+        self.first_pending = true;
+        board.mark_all_lost();
+    }
+
     /// Applies what the cumulative acknowledgment means for the phase.
     fn advance(&mut self, event: AckEvent, board: &mut Scoreboard) -> RecoveryStep {
         if event.bytes_acked == 0 {

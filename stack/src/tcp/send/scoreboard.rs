@@ -382,6 +382,11 @@ impl Scoreboard {
             .is_some_and(|range| range.ever_retransmitted)
     }
 
+    /// Forgets everything: the connection is over.
+    pub fn clear(&mut self) {
+        *self = Self::new(self.una);
+    }
+
     /// Takes a range out of the lost and retransmitted totals.
     fn forget(&mut self, range: &Range) {
         if range.lost {

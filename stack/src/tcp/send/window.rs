@@ -156,7 +156,7 @@ impl SendWindow {
     /// New data or a FIN went out up to `end`.
     pub fn on_sent(&mut self, end: SeqNum, len: usize, mss: usize) {
         self.snd_nxt = self.snd_nxt.max(end);
-        if len % mss != 0 {
+        if !len.is_multiple_of(mss) {
             self.last_small = end;
         }
     }

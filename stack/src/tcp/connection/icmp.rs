@@ -1,0 +1,54 @@
+//! ICMP errors about a connection (RFC 9293 3.9.2.2, RFC 5927).
+//!
+//! Owns which errors are believed and what they do: nothing but a size of the path ever changes an established
+//! connection (RFC 5927 5.2, 7); what a router said is remembered and told if the connection fails later.
+
+use crate::tcp::SeqNum;
+use crate::tcp::connection::Connection;
+use crate::tcp::connection::state::Lifecycle;
+use crate::time::Instant;
+use crate::transport::IcmpError;
+
+impl Connection {
+    /// Takes an ICMP error whose quoted segment had sequence number `quoted_sequence`.
+    pub fn handle_icmp(&mut self, now: Instant, error: IcmpError, quoted_sequence: SeqNum) {
+        // RFC 5927 4.1: whoever cannot name a sequence number in flight did not see our packets.
+        let in_flight = quoted_sequence.at_or_after(self.window.snd_una)
+            && quoted_sequence.before(self.window.snd_nxt);
+        if !in_flight || self.lifecycle.is_over() {
+            return;
+        }
+        match error {
+            IcmpError::PacketTooBig { mtu } => self.shrink_path(now, mtu),
+            // RFC 9293 3.9.2.2 (MUST-56): a soft error never aborts the connection.
+            IcmpError::Unreachable(error) => self.soft_error = Some(error),
+            IcmpError::Refused(error) => {
+                if matches!(self.lifecycle, Lifecycle::Opening(_)) {
+                    // SHLD-26; RFC 5927 5.2 excepts synchronized states only.
+                    self.end(Some(error));
+                } else {
+                    self.soft_error = Some(error);
+                }
+            }
+        }
+    }
+
+    /// The path carries less than was sent: what is in flight is lost for certain, but not by congestion (RFC 1191
+    /// 6.3, RFC 8201 5.3), so it goes out again at once in smaller segments, with the window as it is.
+    fn shrink_path(&mut self, now: Instant, mtu: usize) {
+        if mtu as u64 >= u64::from(self.path_mtu) {
+            return;
+        }
+        self.path_mtu = mtu as u32;
+        self.update_mss();
+        if let Lifecycle::Opening(_) = self.lifecycle {
+            return; // a SYN fits any path
+        }
+        if !self.board.is_empty() {
+            self.recovery
+                .on_path_shrunk(self.window.snd_nxt, &mut self.board);
+            self.restart_retransmission_timer(now);
+            self.dirty = true;
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! The timers of a connection: a small table with one reported deadline, and what happens when one fires.
+//!
+//! Owns the deadlines and the count of unanswered retransmissions and probes. The delayed ACK's deadline lives in the
+//! receive half's `AckSchedule` and is merged in by [`Connection::poll_timeout`].
+//! RFC 6298 5 (retransmission), RFC 9293 3.8.3 (giving up), 3.8.6.1 (zero-window probes), RFC 1122 4.2.3.5.
+
+use std::time::Duration;
+
+use crate::error::SocketError;
+use crate::tcp::connection::Connection;
+use crate::tcp::connection::state::{Lifecycle, SendHalf};
+use crate::time::Instant;
+use crate::transport::congestion::Timeout;
+
+/// Which timer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Timer {
+    /// Retransmission of the oldest data in flight, or of the SYN.
+    Retransmit,
+    /// A probe of a closed window, or of one too small for a segment.
+    Persist,
+    /// The next keepalive probe.
+    Keepalive,
+    /// End of a lingering close, or of FIN-WAIT-2 without an owner.
+    Linger,
+}
+
+/// The deadlines.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timers {
+    deadlines: [Instant; 4],
+    /// Consecutive timeouts of the retransmission or persist timer without progress.
+    pub(super) attempts: u32,
+    /// When the first of them was armed: the user timeout counts from there.
+    pub(super) stalled_since: Option<Instant>,
+}
+
+impl Timers {
+    pub(super) const fn new() -> Self {
+        Self {
+            deadlines: [Instant::FAR_FUTURE; 4],
+            attempts: 0,
+            stalled_since: None,
+        }
+    }
+
+    pub(super) fn set(&mut self, timer: Timer, deadline: Instant) {
+        self.deadlines[timer as usize] = deadline;
+    }
+
+    pub(super) fn clear(&mut self, timer: Timer) {
+        self.deadlines[timer as usize] = Instant::FAR_FUTURE;
+    }
+
+    pub(super) fn is_set(&self, timer: Timer) -> bool {
+        self.deadlines[timer as usize] < Instant::FAR_FUTURE
+    }
+
+    /// Whether it is due; it is cleared then.
+    fn take_expired(&mut self, timer: Timer, now: Instant) -> bool {
+        let expired = self.is_set(timer) && self.deadlines[timer as usize] <= now;
+        if expired {
+            self.clear(timer);
+        }
+        expired
+    }
+
+    /// The earliest deadline.
+    pub(super) fn next(&self) -> Option<Instant> {
+        let earliest = self.deadlines.into_iter().min()?;
+        (earliest < Instant::FAR_FUTURE).then_some(earliest)
+    }
+
+    /// The peer has acknowledged something new.
+    pub(super) fn progress(&mut self) {
+        self.attempts = 0;
+        self.stalled_since = None;
+    }
+
+    pub(super) fn clear_all(&mut self) {
+        *self = Self::new();
+    }
+}
+
+impl Connection {
+    /// When [`Self::handle_timeout`] wants to be called, if ever.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let delayed_ack = self.ack_deadline();
+        match (self.timers.next(), delayed_ack) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// Lets the timers that are due fire. Calling early or often is harmless.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.ack_deadline().is_some_and(|deadline| deadline <= now) {
+            self.ack_timeout(now);
+        }
+        if self.timers.take_expired(Timer::Retransmit, now) {
+            match self.lifecycle {
+                Lifecycle::Opening(_) => self.handshake_timeout(now),
+                _ => self.retransmission_timeout(now),
+            }
+        }
+        if self.timers.take_expired(Timer::Persist, now) {
+            self.persist_timeout(now);
+        }
+        if self.timers.take_expired(Timer::Keepalive, now) {
+            self.keepalive_timeout(now);
+        }
+        if self.timers.take_expired(Timer::Linger, now) {
+            self.linger_timeout();
+        }
+    }
+
+    /// (Re)starts the retransmission timer while something is in flight, stops it otherwise (RFC 6298 5.1 to 5.3).
+    pub(super) fn restart_retransmission_timer(&mut self, now: Instant) {
+        if self.board.is_empty() {
+            self.timers.clear(Timer::Retransmit);
+        } else {
+            let deadline = now + self.timeout_within_user_limit(now, self.rtt.rto());
+            self.timers.set(Timer::Retransmit, deadline);
+        }
+    }
+
+    /// The retransmission timer fired for data or a FIN (RFC 6298 5.4 to 5.6).
+    fn retransmission_timeout(&mut self, now: Instant) {
+        if self.board.is_empty() {
+            return;
+        }
+        // A peer that has shrunk its window to nothing but still answers is alive: the connection stays open however
+        // long that takes (RFC 9293 3.8.6.1, MUST-37).
+        let closed_window = self.window.snd_wnd == 0 && !self.is_orphan();
+        let limit = self.retry_limit();
+        if self.user_timeout_expired(now)
+            || (!closed_window && self.timers.attempts >= limit)
+            || (closed_window && now - self.last_received > self.config.max_rto * 2)
+        {
+            self.give_up();
+            return;
+        }
+        self.timers.stalled_since.get_or_insert(now);
+        self.timers.attempts += 1;
+        self.stats.timeouts += 1;
+        let flight = self.board.outstanding() as usize;
+        let repeated =
+            self.recovery
+                .on_timeout(self.window.snd_una, self.window.snd_nxt, &mut self.board);
+        let timeout = if repeated {
+            Timeout::Repeated
+        } else {
+            Timeout::First
+        };
+        self.congestion
+            .on_retransmission_timeout(now, flight, timeout);
+        self.rtt.back_off();
+        self.restart_retransmission_timer(now);
+        self.dirty = true;
+        tracing::debug!(rto = ?self.rtt.rto(), attempts = self.timers.attempts, "retransmission timeout");
+    }
+
+    /// Arms the persist timer, unless it runs or something in flight will bring an answer anyway.
+    pub(super) fn arm_persist_timer(&mut self, now: Instant) {
+        if self.board.is_empty() && !self.timers.is_set(Timer::Persist) {
+            let backoff = self.timers.attempts.min(16);
+            let interval = self
+                .rtt
+                .rto()
+                .saturating_mul(1 << backoff)
+                .min(self.config.max_rto);
+            let interval = self.timeout_within_user_limit(now, interval);
+            self.timers.stalled_since.get_or_insert(now);
+            self.timers.set(Timer::Persist, now + interval);
+        }
+    }
+
+    /// The persist timer fired: ask again, forever while the peer answers (RFC 9293 3.8.6.1, MUST-36, MUST-37).
+    fn persist_timeout(&mut self, now: Instant) {
+        if !self.board.is_empty() || self.unsent() == 0 {
+            return;
+        }
+        let limit = self.retry_limit();
+        if self.user_timeout_expired(now)
+            || self.probes_unanswered >= limit
+            || (self.is_orphan() && self.timers.attempts >= limit)
+        {
+            self.give_up();
+            return;
+        }
+        self.timers.attempts += 1;
+        self.probes_unanswered += 1;
+        self.pending.window_probe = true;
+        self.arm_persist_timer(now);
+        self.dirty = true;
+    }
+
+    /// Retransmissions permitted: fewer when nobody holds the connection any more.
+    fn retry_limit(&self) -> u32 {
+        if self.is_orphan() {
+            self.config.orphan_retries
+        } else {
+            self.config.retries
+        }
+    }
+
+    /// Whether nothing was acknowledged for as long as the user permits (RFC 9293 3.9.1, RFC 5482).
+    fn user_timeout_expired(&self, now: Instant) -> bool {
+        self.options
+            .user_timeout
+            .zip(self.timers.stalled_since)
+            .is_some_and(|(limit, since)| now - since >= limit)
+    }
+
+    /// Cuts a timeout so that it does not pass the user timeout.
+    fn timeout_within_user_limit(&self, now: Instant, timeout: Duration) -> Duration {
+        match self.options.user_timeout.zip(self.timers.stalled_since) {
+            Some((limit, since)) => timeout.min((since + limit) - now).max(MIN_INTERVAL),
+            None => timeout,
+        }
+    }
+
+    /// The peer does not answer any more (RFC 9293 3.8.3, R2): a soft ICMP error tells more than ETIMEDOUT, if one came.
+    pub(super) fn give_up(&mut self) {
+        let error = self.soft_error.take().unwrap_or(SocketError::TimedOut);
+        tracing::debug!(?error, "giving up");
+        self.end(Some(error));
+    }
+
+    /// FIN-WAIT-2 of an orphan, or a lingering close, has taken too long.
+    fn linger_timeout(&mut self) {
+        if self.lifecycle.send_half() == Some(SendHalf::FinAcked) {
+            // Linux drops the state without a word; whatever the peer still sends is answered with RST.
+            self.end(None);
+        } else {
+            self.abort();
+        }
+    }
+}
+
+/// No timer is armed closer than this, so that a limit already passed cannot spin.
+const MIN_INTERVAL: Duration = Duration::from_millis(1);
