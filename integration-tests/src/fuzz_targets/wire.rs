@@ -67,6 +67,20 @@ pub(super) fn ipv6(data: &[u8]) {
     };
     assert!(chain.len <= rest.len());
     assert_eq!(data[chain.pointer], chain.protocol);
+    let mut at = len;
+    let mut next_header = header.next_header;
+    while at < len + chain.len {
+        assert!(matches!(next_header, 0 | 43 | 44 | 60));
+        assert!(next_header != 0 || at == len, "hop-by-hop stands first");
+        let is_fragment = next_header == 44;
+        next_header = data[at];
+        at += if is_fragment {
+            8
+        } else {
+            (usize::from(data[at + 1]) + 1) * 8
+        };
+    }
+    assert_eq!((next_header, at), (chain.protocol, len + chain.len));
     // Nothing behind the chain has a say in it.
     assert_eq!(extension::walk(start, &rest[..chain.len]), Ok(chain));
     match chain.fragment {
