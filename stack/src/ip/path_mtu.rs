@@ -119,6 +119,12 @@ impl Default for PathMtuCache {
     }
 }
 
+/// Whether an IPv4 packet for a path with this MTU in octets is sent with DF set. At the floor the path may carry less
+/// than is believed, so routers must be free to cut (Linux locks such a path's MTU and clears DF).
+pub const fn sets_dont_fragment(path_mtu: usize) -> bool {
+    path_mtu > MIN_PATH_MTU_V4
+}
+
 /// The path MTU that a Packet Too Big (ICMPv6) or Fragmentation Needed (ICMP) message means. `reported` is its MTU
 /// field, `packet_len` the length of our packet that it quotes; all in octets. `None`: the message is to be ignored.
 ///
@@ -183,6 +189,16 @@ mod tests {
         for (got, expected, why) in table {
             assert_eq!(got, expected, "{why}");
         }
+    }
+
+    #[test]
+    fn at_the_floor_routers_may_fragment() {
+        assert!(sets_dont_fragment(1500));
+        assert!(sets_dont_fragment(553));
+        assert_eq!(
+            too_big_mtu(false, 296, 1500).map(sets_dont_fragment),
+            Some(false)
+        );
     }
 
     #[test]

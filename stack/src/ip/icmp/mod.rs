@@ -79,7 +79,7 @@ impl Responder<'_> {
 ///
 /// # Errors
 /// [`DropReason::Checksum`], [`DropReason::Malformed`] for a message cut short, [`DropReason::BadIcmp`] for an error
-/// that quotes no packet of the same IP version or too little of it, [`DropReason::UnknownProtocol`] for ICMP in the
+/// that quotes no packet of the same IP version or too little of it, or was for a group, [`DropReason::UnknownProtocol`] for ICMP in the
 /// other IP version.
 pub fn parse(ip: &IpPacket, packet: &mut Packet) -> Result<Message, DropReason> {
     let is_icmp = match ip.source {
@@ -95,10 +95,22 @@ pub fn parse(ip: &IpPacket, packet: &mut Packet) -> Result<Message, DropReason> 
     if packet.offload.checksum == Checksum::Unverified && !has_valid_checksum(ip, packet) {
         return Err(DropReason::Checksum);
     }
-    if ip.is_ipv6() {
+    let message = if ip.is_ipv6() {
         parse_v6(packet)
     } else {
         parse_v4(packet)
+    }?;
+    // Nothing that a group was told of can be about a packet of this host alone.
+    if matches!(message, Message::Error(_)) && is_group(ip.destination) {
+        return Err(DropReason::BadIcmp);
+    }
+    Ok(message)
+}
+
+fn is_group(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_multicast() || v4.is_broadcast(),
+        IpAddr::V6(v6) => v6.is_multicast(),
     }
 }
 

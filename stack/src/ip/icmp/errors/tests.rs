@@ -510,6 +510,31 @@ fn quotes_that_tell_nothing_are_ignored() {
 }
 
 #[test]
+fn an_error_for_a_group_is_no_error() {
+    for is_ipv6 in [false, true] {
+        let (source, group, protocol) = match is_ipv6 {
+            false => ("10.0.0.1", "224.0.0.1", protocol::ICMPV4),
+            true => ("2001:db8::1", "ff02::1", protocol::ICMPV6),
+        };
+        let mut message = Packet::from_bytes(ours(is_ipv6, 8).into());
+        let octets = if is_ipv6 {
+            [1, 4, 0, 0, 0, 0, 0, 0]
+        } else {
+            [3, 3, 0, 0, 0, 0, 0, 0]
+        };
+        message.prepend(8).copy_from_slice(&octets);
+        fill_checksum(ip(source), ip(group), &mut message);
+        output::prepend(
+            &mut message,
+            &OutputHeader::new(ip(source), ip(group), protocol),
+        )
+        .unwrap();
+        let parsed = input::parse(&mut message, Arrival::Wire).unwrap();
+        assert_eq!(icmp::parse(&parsed, &mut message), Err(DropReason::BadIcmp));
+    }
+}
+
+#[test]
 fn the_transport_is_found_behind_quoted_extension_headers() {
     let mut fragment = [0; 8];
     ipv6::fragment::Fragment {
