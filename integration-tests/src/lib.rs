@@ -1,7 +1,9 @@
-//! Helpers shared by the integration tests: bodies with known hashes, skipping rules, network namespaces, fuzz targets.
+//! Helpers shared by the integration tests: an event heap for whole engines, bodies with known hashes, skipping rules,
+//! network namespaces, fuzz targets.
 
 pub mod bodies;
 pub mod fuzz_targets;
 #[cfg(target_os = "linux")]
 pub mod namespace;
 pub mod requirements;
+pub mod world;

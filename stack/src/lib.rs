@@ -3,6 +3,7 @@
 //! The folders below import downwards only: `wire` at the bottom knows nothing but octets, `net` at the top
 //! is shaped like `tokio::net`. Everything below `driver` is sans-IO: time and packets are arguments.
 
+pub mod config;
 pub mod driver;
 pub mod engine;
 pub mod error;

@@ -4,6 +4,7 @@
 //! with a stable compiler. A body panics when a property is broken. Nothing is asserted that a hostile sender could
 //! break: only what the code promises for all input.
 
+mod engine;
 mod ip;
 mod netdev;
 mod udp;
@@ -14,6 +15,7 @@ pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
 pub const TARGETS: &[Target] = &[
+    ("engine", engine::engine),
     ("icmpv4", wire::icmpv4),
     ("icmpv6", wire::icmpv6),
     ("ip_input", ip::input),

@@ -1,1 +1,431 @@
-//! The whole stack, synchronous.
+//! The whole stack, synchronous: packets and time in, packets, deadlines and wakes out. No runtime is needed.
+//!
+//! ```text
+//!  receive() ─▶ ingress ─▶ demux ─▶ slot ─▶ Connection::handle_segment ─┐
+//!                                                                        ├─▶ ready list ─▶ egress ─▶ transmit queue
+//!  commands (write, read, close …) ─────────▶ slot ─▶ Connection::… ────┘
+//! ```
+//!
+//! **Locks**, in this order: shard egress → one slot → leaf locks (demux, ports, routes, lists; never held across a call
+//! out). Ingress never takes egress. Wakers are collected in a [`WakeList`] and woken when no lock is held.
+//!
+//! `driver` runs an engine on tokio; simulations, packet scripts and fuzzing call [`Engine::receive`],
+//! [`Engine::transmit`], [`Engine::handle_timeout`] and [`Engine::poll_timeout`] from an event heap of their own.
+
+mod counters;
+mod echo;
+mod egress;
+mod icmp;
+mod ingress;
+pub mod network;
+pub mod ready_cache;
+pub mod slot;
+pub mod sockets;
+mod tcp_ingress;
+mod tcp_sockets;
+mod timers;
+mod udp_sockets;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
+};
+
+use tidewire_netdev::{Capabilities, Packet};
+
+pub use counters::StackStats;
+pub use egress::{FlushOutcome, Ports};
+pub use ready_cache::WakeList;
+pub use slot::{EchoSlot, ListenerSlot, SlotRef, TcpSlot, UdpSlot};
+pub use tcp_sockets::SocketSummary;
+
+use crate::config::Config;
+use crate::error::SocketError;
+use crate::ip::InterfaceId;
+use crate::ip::fragmentation::Identifications;
+use crate::ip::icmp::rate_limit::{self, RateLimiter};
+use crate::ip::reassembly::{self, Reassembler};
+use crate::random::{HashKey, Random};
+use crate::tcp;
+use crate::tcp::isn::IsnGenerator;
+use crate::time::Instant;
+use crate::transport::Readiness;
+use crate::transport::demux::{BoundTable, ConnectionTable, KeyedState, Tuple};
+use crate::transport::ports::{PortTable, Sharing};
+use counters::Counters;
+use egress::Egress;
+use network::Network;
+use slot::TimerState;
+use sockets::Lease;
+use timers::{TimerHeap, TimerUpdates};
+
+/// A whole stack without a runtime. All methods take `&self`: it is shared between tasks and threads.
+#[derive(Debug)]
+pub struct Engine {
+    config: Config,
+    tcp_config: Arc<tcp::Config>,
+    /// Interfaces, addresses and routes.
+    pub network: Network,
+    tcp_ports: PortTable,
+    udp_ports: PortTable,
+    connections: RwLock<ConnectionTable<Arc<TcpSlot>>>,
+    listeners: RwLock<BoundTable<Weak<ListenerSlot>>>,
+    datagrams: RwLock<BoundTable<Weak<UdpSlot>>>,
+    /// By version (IPv6 is `true`) and identifier.
+    echoes: Mutex<BTreeMap<(bool, u16), Arc<EchoSlot>>>,
+    time_wait: Mutex<TimeWait>,
+    reassembly: Mutex<Reassembler>,
+    icmp_limit: Mutex<RateLimiter>,
+    identifications: Mutex<Identifications>,
+    random: Mutex<Random>,
+    isn: IsnGenerator,
+    flow_key: HashKey,
+    shard: Shard,
+    counters: Counters,
+    orphans: AtomicUsize,
+    /// The stack has ended; new sockets fail with this.
+    ended: AtomicBool,
+    heap: Mutex<TimerHeap>,
+}
+
+/// The TIME-WAIT table and the ports its entries still hold.
+#[derive(Debug)]
+struct TimeWait {
+    table: tcp::TimeWaitTable,
+    leases: HashMap<Tuple, Lease, KeyedState>,
+}
+
+/// What one driver works through: its ready list, its transmit queues, its timers.
+///
+/// One shard serves all interfaces today; a slot's shard is fixed for life, so that more of them need no new locks.
+#[derive(Debug)]
+struct Shard {
+    egress: Mutex<Egress>,
+    /// Somebody met a locked `egress`: its holder looks at the ready list once more.
+    again: AtomicBool,
+    ready: Mutex<VecDeque<SlotRef>>,
+    /// Complete packets that belong to no socket: RST, ICMP. Bounded.
+    replies: Mutex<VecDeque<(InterfaceId, Packet)>>,
+    /// Packets to own addresses.
+    loopback: Mutex<VecDeque<Packet>>,
+    /// Held by whoever delivers loopback packets, so that they stay in order.
+    delivering: Mutex<()>,
+    updates: TimerUpdates,
+    /// The earliest deadline the driver sleeps until, in nanoseconds.
+    armed: AtomicU64,
+    /// A deadline before `armed` came up: the driver must be woken.
+    rearm: AtomicBool,
+    /// A device became full since the driver looked.
+    new_block: AtomicBool,
+    housekeeping: Arc<TimerState>,
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Engine {
+    /// A stack of the loopback alone; interfaces are added with [`Self::add_interface`].
+    pub fn new(config: Config) -> Self {
+        let mut random = Random::new(config.seed);
+        let mut key = || HashKey::new(&mut random);
+        let (connections, listeners, datagrams) = (key(), key(), key());
+        let (flow_key, leases) = (key(), key());
+        let isn = IsnGenerator::new(&mut random);
+        let tcp_config = Arc::new(config.tcp.clone());
+        Self {
+            network: Network::new(config.host.path_mtu_entries),
+            tcp_ports: PortTable::new(Sharing::Stream, &mut random),
+            udp_ports: PortTable::new(Sharing::Datagram, &mut random),
+            connections: RwLock::new(ConnectionTable::new(connections)),
+            listeners: RwLock::new(BoundTable::new(listeners)),
+            datagrams: RwLock::new(BoundTable::new(datagrams)),
+            echoes: Mutex::default(),
+            time_wait: Mutex::new(TimeWait {
+                table: tcp::TimeWaitTable::new(&tcp_config),
+                leases: HashMap::with_hasher(KeyedState::new(leases)),
+            }),
+            reassembly: Mutex::new(Reassembler::new(reassembly::Limits {
+                memory: config.host.reassembly_memory,
+                ..reassembly::Limits::default()
+            })),
+            icmp_limit: Mutex::new(RateLimiter::new(
+                rate_limit::Limits::default(),
+                random.fork(),
+            )),
+            identifications: Mutex::new(Identifications::new(&mut random)),
+            isn,
+            flow_key,
+            random: Mutex::new(random),
+            shard: Shard {
+                egress: Mutex::new(Egress::new()),
+                again: AtomicBool::new(false),
+                ready: Mutex::default(),
+                replies: Mutex::default(),
+                loopback: Mutex::default(),
+                delivering: Mutex::new(()),
+                updates: TimerUpdates::default(),
+                armed: AtomicU64::new(u64::MAX),
+                rearm: AtomicBool::new(false),
+                new_block: AtomicBool::new(false),
+                housekeeping: Arc::default(),
+            },
+            counters: Counters::default(),
+            orphans: AtomicUsize::new(0),
+            ended: AtomicBool::new(false),
+            heap: Mutex::default(),
+            tcp_config,
+            config,
+        }
+    }
+
+    /// Adds an interface over a device with these capabilities.
+    pub fn add_interface(&self, name: String, capabilities: Capabilities) -> InterfaceId {
+        let id = self.network.add_interface(name, capabilities.clone());
+        lock(&self.shard.egress).add_interface(id, capabilities);
+        id
+    }
+
+    /// The configuration the stack was made with.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Counters of the whole stack.
+    pub fn stats(&self) -> StackStats {
+        self.counters.snapshot()
+    }
+
+    /// Puts a slot on the ready list: egress will poll it.
+    pub fn mark_ready(&self, slot: SlotRef) {
+        if slot.claim_ready() {
+            lock(&self.shard.ready).push_back(slot);
+        }
+    }
+
+    /// Whether egress has something to look at.
+    pub fn has_ready(&self) -> bool {
+        !lock(&self.shard.ready).is_empty()
+            || !lock(&self.shard.replies).is_empty()
+            || !lock(&self.shard.loopback).is_empty()
+    }
+
+    /// A slot's deadline: queues an update if it moved earlier.
+    fn note_deadline(
+        &self,
+        timer: &TimerState,
+        deadline: Option<Instant>,
+        slot: impl FnOnce() -> SlotRef,
+    ) {
+        let Some(deadline) = deadline else { return };
+        if timer.lower(deadline) {
+            self.shard.updates.push(slot());
+            if deadline.as_nanos() < self.shard.armed.load(Ordering::SeqCst) {
+                self.shard.rearm.store(true, Ordering::SeqCst);
+            }
+        }
+    }
+
+    fn note_housekeeping(&self, deadline: Option<Instant>) {
+        let timer = &self.shard.housekeeping;
+        self.note_deadline(timer, deadline, || SlotRef::Housekeeping(Arc::clone(timer)));
+    }
+
+    /// A slot has left for good: its timer entry goes.
+    fn finish_timer(&self, timer: &TimerState, slot: impl FnOnce() -> SlotRef) {
+        if timer.finish() {
+            self.shard.updates.push(slot());
+        }
+    }
+
+    pub(crate) fn has_timer_updates(&self) -> bool {
+        !self.shard.updates.is_empty()
+    }
+
+    /// Slots whose deadline moved earlier, and slots that are gone. For whoever runs the timers.
+    pub(crate) fn take_timer_updates(&self, into: &mut Vec<SlotRef>) {
+        self.shard.updates.take(into);
+    }
+
+    /// The driver sleeps until `deadline` at the latest.
+    pub(crate) fn set_armed(&self, deadline: Option<Instant>) {
+        self.shard.armed.store(
+            deadline.map_or(u64::MAX, Instant::as_nanos),
+            Ordering::SeqCst,
+        );
+    }
+
+    /// Whether a deadline earlier than the driver's sleep has come up since the last call.
+    pub(crate) fn take_rearm(&self) -> bool {
+        self.shard.rearm.swap(false, Ordering::SeqCst)
+    }
+
+    /// A slot's timer has fired: it handles what is due and asks for its next deadline.
+    pub(crate) fn fire(&self, now: Instant, slot: &SlotRef, wakes: &mut WakeList) {
+        slot.timer().fired();
+        match slot {
+            SlotRef::Tcp(slot) => {
+                let mut state = slot.lock();
+                if state
+                    .socket
+                    .connection
+                    .poll_timeout()
+                    .is_some_and(|at| at <= now)
+                {
+                    state.socket.connection.handle_timeout(now);
+                }
+                self.settle_tcp(now, slot, &mut state, wakes);
+            }
+            SlotRef::Listener(slot) => {
+                let mut state = slot.lock();
+                if state
+                    .socket
+                    .listener
+                    .poll_timeout()
+                    .is_some_and(|at| at <= now)
+                {
+                    state.socket.listener.handle_timeout(now);
+                }
+                self.settle_listener(slot, &state.socket);
+            }
+            SlotRef::Udp(_) | SlotRef::Echo(_) => {}
+            SlotRef::Housekeeping(_) => self.housekeep(now),
+        }
+    }
+
+    fn housekeep(&self, now: Instant) {
+        let mut expired = Vec::new();
+        let time_wait = {
+            let mut time_wait = lock(&self.time_wait);
+            while let Some(tuple) = time_wait.table.expire(now) {
+                expired.extend(time_wait.leases.remove(&tuple));
+            }
+            time_wait.table.poll_timeout()
+        };
+        drop(expired);
+        let (reassembly, timed_out) = {
+            let mut reassembly = lock(&self.reassembly);
+            let timed_out = reassembly.handle_timeout(now);
+            (reassembly.poll_timeout(), timed_out)
+        };
+        self.report_expired(now, timed_out);
+        self.network.expire(now);
+        for deadline in [time_wait, reassembly, self.network.poll_timeout()] {
+            self.note_housekeeping(deadline);
+        }
+    }
+
+    /// Runs every timer that is due, for engines without a runtime.
+    pub fn handle_timeout(&self, now: Instant, wakes: &mut WakeList) {
+        let mut updates = Vec::new();
+        loop {
+            self.take_timer_updates(&mut updates);
+            let due = {
+                let mut heap = lock(&self.heap);
+                heap.apply(&mut updates);
+                heap.pop_due(now)
+            };
+            match due {
+                Some(slot) => self.fire(now, &slot, wakes),
+                None => return,
+            }
+        }
+    }
+
+    /// When [`Self::handle_timeout`] is due, for engines without a runtime.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let mut updates = Vec::new();
+        self.take_timer_updates(&mut updates);
+        let mut heap = lock(&self.heap);
+        heap.apply(&mut updates);
+        heap.next_deadline()
+    }
+
+    /// Ends the stack: every socket fails with `error`, everybody who waits is woken, new sockets are refused.
+    pub fn end(&self, now: Instant, error: SocketError, wakes: &mut WakeList) {
+        self.ended.store(true, Ordering::SeqCst);
+        let connections: Vec<_> = read(&self.connections)
+            .sorted()
+            .into_iter()
+            .cloned()
+            .collect();
+        for slot in connections {
+            let mut state = slot.lock();
+            state.socket.connection.fail(error);
+            self.settle_tcp(now, &slot, &mut state, wakes);
+        }
+        let listeners: Vec<_> = read(&self.listeners)
+            .sorted()
+            .into_iter()
+            .filter_map(Weak::upgrade)
+            .collect();
+        for slot in listeners {
+            let mut state = slot.lock();
+            state.socket.error = Some(error);
+            state.ready.set(
+                Readiness::READABLE | Readiness::READ_CLOSED | Readiness::ERROR,
+                wakes,
+            );
+        }
+        let datagrams: Vec<_> = read(&self.datagrams)
+            .sorted()
+            .into_iter()
+            .filter_map(Weak::upgrade)
+            .collect();
+        for slot in datagrams {
+            let mut state = slot.lock();
+            state.socket.socket.fail(error);
+            let edges = state.socket.socket.take_readiness();
+            state.ready.set(
+                edges | Readiness::READABLE | Readiness::WRITABLE | Readiness::ERROR,
+                wakes,
+            );
+        }
+        let echoes: Vec<_> = lock(&self.echoes).values().cloned().collect();
+        for slot in echoes {
+            let mut state = slot.lock();
+            let edges = state.socket.handle_error(error);
+            state.ready.set(edges, wakes);
+        }
+    }
+
+    /// A device has ended: connections over it fail with `error`.
+    pub fn end_interface(
+        &self,
+        now: Instant,
+        interface: InterfaceId,
+        error: SocketError,
+        wakes: &mut WakeList,
+    ) {
+        let connections: Vec<_> = read(&self.connections)
+            .sorted()
+            .into_iter()
+            .cloned()
+            .collect();
+        for slot in connections {
+            let mut state = slot.lock();
+            if state
+                .socket
+                .path
+                .is_some_and(|path| path.interface == interface)
+            {
+                state.socket.connection.fail(error);
+                self.settle_tcp(now, &slot, &mut state, wakes);
+            }
+        }
+    }
+
+    /// Whether the stack has ended.
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
+    }
+}

@@ -1,21 +1,12 @@
 //! What enters and leaves a connection.
 
-use std::net::SocketAddr;
-
 use tidewire_netdev::Payload;
 
 use crate::tcp::SeqNum;
 use crate::wire::Ecn;
 use crate::wire::tcp::{Flags, Header};
 
-/// The two ends of a connection, seen from here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Tuple {
-    /// Our address and port.
-    pub local: SocketAddr,
-    /// The peer's address and port.
-    pub remote: SocketAddr,
-}
+pub use crate::transport::demux::Tuple;
 
 /// A received segment, possibly a coalesced one of up to 64 KiB.
 #[derive(Clone, Debug)]

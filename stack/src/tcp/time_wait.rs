@@ -170,6 +170,13 @@ impl TimeWaitTable {
         self.index.is_empty()
     }
 
+    /// The tuples held, those whose time ends first before the others.
+    pub fn tuples(&self) -> impl Iterator<Item = Tuple> {
+        let next = |slot: &usize| self.nodes.get(*slot)?.next;
+        std::iter::successors(self.head, next)
+            .filter_map(|slot| Some(self.nodes.get(slot)?.entry.tuple))
+    }
+
     /// When [`Self::expire`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
         Some(self.nodes.get(self.head?)?.deadline)

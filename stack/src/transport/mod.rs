@@ -1,7 +1,9 @@
 //! What TCP, UDP and SCTP share: readiness bits, RTT estimation, congestion control, ICMP errors as transports see them.
 
 pub mod congestion;
+pub mod demux;
 pub mod icmp_error;
+pub mod ports;
 pub mod readiness;
 pub mod rtt;
 

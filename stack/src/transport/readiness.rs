@@ -35,6 +35,11 @@ impl Readiness {
         self.0 & other.0 == other.0
     }
 
+    /// The bits of both, for constants.
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     /// The bits without those of `other`.
     pub const fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)

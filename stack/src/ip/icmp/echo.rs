@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use bytes::Bytes;
 use tidewire_netdev::Packet;
 
 use crate::ip::address::AddressClass;
@@ -9,6 +10,41 @@ use crate::ip::icmp::{Echo, Outgoing, Responder, fill_checksum};
 use crate::ip::input::IpPacket;
 use crate::ip::output::OutputHeader;
 use crate::wire::{icmpv4, icmpv6, protocol};
+
+/// An echo request with `payload`; the caller chooses the hop limit. It may be longer than the MTU.
+pub fn request(source: IpAddr, destination: IpAddr, echo: Echo, payload: Bytes) -> Outgoing {
+    let Echo {
+        identifier,
+        sequence,
+    } = echo;
+    let mut packet = Packet::new();
+    packet.push(payload);
+    let area = packet.prepend(icmpv4::HEADER_LEN);
+    let protocol = match destination {
+        IpAddr::V4(_) => {
+            icmpv4::Message::EchoRequest {
+                identifier,
+                sequence,
+            }
+            .emit(area);
+            protocol::ICMPV4
+        }
+        IpAddr::V6(_) => {
+            icmpv6::Message::EchoRequest {
+                identifier,
+                sequence,
+            }
+            .emit(area);
+            protocol::ICMPV6
+        }
+    };
+    fill_checksum(source, destination, &mut packet);
+    let header = OutputHeader {
+        dont_fragment: false,
+        ..OutputHeader::new(source, destination, protocol)
+    };
+    Outgoing { header, packet }
+}
 
 /// The reply to the echo request that `packet` begins with: the same data, shared with the request, from the address
 /// that was asked. It may be longer than the MTU, as the request may have been.

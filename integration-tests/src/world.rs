@@ -1,0 +1,373 @@
+//! Two hosts on one impaired link, run by an event heap: no runtime, no real time, nanoseconds.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use tidewire::config::Config;
+use tidewire::engine::sockets::TcpOptions;
+use tidewire::engine::{Engine, ListenerSlot, SlotRef, TcpSlot, WakeList};
+use tidewire::error::{SocketError, SocketResult};
+use tidewire::ip::InterfaceId;
+use tidewire::time::Instant;
+use tidewire::transport::ports::BindRequest;
+use tidewire_netdev::capture::{Capture, CaptureConfig, Direction, InterfaceIndex};
+use tidewire_netdev::memory::impairment::{Impairment, ImpairmentConfig, ImpairmentStats};
+use tidewire_netdev::{Capabilities, Medium, OffloadSet, Packet};
+
+/// How the link between the hosts is.
+#[derive(Clone, Debug)]
+pub struct LinkConfig {
+    /// Both directions alike.
+    pub impairment: ImpairmentConfig,
+    /// The link's MTU.
+    pub mtu: usize,
+    /// What the devices at both ends do for the stacks.
+    pub offloads: OffloadSet,
+    /// Seeds the impairments and the stacks.
+    pub seed: u64,
+}
+
+impl Default for LinkConfig {
+    fn default() -> Self {
+        Self {
+            impairment: ImpairmentConfig::delay(Duration::from_millis(5)),
+            mtu: 1500,
+            offloads: OffloadSet::ALL,
+            seed: 1,
+        }
+    }
+}
+
+/// One of the two hosts.
+pub struct Host {
+    /// The stack.
+    pub engine: Engine,
+    interface: InterfaceId,
+    link: Impairment,
+    capture: InterfaceIndex,
+}
+
+/// Which host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// 10.0.0.1 and fd00::1.
+    A,
+    /// 10.0.0.2 and fd00::2.
+    B,
+}
+
+impl Side {
+    /// The address of that host.
+    pub fn address(self, v6: bool) -> IpAddr {
+        let last = self as u8 + 1;
+        if v6 {
+            IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, u16::from(last)])
+        } else {
+            IpAddr::from([10, 0, 0, last])
+        }
+    }
+}
+
+/// A writer that keeps only a hash, so that captures of any length can be compared.
+#[derive(Default)]
+pub struct Hashing(Sha256);
+
+impl io::Write for Hashing {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        self.0.update(octets);
+        Ok(octets.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Two hosts and their link.
+pub struct World {
+    /// A and B.
+    pub hosts: [Host; 2],
+    /// Now.
+    pub now: Instant,
+    capture: Capture<Hashing>,
+    wakes: WakeList,
+    batch: Vec<Packet>,
+}
+
+impl World {
+    /// Two hosts with default stacks.
+    pub fn new(link: &LinkConfig) -> Self {
+        Self::with_config(link, Config::default())
+    }
+
+    /// Two hosts with stacks of `config`; their seeds come from the link's.
+    ///
+    /// # Panics
+    /// Never, but for a capture that cannot hash.
+    pub fn with_config(link: &LinkConfig, config: Config) -> Self {
+        let mut capture =
+            Capture::new(Hashing::default(), CaptureConfig::default()).expect("hashing writes");
+        let mut host = |side: Side| {
+            let seed = link.seed.wrapping_mul(2).wrapping_add(side as u64);
+            let engine = Engine::new(Config {
+                seed: Some(seed),
+                ..config.clone()
+            });
+            let capabilities = Capabilities {
+                medium: Medium::Ip,
+                mtu: link.mtu,
+                offloads: link.offloads,
+                max_super_packet: 65_535,
+            };
+            let interface = engine.add_interface("mem0".to_owned(), capabilities);
+            for (v6, prefix) in [(false, 24), (true, 64)] {
+                let cidr =
+                    tidewire::ip::Cidr::new(side.address(v6), prefix).expect("a valid prefix");
+                engine.network.add_address(interface, cidr);
+            }
+            let capture = capture
+                .add_interface(if side == Side::A { "a" } else { "b" }, Medium::Ip)
+                .expect("hashing writes");
+            Host {
+                engine,
+                interface,
+                link: Impairment::new(link.impairment.clone(), seed ^ 0x5eed),
+                capture,
+            }
+        };
+        let hosts = [host(Side::A), host(Side::B)];
+        Self {
+            hosts,
+            now: Instant::ZERO,
+            capture,
+            wakes: WakeList::new(),
+            batch: Vec::new(),
+        }
+    }
+
+    /// The stack of a host.
+    pub fn engine(&self, side: Side) -> &Engine {
+        &self.hosts[side as usize].engine
+    }
+
+    /// What the link from `side` did so far.
+    pub fn link_stats(&self, side: Side) -> ImpairmentStats {
+        self.hosts[side as usize].link.stats()
+    }
+
+    /// Changes the link from `side`.
+    pub fn set_link(&mut self, side: Side, config: ImpairmentConfig) {
+        self.hosts[side as usize].link.set_config(config);
+    }
+
+    /// The hash of everything both hosts sent, with times.
+    pub fn capture_hash(self) -> String {
+        let hash = self.capture.into_inner().0.finalize();
+        hash.iter().map(|octet| format!("{octet:02x}")).collect()
+    }
+
+    /// Sends what the hosts have to send, at this moment.
+    pub fn flush(&mut self) {
+        for host in &mut self.hosts {
+            host.engine
+                .transmit(self.now, host.interface, &mut self.batch, &mut self.wakes);
+            for packet in self.batch.drain(..) {
+                let at = Duration::from_nanos(self.now.as_nanos());
+                self.capture
+                    .record(host.capture, at, Direction::Outbound, &packet)
+                    .expect("hashing writes");
+                host.link.enqueue(self.now.as_nanos(), packet);
+            }
+        }
+        self.wakes.wake_all();
+    }
+
+    /// Goes to the next event and handles it. `false` when there is none before `until`.
+    pub fn step(&mut self, until: Instant) -> bool {
+        self.flush();
+        let deadlines = self.hosts.iter().flat_map(|host| {
+            [
+                host.link.poll_timeout().map(Instant::from_nanos),
+                host.engine.poll_timeout(),
+            ]
+        });
+        let Some(next) = deadlines.flatten().min().filter(|next| *next <= until) else {
+            return false;
+        };
+        self.now = self.now.max(next);
+        for from in 0..2 {
+            while let Some(packet) = self.hosts[from].link.dequeue(self.now.as_nanos()) {
+                self.batch.push(packet);
+            }
+            let to = &self.hosts[1 - from];
+            to.engine
+                .receive(self.now, to.interface, &mut self.batch, &mut self.wakes);
+        }
+        for host in &self.hosts {
+            host.engine.handle_timeout(self.now, &mut self.wakes);
+        }
+        self.wakes.wake_all();
+        self.flush();
+        true
+    }
+
+    /// Runs until `done` says so, or `limit` of virtual time has passed; whether it did.
+    pub fn run_until(&mut self, limit: Duration, mut done: impl FnMut(&mut Self) -> bool) -> bool {
+        let until = self.now + limit;
+        loop {
+            if done(self) {
+                return true;
+            }
+            if !self.step(until) {
+                return done(self);
+            }
+        }
+    }
+
+    /// Listens on B's port.
+    ///
+    /// # Errors
+    /// As binding and listening do.
+    pub fn listen(&self, side: Side, v6: bool, port: u16) -> SocketResult<Arc<ListenerSlot>> {
+        let request = BindRequest::new(SocketAddr::new(side.address(v6), port));
+        let engine = self.engine(side);
+        engine.tcp_listen(
+            engine.tcp_bind(&request)?,
+            128,
+            false,
+            &TcpOptions::default(),
+        )
+    }
+
+    /// Begins a connection from A to B.
+    ///
+    /// # Errors
+    /// As connecting does.
+    pub fn connect(&self, v6: bool, port: u16) -> SocketResult<Arc<TcpSlot>> {
+        let remote = SocketAddr::new(Side::B.address(v6), port);
+        self.engine(Side::A)
+            .tcp_connect(self.now, None, remote, &TcpOptions::default())
+    }
+
+    /// A connected pair: A's end and B's.
+    ///
+    /// # Panics
+    /// When the connection does not come about within `limit` of virtual time.
+    pub fn connected(&mut self, v6: bool, limit: Duration) -> (Arc<TcpSlot>, Arc<TcpSlot>) {
+        let listener = self.listen(Side::B, v6, 80).expect("the port is free");
+        let client = self.connect(v6, 80).expect("B is reachable");
+        let mut server = None;
+        let connected = self.run_until(limit, |world| {
+            server = server
+                .take()
+                .or_else(|| world.engine(Side::B).tcp_accept(&listener).ok());
+            server.is_some()
+        });
+        assert!(connected, "no connection within {limit:?} of virtual time");
+        (client, server.expect("accepted").0)
+    }
+}
+
+/// Writes what the send buffer takes; how much that was.
+///
+/// # Panics
+/// When the connection has failed.
+pub fn write(engine: &Engine, slot: &Arc<TcpSlot>, data: &[u8]) -> usize {
+    let result = slot.lock().socket.connection.write(data);
+    engine.mark_ready(SlotRef::from(slot));
+    match result {
+        Ok(written) => written,
+        Err(SocketError::WouldBlock) => 0,
+        Err(error) => panic!("write failed: {error}"),
+    }
+}
+
+/// Reads all there is into `into`; whether the end of the stream was met.
+///
+/// # Panics
+/// When the connection has failed.
+pub fn read(engine: &Engine, slot: &Arc<TcpSlot>, into: &mut Vec<u8>) -> bool {
+    let mut buffer = [0; 65_536];
+    loop {
+        let result = slot.lock().socket.connection.read(&mut buffer);
+        engine.mark_ready(SlotRef::from(slot));
+        match result {
+            Ok(0) => return true,
+            Ok(count) => into.extend_from_slice(&buffer[..count]),
+            Err(SocketError::WouldBlock) => return false,
+            Err(error) => panic!("read failed: {error}"),
+        }
+    }
+}
+
+/// Ends the write side.
+///
+/// # Panics
+/// When the connection has failed.
+pub fn shutdown(engine: &Engine, slot: &Arc<TcpSlot>) {
+    slot.lock()
+        .socket
+        .connection
+        .shutdown_write()
+        .expect("connected");
+    engine.mark_ready(SlotRef::from(slot));
+}
+
+/// Sends `up` from A and `down` from B at once over one connection, both ends half-closing when done, within `limit` of
+/// virtual time. What each side received.
+///
+/// # Panics
+/// When it takes longer, or the connection fails.
+pub fn exchange(
+    world: &mut World,
+    v6: bool,
+    up: &[u8],
+    down: &[u8],
+    limit: Duration,
+) -> (Vec<u8>, Vec<u8>) {
+    let (client, server) = world.connected(v6, limit);
+    let (mut sent_up, mut sent_down) = (0, 0);
+    let (mut at_a, mut at_b) = (Vec::new(), Vec::new());
+    let (mut shut_a, mut shut_b) = (false, false);
+    let (mut end_a, mut end_b) = (false, false);
+    let done = world.run_until(limit, |world| {
+        let (a, b) = (world.engine(Side::A), world.engine(Side::B));
+        sent_up += if shut_a {
+            0
+        } else {
+            write(a, &client, &up[sent_up..])
+        };
+        sent_down += if shut_b {
+            0
+        } else {
+            write(b, &server, &down[sent_down..])
+        };
+        if sent_up == up.len() && !shut_a {
+            shutdown(a, &client);
+            shut_a = true;
+        }
+        if sent_down == down.len() && !shut_b {
+            shutdown(b, &server);
+            shut_b = true;
+        }
+        end_a = end_a || read(a, &client, &mut at_a);
+        end_b = end_b || read(b, &server, &mut at_b);
+        world.flush();
+        end_a && end_b && shut_a && shut_b
+    });
+    assert!(
+        done,
+        "not done at {:?}: A sent {sent_up} got {}, B sent {sent_down} got {}",
+        world.now,
+        at_a.len(),
+        at_b.len()
+    );
+    let now = world.now;
+    let mut wakes = WakeList::new();
+    world.engine(Side::A).close_tcp(now, &client, &mut wakes);
+    world.engine(Side::B).close_tcp(now, &server, &mut wakes);
+    wakes.wake_all();
+    (at_a, at_b)
+}

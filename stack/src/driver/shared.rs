@@ -1,0 +1,369 @@
+//! A running stack, as its sockets hold it.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Waker;
+
+use futures::task::AtomicWaker;
+use tidewire_netdev::Packet;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+
+use crate::driver::Clock;
+use crate::driver::task::{Port, transmit};
+use crate::engine::network::Network;
+use crate::engine::sockets::{EchoReply, TcpOptions};
+use crate::engine::{
+    EchoSlot, Engine, FlushOutcome, ListenerSlot, Ports, SlotRef, SocketSummary, StackStats,
+    TcpSlot, UdpSlot, WakeList,
+};
+use crate::error::{SocketError, SocketResult};
+use crate::ip::InterfaceId;
+use crate::time::Instant;
+use crate::transport::ports::{BindRequest, PortLease};
+
+/// A running stack, as its sockets hold it: when the last of them is gone and closed connections have delivered their
+/// data, the driver ends.
+#[derive(Debug)]
+pub struct Shared {
+    core: Arc<Core>,
+}
+
+impl std::ops::Deref for Shared {
+    type Target = Core;
+    fn deref(&self) -> &Core {
+        &self.core
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.core.abandoned.store(true, Ordering::SeqCst);
+        self.core.driver.waker.wake();
+    }
+}
+
+impl Shared {
+    pub(crate) const fn new(core: Arc<Core>) -> Self {
+        Self { core }
+    }
+}
+
+/// An engine with its clock, its devices and its driver's state.
+#[derive(Debug)]
+pub struct Core {
+    engine: Engine,
+    clock: Clock,
+    ports: Vec<Port>,
+    driver: DriverState,
+    /// Woken when the driver has ended, for [`Core::shutdown`].
+    ended: Notify,
+    /// No socket and no handle holds the stack any more.
+    abandoned: AtomicBool,
+}
+
+#[derive(Debug)]
+struct DriverState {
+    waker: AtomicWaker,
+    /// The driver has looked at everything and returned; writers flush by themselves.
+    parked: AtomicBool,
+    /// The driver is to end.
+    stop: AtomicBool,
+}
+
+impl Ports for Core {
+    fn try_transmit(&self, interface: InterfaceId, queue: &mut VecDeque<Packet>) -> io::Result<()> {
+        transmit(&self.ports, interface, queue)
+    }
+}
+
+impl Core {
+    pub(crate) fn new(engine: Engine, clock: Clock, ports: Vec<Port>) -> Self {
+        Self {
+            engine,
+            clock,
+            ports,
+            driver: DriverState {
+                waker: AtomicWaker::new(),
+                parked: AtomicBool::new(true),
+                stop: AtomicBool::new(false),
+            },
+            ended: Notify::new(),
+            abandoned: AtomicBool::new(false),
+        }
+    }
+
+    /// The engine.
+    pub const fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Interfaces, addresses and routes.
+    pub const fn network(&self) -> &Network {
+        &self.engine.network
+    }
+
+    pub(crate) const fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    pub(crate) fn ports(&self) -> &[Port] {
+        &self.ports
+    }
+
+    /// Now, by the stack's clock.
+    pub fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
+    /// The runtime that the stack's timers run on.
+    pub const fn handle(&self) -> &Handle {
+        self.clock.handle()
+    }
+
+    /// Whether the driver runs.
+    pub fn is_alive(&self) -> bool {
+        !self.engine.has_ended()
+    }
+
+    /// Counters of the whole stack.
+    pub fn stats(&self) -> StackStats {
+        self.engine.stats()
+    }
+
+    /// Every socket, as `ss` would list them.
+    pub fn sockets(&self) -> Vec<SocketSummary> {
+        self.engine.sockets()
+    }
+
+    // The driver's side of parking.
+
+    pub(crate) fn unpark(&self, waker: &Waker) {
+        self.driver.waker.register(waker);
+        self.driver.parked.store(false, Ordering::SeqCst);
+    }
+
+    /// The driver has nothing to do until `deadline`. `false` when something came up since it looked.
+    pub(crate) fn park(&self, deadline: Option<Instant>) -> bool {
+        self.engine.set_armed(deadline);
+        self.driver.parked.store(true, Ordering::SeqCst);
+        // Whoever put something on a list before that store has seen a driver awake and left it to us.
+        if self.engine.has_ready()
+            || self.engine.has_timer_updates()
+            || self.engine.has_new_block()
+            || self.should_end()
+        {
+            self.driver.parked.store(false, Ordering::SeqCst);
+            return false;
+        }
+        true
+    }
+
+    /// The driver was stopped, or nobody holds the stack and nothing is left to deliver.
+    pub(crate) fn should_end(&self) -> bool {
+        self.driver.stop.load(Ordering::SeqCst)
+            || (self.abandoned.load(Ordering::SeqCst)
+                && self.engine.orphan_count() == 0
+                && !self.engine.has_ready())
+    }
+
+    /// The driver ends: every socket fails, everybody who waits is woken.
+    pub(crate) fn finish(&self, error: SocketError) {
+        let mut wakes = WakeList::new();
+        // The runtime may be going down: its clock is no more needed than time is.
+        self.engine.end(Instant::ZERO, error, &mut wakes);
+        wakes.wake_all();
+        self.ended.notify_waiters();
+    }
+
+    fn flush(&self, now: Instant, wakes: &mut WakeList) {
+        let outcome = self.engine.flush(now, self, wakes);
+        if outcome == FlushOutcome::Unfinished
+            || self.engine.take_rearm()
+            || self.engine.has_new_block()
+        {
+            self.driver.waker.wake();
+        }
+    }
+
+    /// After a command on a socket, its lock released: sends what it caused, delivers packets to own addresses within
+    /// this call, and wakes whom that concerns. While the driver is awake, what goes to a device is left to it.
+    pub fn kick(&self, slot: SlotRef) {
+        let local = slot.is_local();
+        self.engine.mark_ready(slot);
+        if !local && !self.driver.parked.load(Ordering::SeqCst) {
+            return;
+        }
+        let mut wakes = WakeList::new();
+        self.flush(self.clock.now(), &mut wakes);
+        wakes.wake_all();
+    }
+
+    fn run<R>(&self, command: impl FnOnce(Instant, &mut WakeList) -> R) -> R {
+        let mut wakes = WakeList::new();
+        let now = self.clock.now();
+        let result = command(now, &mut wakes);
+        self.flush(now, &mut wakes);
+        wakes.wake_all();
+        result
+    }
+
+    // TCP.
+
+    /// Takes a TCP port.
+    ///
+    /// # Errors
+    /// As [`Engine::tcp_bind`].
+    pub fn tcp_bind(&self, request: &BindRequest) -> SocketResult<PortLease> {
+        self.engine.tcp_bind(request)
+    }
+
+    /// Opens a connection; the SYN has been sent when this returns.
+    ///
+    /// # Errors
+    /// As [`Engine::tcp_connect`].
+    pub fn tcp_connect(
+        &self,
+        lease: Option<PortLease>,
+        remote: SocketAddr,
+        options: &TcpOptions,
+    ) -> SocketResult<Arc<TcpSlot>> {
+        self.run(|now, _| self.engine.tcp_connect(now, lease, remote, options))
+    }
+
+    /// Listens on a bound port.
+    ///
+    /// # Errors
+    /// As [`Engine::tcp_listen`].
+    pub fn tcp_listen(
+        &self,
+        lease: PortLease,
+        backlog: u32,
+        only_v6: bool,
+        options: &TcpOptions,
+    ) -> SocketResult<Arc<ListenerSlot>> {
+        self.engine.tcp_listen(lease, backlog, only_v6, options)
+    }
+
+    /// Takes the oldest connection off a listener's queue.
+    ///
+    /// # Errors
+    /// As [`Engine::tcp_accept`].
+    pub fn tcp_accept(
+        &self,
+        listener: &Arc<ListenerSlot>,
+    ) -> SocketResult<(Arc<TcpSlot>, SocketAddr)> {
+        self.engine.tcp_accept(listener)
+    }
+
+    /// The handle of a connection was dropped.
+    pub fn close_tcp(&self, slot: &Arc<TcpSlot>) {
+        self.run(|now, wakes| self.engine.close_tcp(now, slot, wakes));
+    }
+
+    /// The handle of a listener was dropped.
+    pub fn close_listener(&self, slot: &Arc<ListenerSlot>) {
+        self.run(|now, wakes| self.engine.close_listener(now, slot, wakes));
+    }
+
+    // UDP.
+
+    /// Binds a UDP socket.
+    ///
+    /// # Errors
+    /// As [`Engine::udp_bind`].
+    pub fn udp_bind(&self, request: &BindRequest) -> SocketResult<Arc<UdpSlot>> {
+        self.engine.udp_bind(request)
+    }
+
+    /// Fixes a UDP socket's peer.
+    ///
+    /// # Errors
+    /// As [`Engine::udp_connect`].
+    pub fn udp_connect(&self, slot: &Arc<UdpSlot>, remote: SocketAddr) -> SocketResult<()> {
+        self.engine.udp_connect(self.clock.now(), slot, remote)
+    }
+
+    /// Sends a datagram; to own addresses it has been delivered when this returns.
+    ///
+    /// # Errors
+    /// As [`Engine::udp_send`].
+    pub fn udp_send(
+        &self,
+        slot: &Arc<UdpSlot>,
+        payload: &[u8],
+        destination: Option<SocketAddr>,
+    ) -> SocketResult<usize> {
+        self.run(|now, _| self.engine.udp_send(now, slot, payload, destination))
+    }
+
+    /// The handle of a UDP socket was dropped.
+    pub fn close_udp(&self, slot: &Arc<UdpSlot>) {
+        self.engine.close_udp(slot);
+    }
+
+    // ICMP echo.
+
+    /// Opens an ICMP echo socket for one IP version.
+    ///
+    /// # Errors
+    /// As [`Engine::echo_open`].
+    pub fn echo_open(&self, local: IpAddr) -> SocketResult<Arc<EchoSlot>> {
+        self.engine.echo_open(local)
+    }
+
+    /// Sends an echo request.
+    ///
+    /// # Errors
+    /// As [`Engine::echo_send`].
+    pub fn echo_send(
+        &self,
+        slot: &Arc<EchoSlot>,
+        destination: IpAddr,
+        sequence: u16,
+        payload: &[u8],
+    ) -> SocketResult<()> {
+        self.run(|now, _| {
+            self.engine
+                .echo_send(now, slot, destination, sequence, payload)
+        })
+    }
+
+    /// Takes the oldest reply.
+    ///
+    /// # Errors
+    /// `WouldBlock`, which has cleared the cached readiness, or an ICMP error about a request.
+    pub fn echo_receive(&self, slot: &Arc<EchoSlot>) -> SocketResult<EchoReply> {
+        self.engine.echo_receive(slot)
+    }
+
+    /// The handle of an echo socket was dropped.
+    pub fn close_echo(&self, slot: &Arc<EchoSlot>) {
+        self.engine.close_echo(slot);
+    }
+
+    /// Waits until every closed connection has delivered its data or was given up, then stops the driver.
+    pub async fn shutdown(&self) {
+        while self.is_alive() && self.engine.orphan_count() > 0 {
+            // Orphans end by segments and timers that the driver handles; look again when time has passed.
+            let _ =
+                tokio::time::timeout(std::time::Duration::from_millis(10), self.ended.notified())
+                    .await;
+        }
+        self.stop();
+        while self.is_alive() {
+            let _ =
+                tokio::time::timeout(std::time::Duration::from_millis(10), self.ended.notified())
+                    .await;
+        }
+    }
+
+    /// Stops the driver: every socket fails.
+    pub fn stop(&self) {
+        self.driver.stop.store(true, Ordering::SeqCst);
+        self.driver.waker.wake();
+    }
+}

@@ -1,0 +1,228 @@
+//! The driver task.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tidewire_netdev::{Packet, Receiver, Transmitter};
+
+use crate::driver::Shared;
+use crate::driver::shared::Core;
+use crate::driver::timer_wheel::TimerWheel;
+use crate::engine::{FlushOutcome, SlotRef, WakeList};
+use crate::error::SocketError;
+use crate::ip::InterfaceId;
+
+/// Packets read from one device before its peers, timers and the flush have their turn.
+const RECEIVE_BATCH: usize = 64;
+/// Turns of the loop before the task yields to the runtime.
+const TURNS: usize = 16;
+/// Timers handled in one turn.
+const TIMER_BATCH: usize = 256;
+
+/// The transmitting side of an interface.
+pub(crate) struct Port {
+    pub(crate) interface: InterfaceId,
+    pub(crate) transmitter: Box<dyn Transmitter>,
+}
+
+impl std::fmt::Debug for Port {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Port")
+            .field("interface", &self.interface)
+            .finish_non_exhaustive()
+    }
+}
+
+struct Input {
+    interface: InterfaceId,
+    receiver: Box<dyn Receiver>,
+    ended: bool,
+}
+
+/// The task that reads the devices, runs the timers and sends what nobody else has sent.
+///
+/// When it is dropped, by the runtime's shutdown, a panic or cancellation, every socket of the stack fails and
+/// everybody who waits is woken.
+pub(crate) struct Driver {
+    shared: Arc<Core>,
+    /// Held by a stack that lives as long as its runtime.
+    _keep: Option<Arc<Shared>>,
+    inputs: Vec<Input>,
+    batch: Vec<Packet>,
+    updates: Vec<SlotRef>,
+    wheel: TimerWheel,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        shared: Arc<Core>,
+        keep: Option<Arc<Shared>>,
+        receivers: Vec<(InterfaceId, Box<dyn Receiver>)>,
+    ) -> Self {
+        let input = |(interface, receiver)| Input {
+            interface,
+            receiver,
+            ended: false,
+        };
+        Self {
+            shared,
+            _keep: keep,
+            inputs: receivers.into_iter().map(input).collect(),
+            batch: Vec::with_capacity(RECEIVE_BATCH),
+            updates: Vec::new(),
+            wheel: TimerWheel::default(),
+        }
+    }
+
+    /// Reads each device once; whether any gave packets.
+    fn receive(&mut self, cx: &mut Context<'_>, wakes: &mut WakeList) -> bool {
+        let mut any = false;
+        for input in self.inputs.iter_mut().filter(|input| !input.ended) {
+            match input
+                .receiver
+                .poll_receive(cx, &mut self.batch, RECEIVE_BATCH)
+            {
+                Poll::Ready(Ok(count)) if count > 0 => {
+                    any = true;
+                    let now = self.shared.clock().now();
+                    self.shared
+                        .engine()
+                        .receive(now, input.interface, &mut self.batch, wakes);
+                }
+                Poll::Ready(end) => {
+                    tracing::debug!(interface = input.interface.0, error = ?end.err(), "device ended");
+                    input.ended = true;
+                    any = true;
+                    let now = self.shared.clock().now();
+                    self.shared.engine().end_interface(
+                        now,
+                        input.interface,
+                        SocketError::NetworkDown,
+                        wakes,
+                    );
+                }
+                Poll::Pending => {}
+            }
+        }
+        any
+    }
+
+    /// A stack whose devices have all ended ends with them.
+    fn is_cut_off(&self) -> bool {
+        !self.inputs.is_empty() && self.inputs.iter().all(|input| input.ended)
+    }
+
+    /// Arms what has changed and fires what is due; whether anything fired.
+    fn run_timers(&mut self, cx: &mut Context<'_>, wakes: &mut WakeList) -> bool {
+        let engine = self.shared.engine();
+        let mut fired = 0;
+        loop {
+            engine.take_timer_updates(&mut self.updates);
+            for slot in self.updates.drain(..) {
+                self.wheel.update(slot, self.shared.clock());
+            }
+            match self.wheel.poll_expired(cx) {
+                Poll::Ready(slot) => {
+                    fired += 1;
+                    engine.fire(self.shared.clock().now(), &slot, wakes);
+                    if fired == TIMER_BATCH {
+                        return true;
+                    }
+                }
+                Poll::Pending => return fired > 0,
+            }
+        }
+    }
+
+    /// Waits for full devices; whether one takes packets again.
+    fn unblock(&self, cx: &mut Context<'_>) -> bool {
+        let engine = self.shared.engine();
+        engine.take_new_block();
+        let mut any = false;
+        for port in self.shared.ports() {
+            if engine.is_blocked(port.interface)
+                && port.transmitter.poll_transmit_ready(cx).is_ready()
+            {
+                engine.unblock(port.interface);
+                any = true;
+            }
+        }
+        any
+    }
+
+    /// One look at everything; whether another is worthwhile.
+    fn turn(&mut self, cx: &mut Context<'_>, wakes: &mut WakeList) -> bool {
+        let received = self.receive(cx, wakes);
+        let fired = self.run_timers(cx, wakes);
+        let unblocked = self.unblock(cx);
+        let outcome = self
+            .shared
+            .engine()
+            .flush(self.shared.clock().now(), &*self.shared, wakes);
+        received || fired || unblocked || outcome == FlushOutcome::Unfinished
+    }
+}
+
+impl Future for Driver {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        this.shared.unpark(cx.waker());
+        let mut wakes = WakeList::new();
+        for _ in 0..TURNS {
+            let progress = this.turn(cx, &mut wakes);
+            if this.shared.should_end() || this.is_cut_off() {
+                wakes.wake_all();
+                return Poll::Ready(());
+            }
+            let woke = !wakes.is_empty();
+            wakes.wake_all();
+            if progress && woke {
+                // Those who were woken have something to do with what came; more of it would only push it out of cache.
+                break;
+            }
+            if !progress
+                && this
+                    .shared
+                    .park(this.wheel.next_deadline(this.shared.clock()))
+            {
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        tracing::debug!(timers = self.wheel.len(), "driver ends");
+        self.shared.finish(SocketError::NetworkDown);
+    }
+}
+
+impl std::fmt::Debug for Driver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Driver")
+            .field("inputs", &self.inputs.len())
+            .field("wheel", &self.wheel)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Sends through the port of an interface.
+pub(crate) fn transmit(
+    ports: &[Port],
+    interface: InterfaceId,
+    queue: &mut VecDeque<Packet>,
+) -> io::Result<()> {
+    match ports.iter().find(|port| port.interface == interface) {
+        Some(port) => port.transmitter.try_transmit(queue),
+        None => Err(io::ErrorKind::NotFound.into()),
+    }
+}

@@ -1,0 +1,71 @@
+//! The stack's counters: relaxed atomics inside, plain numbers outside.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::stats::DropReason;
+
+/// Counters of a stack, at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StackStats {
+    /// Packets received, super-packets counting once.
+    pub packets_received: u64,
+    /// Packets sent, super-packets counting once.
+    pub packets_sent: u64,
+    /// Octets received, network headers included.
+    pub bytes_received: u64,
+    /// Octets sent, network headers included.
+    pub bytes_sent: u64,
+    /// Dropped on the way in, by reason; see [`Self::dropped`].
+    drops: [u64; DropReason::COUNT],
+}
+
+impl StackStats {
+    /// Packets dropped for that reason.
+    pub const fn dropped(&self, reason: DropReason) -> u64 {
+        self.drops[reason as usize]
+    }
+
+    /// Packets dropped in all.
+    pub fn dropped_total(&self) -> u64 {
+        self.drops.iter().sum()
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    packets_received: AtomicU64,
+    packets_sent: AtomicU64,
+    bytes_received: AtomicU64,
+    bytes_sent: AtomicU64,
+    drops: [AtomicU64; DropReason::COUNT],
+}
+
+impl Counters {
+    /// Counts a batch of received packets.
+    pub(crate) fn received(&self, packets: u64, bytes: u64) {
+        self.packets_received.fetch_add(packets, Ordering::Relaxed);
+        self.bytes_received.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts a sent packet.
+    pub(crate) fn sent(&self, bytes: usize) {
+        self.packets_sent.fetch_add(1, Ordering::Relaxed);
+        self.bytes_sent.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Counts a dropped packet.
+    pub(crate) fn dropped(&self, reason: DropReason) {
+        self.drops[reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn snapshot(&self) -> StackStats {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        StackStats {
+            packets_received: load(&self.packets_received),
+            packets_sent: load(&self.packets_sent),
+            bytes_received: load(&self.bytes_received),
+            bytes_sent: load(&self.bytes_sent),
+            drops: std::array::from_fn(|index| load(&self.drops[index])),
+        }
+    }
+}

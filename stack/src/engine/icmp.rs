@@ -1,0 +1,143 @@
+//! ICMP in the engine: messages in, errors about packets we refuse, errors to the socket they concern.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Weak};
+
+use tidewire_netdev::Packet;
+
+use crate::engine::{Engine, WakeList, lock, read};
+use crate::ip::icmp::{self, Message, echo};
+use crate::ip::icmp::{Outgoing, Problem, ReceivedError, errors};
+use crate::ip::input::IpPacket;
+use crate::ip::reassembly::Expired;
+use crate::stats::DropReason;
+use crate::tcp::SeqNum;
+use crate::time::Instant;
+use crate::transport::IcmpError;
+use crate::transport::demux::Tuple;
+use crate::wire::protocol;
+
+impl Engine {
+    /// A packet that starts at an ICMP header.
+    pub(crate) fn receive_icmp(
+        &self,
+        now: Instant,
+        ip: &IpPacket,
+        mut packet: Packet,
+        wakes: &mut WakeList,
+    ) -> Result<(), DropReason> {
+        match icmp::parse(ip, &mut packet)? {
+            Message::EchoRequest(request) => {
+                if !self.config.host.answer_echo {
+                    return Err(DropReason::NoSocket);
+                }
+                let reply = self.network.respond(now, ip.source, |responder| {
+                    echo::reply(ip, &packet, request, responder)
+                });
+                self.send_outgoing(now, reply.ok_or(DropReason::NoSocket)?)
+            }
+            Message::EchoReply(reply) => self.receive_echo_reply(ip, reply, packet, wakes),
+            Message::Error(error) => self.receive_error(now, &error, wakes),
+            Message::OtherV4(_) | Message::OtherV6(_) => Err(DropReason::UnknownProtocol),
+        }
+    }
+
+    /// Tells the sender of a packet what is wrong with it, if the rules and the rate limit permit.
+    pub(crate) fn report(&self, now: Instant, problem: Problem, ip: &IpPacket, packet: &Packet) {
+        let error = self.network.respond(now, ip.source, |responder| {
+            errors::build(problem, ip, packet, responder)
+        });
+        let Some(error) = error else { return };
+        let own = self.network.is_own(ip.source);
+        // The host itself is not limited, as on Linux: nobody outside gains by it.
+        if !own && !lock(&self.icmp_limit).permit(now, ip.source) {
+            self.counters.dropped(DropReason::RateLimited);
+            return;
+        }
+        if let Err(reason) = self.send_outgoing(now, error) {
+            self.counters.dropped(reason);
+        }
+    }
+
+    /// Packets whose fragments did not all come in time.
+    pub(crate) fn report_expired(&self, now: Instant, expired: Vec<Expired>) {
+        for Expired { ip, packet } in expired {
+            self.counters.dropped(DropReason::Fragment);
+            self.report(now, Problem::ReassemblyTimeExceeded, &ip, &packet);
+        }
+    }
+
+    /// Queues a message that was built for a received packet.
+    fn send_outgoing(&self, now: Instant, outgoing: Outgoing) -> Result<(), DropReason> {
+        let Outgoing { header, packet } = outgoing;
+        let path = self
+            .network
+            .path(now, header.destination, Some(header.source), None)
+            .map_err(|_| DropReason::BadSource)?;
+        let header = crate::ip::output::OutputHeader {
+            hop_limit: self.config.host.ttl,
+            ..header
+        };
+        self.reply_datagram(&path, packet, header)
+            .map_err(|_| DropReason::RateLimited)
+    }
+
+    /// An ICMP error goes to the socket whose packet it quotes, and to nobody else (RFC 1122 3.2.2, RFC 5927).
+    fn receive_error(
+        &self,
+        now: Instant,
+        error: &ReceivedError,
+        wakes: &mut WakeList,
+    ) -> Result<(), DropReason> {
+        let (source_port, destination_port) = error.ports();
+        let local = SocketAddr::new(error.source, source_port);
+        let remote = SocketAddr::new(error.destination, destination_port);
+        match error.protocol {
+            protocol::TCP => {
+                let tuple = Tuple { local, remote };
+                let slot = read(&self.connections)
+                    .find(&tuple)
+                    .cloned()
+                    .ok_or(DropReason::BadIcmp)?;
+                let mut state = slot.lock();
+                state.socket.connection.handle_icmp(
+                    now,
+                    error.error,
+                    SeqNum(error.second_word()),
+                )?;
+                self.settle_tcp(now, &slot, &mut state, wakes);
+            }
+            protocol::UDP => {
+                let slot = read(&self.datagrams)
+                    .find(local, remote, 0)
+                    .and_then(Weak::upgrade)
+                    .ok_or(DropReason::BadIcmp)?;
+                let mut state = slot.lock();
+                let heard = state.socket.socket.handle_icmp(error.error, remote);
+                let edges = state.socket.socket.take_readiness();
+                state.ready.set(edges, wakes);
+                if !matches!(error.error, IcmpError::PacketTooBig { .. }) {
+                    heard?;
+                }
+            }
+            protocol::ICMPV4 | protocol::ICMPV6 => {
+                let identifier = (error.second_word() >> 16) as u16;
+                let slot = lock(&self.echoes)
+                    .get(&(local.is_ipv6(), identifier))
+                    .map(Arc::clone)
+                    .ok_or(DropReason::BadIcmp)?;
+                if let IcmpError::Refused(error) | IcmpError::Unreachable(error) = error.error {
+                    let mut state = slot.lock();
+                    let edges = state.socket.handle_error(error);
+                    state.ready.set(edges, wakes);
+                }
+            }
+            _ => return Err(DropReason::BadIcmp),
+        }
+        if let IcmpError::PacketTooBig { mtu } = error.error {
+            self.network.learn_path_mtu(now, error.destination, mtu);
+            self.note_housekeeping(self.network.poll_timeout());
+        }
+        Ok(())
+    }
+}

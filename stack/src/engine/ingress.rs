@@ -1,0 +1,189 @@
+//! The way in: IP, reassembly, transport checksum, then the transport that the packet is for.
+
+use std::net::IpAddr;
+use std::sync::{PoisonError, TryLockError};
+
+use tidewire_netdev::checksum::{pseudo_header_v4, pseudo_header_v6, sum_packet};
+use tidewire_netdev::{Checksum, Packet};
+
+use crate::engine::tcp_ingress::{FlowCache, SegmentOrigin};
+use crate::engine::{Engine, WakeList, lock};
+use crate::ip::InterfaceId;
+use crate::ip::address::AddressClass;
+use crate::ip::icmp::errors::Problem;
+use crate::ip::input::{self, Arrival, IpPacket, Refusal};
+use crate::stats::DropReason;
+use crate::time::Instant;
+use crate::wire::protocol;
+
+impl Engine {
+    /// Takes received packets. Answers are sent by the next flush; nobody is woken before the caller says so.
+    pub fn receive(
+        &self,
+        now: Instant,
+        interface: InterfaceId,
+        batch: &mut Vec<Packet>,
+        wakes: &mut WakeList,
+    ) {
+        let bytes: usize = batch.iter().map(Packet::len).sum();
+        self.counters.received(batch.len() as u64, bytes as u64);
+        let mut cache = FlowCache::default();
+        for packet in batch.drain(..) {
+            self.receive_packet(now, interface, packet, &mut cache, wakes);
+        }
+    }
+
+    fn receive_packet(
+        &self,
+        now: Instant,
+        interface: InterfaceId,
+        packet: Packet,
+        cache: &mut FlowCache,
+        wakes: &mut WakeList,
+    ) {
+        if let Err(reason) = self.receive_ip(now, interface, packet, cache, wakes) {
+            tracing::trace!(interface = interface.0, ?reason, "dropped");
+            self.counters.dropped(reason);
+        }
+    }
+
+    /// Delivers packets to own addresses until there are none. Whoever delivers at the moment delivers all, in order.
+    pub(crate) fn deliver_loopback(&self, now: Instant, wakes: &mut WakeList) {
+        let mut cache = FlowCache::default();
+        while !lock(&self.shard.loopback).is_empty() {
+            let guard = match self.shard.delivering.try_lock() {
+                Ok(guard) => guard,
+                Err(TryLockError::Poisoned(poisoned)) => PoisonError::into_inner(poisoned),
+                // The other one looks again after letting go.
+                Err(TryLockError::WouldBlock) => return,
+            };
+            loop {
+                let Some(packet) = lock(&self.shard.loopback).pop_front() else {
+                    break;
+                };
+                self.counters.received(1, packet.len() as u64);
+                self.receive_packet(now, InterfaceId::LOOPBACK, packet, &mut cache, wakes);
+            }
+            drop(guard);
+        }
+    }
+
+    fn receive_ip(
+        &self,
+        now: Instant,
+        interface: InterfaceId,
+        mut packet: Packet,
+        cache: &mut FlowCache,
+        wakes: &mut WakeList,
+    ) -> Result<(), DropReason> {
+        let arrival = if interface == InterfaceId::LOOPBACK {
+            Arrival::Loopback
+        } else {
+            Arrival::Wire
+        };
+        let ip = input::parse(&mut packet, arrival)
+            .map_err(|refusal| self.refuse_packet(now, refusal, &packet))?;
+        let class = self.admit(interface, &ip)?;
+        if ip.fragment.is_none() {
+            return self.receive_transport(now, &ip, class, packet, cache, wakes);
+        }
+        let joined = {
+            let mut reassembly = lock(&self.reassembly);
+            let joined = reassembly.handle_fragment(now, ip, packet);
+            self.note_housekeeping(reassembly.poll_timeout());
+            joined?
+        };
+        let Some((ip, mut packet)) = joined else {
+            return Ok(());
+        };
+        let ip = input::resume(ip, &mut packet)
+            .map_err(|refusal| self.refuse_packet(now, refusal, &packet))?;
+        self.receive_transport(now, &ip, class, packet, cache, wakes)
+    }
+
+    /// Whether the packet is for this host and may come from where it says (RFC 1122 3.2.1.3).
+    fn admit(&self, interface: InterfaceId, header: &IpPacket) -> Result<AddressClass, DropReason> {
+        let class = self.network.classify(header.destination);
+        let from_wire = interface != InterfaceId::LOOPBACK;
+        match class {
+            AddressClass::Loopback if from_wire => return Err(DropReason::NotForUs),
+            AddressClass::Unspecified | AddressClass::Remote => return Err(DropReason::NotForUs),
+            _ => {}
+        }
+        if from_wire && !self.network.is_plausible_source(header.source) {
+            return Err(DropReason::BadSource);
+        }
+        Ok(class)
+    }
+
+    fn refuse_packet(&self, now: Instant, refusal: Refusal, packet: &Packet) -> DropReason {
+        let reason = refusal.reason();
+        if let Refusal::Answer(answer) = refusal {
+            // Not to a packet that was none of ours.
+            if !matches!(
+                self.network.classify(answer.ip.destination),
+                AddressClass::Remote | AddressClass::Unspecified
+            ) {
+                self.report(now, answer.problem, &answer.ip, packet);
+            }
+        }
+        reason
+    }
+
+    fn receive_transport(
+        &self,
+        now: Instant,
+        ip: &IpPacket,
+        class: AddressClass,
+        packet: Packet,
+        cache: &mut FlowCache,
+        wakes: &mut WakeList,
+    ) -> Result<(), DropReason> {
+        let broadcast = matches!(class, AddressClass::Broadcast | AddressClass::Multicast);
+        match ip.protocol {
+            // RFC 9293 MUST-57: a segment to a broadcast or multicast address is dropped.
+            protocol::TCP if broadcast => Err(DropReason::Unacceptable),
+            protocol::TCP => {
+                verify(ip, &packet)?;
+                let origin = SegmentOrigin {
+                    source: ip.source,
+                    destination: ip.destination,
+                    ecn: ip.ecn(),
+                };
+                self.receive_tcp(now, origin, packet, cache, wakes)
+            }
+            protocol::UDP => self.receive_udp(now, ip, class, packet, wakes),
+            protocol::ICMPV4 | protocol::ICMPV6 => self.receive_icmp(now, ip, packet, wakes),
+            _ => {
+                self.report(now, Problem::ProtocolUnreachable, ip, &packet);
+                Err(DropReason::UnknownProtocol)
+            }
+        }
+    }
+}
+
+/// Verifies a TCP checksum, or that of UDP with a field that is not zero, unless somebody below has.
+pub(crate) fn verify(header: &IpPacket, packet: &Packet) -> Result<(), DropReason> {
+    match packet.offload.checksum {
+        // Partial: from this machine, never on a wire.
+        Checksum::Partial { .. } | Checksum::Verified => Ok(()),
+        Checksum::Unverified => {
+            let len = packet.len() as u32;
+            let mut sum = match (header.source, header.destination) {
+                (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                    pseudo_header_v4(source, destination, header.protocol, len)
+                }
+                (IpAddr::V6(source), IpAddr::V6(destination)) => {
+                    pseudo_header_v6(source, destination, header.protocol, len)
+                }
+                _ => return Err(DropReason::Malformed),
+            };
+            sum.add_u16(sum_packet(packet, 0).fold());
+            if sum.finish() == 0 {
+                Ok(())
+            } else {
+                Err(DropReason::Checksum)
+            }
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! The interfaces of a stack, its addresses and routes, and the way to a destination.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError, RwLock};
+
+use tidewire_netdev::{Capabilities, Medium, OffloadSet};
+
+use crate::engine::sockets::unspecified;
+use crate::error::{SocketError, SocketResult};
+use crate::ip::address::{AddressClass, AddressTable, InterfaceAddress};
+use crate::ip::icmp::Responder;
+use crate::ip::path_mtu::PathMtuCache;
+use crate::ip::route::{Route, RouteTable};
+use crate::ip::source_address::{self, PolicyTable, Source, Target};
+use crate::ip::{Cidr, InterfaceId};
+use crate::time::Instant;
+
+/// Octets that one packet through the loopback carries: the largest IPv4 packet.
+pub(crate) const LOOPBACK_MTU: usize = 65_535;
+
+/// An interface as the engine sees it.
+#[derive(Clone, Debug)]
+pub struct Interface {
+    /// Its number.
+    pub id: InterfaceId,
+    /// Its name.
+    pub name: String,
+    /// What its device can do.
+    pub capabilities: Capabilities,
+}
+
+/// The way to one destination at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Path {
+    /// Out through this interface; [`InterfaceId::LOOPBACK`] for own addresses.
+    pub interface: InterfaceId,
+    /// Who gets the packet on the link.
+    pub next_hop: IpAddr,
+    /// Our address.
+    pub source: IpAddr,
+    /// Octets that the path carries, IP header included.
+    pub mtu: usize,
+    /// The state of routes and path MTUs this was computed from; outdated when it has moved on.
+    pub(crate) generation: u32,
+}
+
+#[derive(Debug)]
+struct Tables {
+    interfaces: Vec<Interface>,
+    addresses: AddressTable,
+    routes: RouteTable,
+    policy: PolicyTable,
+}
+
+/// Interfaces, addresses, routes and path MTUs. Leaf locks only.
+#[derive(Debug)]
+pub struct Network {
+    tables: RwLock<Tables>,
+    path_mtu: Mutex<PathMtuCache>,
+    generation: AtomicU32,
+}
+
+impl Network {
+    /// A network of the loopback alone.
+    pub(crate) fn new(path_mtu_entries: usize) -> Self {
+        let loopback = Interface {
+            id: InterfaceId::LOOPBACK,
+            name: "lo".to_owned(),
+            capabilities: Capabilities {
+                medium: Medium::Ip,
+                mtu: LOOPBACK_MTU,
+                offloads: OffloadSet::ALL,
+                max_super_packet: LOOPBACK_MTU,
+            },
+        };
+        Self {
+            tables: RwLock::new(Tables {
+                interfaces: vec![loopback],
+                addresses: AddressTable::new(),
+                routes: RouteTable::new(),
+                policy: PolicyTable::default(),
+            }),
+            path_mtu: Mutex::new(PathMtuCache::new(path_mtu_entries)),
+            generation: AtomicU32::new(1),
+        }
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Tables> {
+        self.tables.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change<R>(&self, with: impl FnOnce(&mut Tables) -> R) -> R {
+        let result = with(&mut self.tables.write().unwrap_or_else(PoisonError::into_inner));
+        self.generation.fetch_add(1, Ordering::Release);
+        result
+    }
+
+    /// Adds an interface.
+    pub(crate) fn add_interface(&self, name: String, capabilities: Capabilities) -> InterfaceId {
+        self.change(|tables| {
+            let id = InterfaceId(InterfaceId::LOOPBACK.0 + tables.interfaces.len() as u32);
+            tables.interfaces.push(Interface {
+                id,
+                name,
+                capabilities,
+            });
+            id
+        })
+    }
+
+    /// Gives an interface an address and the route to its network.
+    pub fn add_address(&self, interface: InterfaceId, cidr: Cidr) {
+        self.change(|tables| {
+            tables
+                .addresses
+                .insert(InterfaceAddress::new(interface, cidr));
+            tables.routes.insert_connected(interface, cidr);
+        });
+    }
+
+    /// Adds a route.
+    pub fn add_route(&self, destination: Cidr, route: Route) {
+        self.change(|tables| tables.routes.insert(destination, route));
+    }
+
+    /// The interface a gateway is reached through.
+    pub fn interface_towards(&self, gateway: IpAddr) -> Option<InterfaceId> {
+        self.read().addresses.on_link(gateway)
+    }
+
+    /// The interfaces, loopback first.
+    pub fn interfaces(&self) -> Vec<Interface> {
+        self.read().interfaces.clone()
+    }
+
+    /// The interface of that name.
+    ///
+    /// # Errors
+    /// [`SocketError::NoDevice`], as `SO_BINDTODEVICE` gives it.
+    pub fn interface_named(&self, name: &str) -> SocketResult<InterfaceId> {
+        let tables = self.read();
+        let found = tables
+            .interfaces
+            .iter()
+            .find(|interface| interface.name == name);
+        found
+            .map(|interface| interface.id)
+            .ok_or(SocketError::NoDevice)
+    }
+
+    /// What a destination address is to this host.
+    pub(crate) fn classify(&self, address: IpAddr) -> AddressClass {
+        self.read().addresses.classify(address)
+    }
+
+    /// Whether a packet from a wire may come from `source`.
+    pub(crate) fn is_plausible_source(&self, source: IpAddr) -> bool {
+        self.read().addresses.is_plausible_source(source)
+    }
+
+    /// Whether the address is one of this host's.
+    pub fn is_own(&self, address: IpAddr) -> bool {
+        self.read().addresses.is_own(address)
+    }
+
+    /// Whether a socket may be bound to the address.
+    pub(crate) fn can_bind(&self, address: IpAddr) -> bool {
+        address.is_unspecified() || address.is_multicast() || self.classify(address).is_local()
+    }
+
+    /// Whether a path computed earlier still holds.
+    pub(crate) fn is_current(&self, path: &Path) -> bool {
+        path.generation == self.generation.load(Ordering::Acquire)
+    }
+
+    /// A path MTU learnt from an ICMP error.
+    pub(crate) fn learn_path_mtu(&self, now: Instant, destination: IpAddr, mtu: usize) {
+        self.path_mtu
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .update(now, destination, mtu);
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// Forgets path MTUs that are too old.
+    pub(crate) fn expire(&self, now: Instant) {
+        let mut cache = self.path_mtu.lock().unwrap_or_else(PoisonError::into_inner);
+        if cache.poll_timeout().is_some_and(|at| at <= now) {
+            cache.handle_timeout(now);
+            self.generation.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// When something here is outdated.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.path_mtu
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .poll_timeout()
+    }
+
+    /// The way to `destination`, from `source` if that is given and not unspecified, through `device` if given.
+    ///
+    /// # Errors
+    /// [`SocketError::NetworkUnreachable`] without a route or a source address.
+    pub fn path(
+        &self,
+        now: Instant,
+        destination: IpAddr,
+        source: Option<IpAddr>,
+        device: Option<InterfaceId>,
+    ) -> SocketResult<Path> {
+        let generation = self.generation.load(Ordering::Acquire);
+        let source = source.filter(|source| !source.is_unspecified());
+        let tables = self.read();
+        if tables.addresses.is_own(destination) {
+            let source = source.unwrap_or(destination);
+            return Ok(Path {
+                interface: InterfaceId::LOOPBACK,
+                next_hop: destination,
+                source,
+                mtu: LOOPBACK_MTU,
+                generation,
+            });
+        }
+        let route = match device {
+            Some(device) => tables.routes.lookup_on(device, destination),
+            None => tables.routes.lookup(destination),
+        };
+        let route = route
+            .or_else(|| tables.multicast_route(destination, source, device))
+            .ok_or(SocketError::NetworkUnreachable)?;
+        let interface = tables
+            .interface(route.interface)
+            .ok_or(SocketError::NetworkUnreachable)?;
+        let next_hop = route.next_hop(destination);
+        let source = match source.or(route.preferred_source) {
+            Some(source) => source,
+            None => {
+                let target = Target {
+                    destination,
+                    interface: route.interface,
+                    next_hop,
+                };
+                source_address::select(&target, &tables.addresses, &tables.policy)
+                    .ok_or(SocketError::NetworkUnreachable)?
+                    .address
+            }
+        };
+        let mut mtu = route.mtu.map_or(interface.capabilities.mtu, |mtu| {
+            mtu.min(interface.capabilities.mtu)
+        });
+        if let Some(learnt) = self
+            .path_mtu
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .lookup(now, destination)
+        {
+            mtu = mtu.min(learnt);
+        }
+        Ok(Path {
+            interface: route.interface,
+            next_hop,
+            source,
+            mtu,
+            generation,
+        })
+    }
+
+    /// Destinations in the order to try them (RFC 6724 6). The sort is stable.
+    pub fn sort_destinations(&self, destinations: &mut [IpAddr]) {
+        let tables = self.read();
+        source_address::sort_destinations(destinations, &tables.policy, |destination| {
+            if tables.addresses.is_own(destination) {
+                return Some(Source {
+                    address: destination,
+                    prefix_len: if destination.is_ipv4() { 32 } else { 128 },
+                    deprecated: false,
+                });
+            }
+            let route = tables.routes.lookup(destination)?;
+            let target = Target {
+                destination,
+                interface: route.interface,
+                next_hop: route.next_hop(destination),
+            };
+            source_address::select(&target, &tables.addresses, &tables.policy)
+        });
+    }
+
+    /// Runs `build` with what answering a packet from `towards` needs.
+    pub(crate) fn respond<R>(
+        &self,
+        now: Instant,
+        towards: IpAddr,
+        build: impl FnOnce(&Responder<'_>) -> R,
+    ) -> R {
+        let fallback_source = self
+            .path(now, towards, None, None)
+            .ok()
+            .map(|path| path.source);
+        build(&Responder {
+            addresses: &self.read().addresses,
+            fallback_source,
+            is_link_broadcast: false,
+        })
+    }
+}
+
+impl Tables {
+    fn interface(&self, id: InterfaceId) -> Option<&Interface> {
+        self.interfaces.iter().find(|interface| interface.id == id)
+    }
+
+    /// Multicast and limited broadcast need no route: they go out through the interface of the source address, or the
+    /// first that has an address of the family.
+    fn multicast_route(
+        &self,
+        destination: IpAddr,
+        source: Option<IpAddr>,
+        device: Option<InterfaceId>,
+    ) -> Option<Route> {
+        let limited = destination == IpAddr::V4(std::net::Ipv4Addr::BROADCAST);
+        if !destination.is_multicast() && !limited {
+            return None;
+        }
+        let by_source = source.and_then(|source| self.addresses.interface_of(source));
+        let family =
+            |address: &&InterfaceAddress| address.address().is_ipv4() == destination.is_ipv4();
+        let first = || {
+            self.addresses
+                .iter()
+                .find(family)
+                .map(|address| address.interface)
+        };
+        device.or(by_source).or_else(first).map(Route::on_link)
+    }
+}
+
+/// The peer of a connect to "all addresses": this host (Linux).
+pub(crate) fn connectable(remote: SocketAddr) -> SocketAddr {
+    if remote.ip() == unspecified(remote.is_ipv6()) {
+        let loopback: IpAddr = if remote.is_ipv6() {
+            std::net::Ipv6Addr::LOCALHOST.into()
+        } else {
+            std::net::Ipv4Addr::LOCALHOST.into()
+        };
+        return SocketAddr::new(loopback, remote.port());
+    }
+    remote
+}

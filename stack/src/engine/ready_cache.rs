@@ -1,0 +1,190 @@
+//! The readiness cache of one socket, and who waits for it.
+//!
+//! It lies beside the protocol state under the slot's lock and is fed by edges: a bit stays set until an operation
+//! has met `WouldBlock`, as tokio's own sockets behave on `epoll`. Wakers are moved out under the lock into a
+//! [`WakeList`] and woken after it is released. This is the only place under `driver` that knows [`Waker`].
+
+use std::task::Waker;
+
+use slab::Slab;
+use smallvec::SmallVec;
+
+use crate::transport::Readiness;
+
+/// Wakers moved out of slots; woken by [`Self::wake_all`] when no lock is held.
+#[derive(Debug, Default)]
+#[must_use = "wakers must be woken after the locks are released"]
+pub struct WakeList(SmallVec<[Waker; 8]>);
+
+impl WakeList {
+    /// An empty list; allocates nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a waker.
+    pub fn push(&mut self, waker: Waker) {
+        self.0.push(waker);
+    }
+
+    /// Whether nobody is to be woken.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Wakes everybody and empties the list. The caller holds no lock.
+    pub fn wake_all(&mut self) {
+        for waker in self.0.drain(..) {
+            waker.wake();
+        }
+    }
+}
+
+/// One direction of a socket, for the wakers that `poll_*` methods keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Reading, peeking, accepting.
+    Read,
+    /// Writing, connecting.
+    Write,
+}
+
+impl Direction {
+    /// The bits that make this direction ready.
+    pub const fn mask(self) -> Readiness {
+        match self {
+            Self::Read => READ_MASK,
+            Self::Write => WRITE_MASK,
+        }
+    }
+}
+
+const READ_MASK: Readiness = Readiness::READABLE.union(Readiness::READ_CLOSED);
+const WRITE_MASK: Readiness = Readiness::WRITABLE.union(Readiness::WRITE_CLOSED);
+
+#[derive(Debug)]
+struct Waiter {
+    interest: Readiness,
+    waker: Option<Waker>,
+}
+
+/// A waiter's place in the cache, kept by its future and given back when that is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WaiterKey(usize);
+
+/// The cached readiness bits of one socket and everybody who waits for a change.
+#[derive(Debug, Default)]
+pub struct ReadyCache {
+    bits: Readiness,
+    /// Counts the times a bit was set, so that a clear can tell whether something came in between.
+    tick: u32,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+    /// Boxed, since most sockets never have an asynchronous waiter.
+    waiters: Option<Box<Slab<Waiter>>>,
+}
+
+impl ReadyCache {
+    /// A cache that begins with `bits` set.
+    pub fn new(bits: Readiness) -> Self {
+        Self {
+            bits,
+            ..Self::default()
+        }
+    }
+
+    /// The bits now.
+    pub fn bits(&self) -> Readiness {
+        self.bits
+    }
+
+    /// The number of the latest edge; give it to [`Self::clear_if_unchanged`].
+    pub fn tick(&self) -> u32 {
+        self.tick
+    }
+
+    /// An edge: sets the bits and moves out the wakers of everybody whom they concern.
+    pub fn set(&mut self, bits: Readiness, wakes: &mut WakeList) {
+        if bits.is_empty() {
+            return;
+        }
+        self.bits |= bits;
+        self.tick = self.tick.wrapping_add(1);
+        if bits.intersects(READ_MASK) {
+            wakes.0.extend(self.reader.take());
+        }
+        if bits.intersects(WRITE_MASK) {
+            wakes.0.extend(self.writer.take());
+        }
+        if let Some(waiters) = &mut self.waiters {
+            for (_, waiter) in waiters.iter_mut() {
+                if bits.intersects(waiter.interest) {
+                    wakes.0.extend(waiter.waker.take());
+                }
+            }
+        }
+    }
+
+    /// Clears bits after an operation met `WouldBlock`. The closed bits stay for good.
+    pub fn clear(&mut self, bits: Readiness) {
+        self.bits = self
+            .bits
+            .without(bits.without(Readiness::READ_CLOSED | Readiness::WRITE_CLOSED));
+    }
+
+    /// Clears bits unless an edge has come since `tick` was read (operations that run outside the lock).
+    pub fn clear_if_unchanged(&mut self, bits: Readiness, tick: u32) {
+        if self.tick == tick {
+            self.clear(bits);
+        }
+    }
+
+    /// Keeps the last `poll_*` waker of a direction, replacing the one before. Gives back the replaced waker, to be
+    /// dropped outside the lock.
+    #[must_use = "drop the replaced waker after the lock is released"]
+    pub fn set_waker(&mut self, direction: Direction, waker: &Waker) -> Option<Waker> {
+        let place = match direction {
+            Direction::Read => &mut self.reader,
+            Direction::Write => &mut self.writer,
+        };
+        match place {
+            Some(old) if old.will_wake(waker) => None,
+            _ => place.replace(waker.clone()),
+        }
+    }
+
+    /// Registers an asynchronous waiter, or renews its waker. Each waiter is woken by each edge that concerns it.
+    /// Gives back the replaced waker, to be dropped outside the lock.
+    #[must_use = "drop the replaced waker after the lock is released"]
+    pub fn wait(
+        &mut self,
+        key: &mut Option<WaiterKey>,
+        interest: Readiness,
+        waker: &Waker,
+    ) -> Option<Waker> {
+        let waiters = self.waiters.get_or_insert_default();
+        match key {
+            Some(WaiterKey(index)) => waiters
+                .get_mut(*index)
+                .and_then(|waiter| waiter.waker.replace(waker.clone())),
+            None => {
+                *key = Some(WaiterKey(waiters.insert(Waiter {
+                    interest,
+                    waker: Some(waker.clone()),
+                })));
+                None
+            }
+        }
+    }
+
+    /// Removes a waiter whose future is done or dropped. Gives back its waker, to be dropped outside the lock.
+    #[must_use = "drop the waker after the lock is released"]
+    pub fn forget(&mut self, key: WaiterKey) -> Option<Waker> {
+        let waiters = self.waiters.as_mut()?;
+        let waker = waiters.try_remove(key.0).and_then(|waiter| waiter.waker);
+        if waiters.is_empty() {
+            self.waiters = None;
+        }
+        waker
+    }
+}

@@ -1,0 +1,227 @@
+//! What lies in a slot: the protocol's state, and what the engine needs to carry its packets.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::engine::network::Path;
+use crate::engine::slot::TcpSlot;
+use crate::error::{SocketError, SocketResult};
+use crate::ip::InterfaceId;
+use crate::tcp;
+use crate::transport::demux::BoundKey;
+use crate::transport::ports::{EphemeralLease, PortLease};
+use crate::transport::{Readiness, demux::Tuple};
+use crate::udp;
+
+/// What a TCP socket can be told before it is connected or listens.
+#[derive(Clone, Debug, Default)]
+pub struct TcpOptions {
+    /// The connection's own options.
+    pub socket: tcp::config::SocketOptions,
+    /// TTL or hop limit instead of the stack's.
+    pub ttl: Option<u8>,
+    /// TOS octet or traffic class: DSCP in the upper six bits.
+    pub tos: u8,
+    /// The only interface to use, by name.
+    pub device: Option<String>,
+}
+
+/// Who holds a connection's local port.
+#[derive(Debug)]
+pub(crate) enum Lease {
+    /// An explicit bind, shared between a listener and what it accepted.
+    Bound(#[allow(dead_code, reason = "held for its Drop")] Arc<PortLease>),
+    /// A port chosen at connect.
+    Ephemeral(#[allow(dead_code, reason = "held for its Drop")] EphemeralLease),
+}
+
+/// A connection in its slot.
+#[derive(Debug)]
+pub struct TcpSocket {
+    /// The protocol's state.
+    pub connection: tcp::Connection,
+    /// TTL or hop limit of its packets.
+    pub ttl: u8,
+    /// TOS octet or traffic class of its packets, without the ECN bits.
+    pub tos: u8,
+    /// The socket was made for IPv6 and its peer speaks IPv4: addresses are shown as `::ffff:a.b.c.d`.
+    pub(crate) mapped: bool,
+    pub(crate) lease: Option<Lease>,
+    pub(crate) path: Option<Path>,
+    pub(crate) device: Option<InterfaceId>,
+    /// IPv4 identification of the next packet (RFC 6864: any value will do, DF is set).
+    pub(crate) next_id: u16,
+    /// Nobody holds the handle any more.
+    pub(crate) orphan: bool,
+    /// Left the demux for good.
+    pub(crate) detached: bool,
+}
+
+impl TcpSocket {
+    /// The local address as the socket's owner sees it.
+    pub fn local(&self) -> SocketAddr {
+        shown(self.connection.tuple().local, self.mapped)
+    }
+
+    /// The peer's address as the socket's owner sees it.
+    pub fn remote(&self) -> SocketAddr {
+        shown(self.connection.tuple().remote, self.mapped)
+    }
+
+    /// The four-tuple as packets carry it.
+    pub fn tuple(&self) -> Tuple {
+        self.connection.tuple()
+    }
+}
+
+/// A listener in its slot.
+#[derive(Debug)]
+pub struct ListenerSocket {
+    pub(crate) listener: tcp::Listener,
+    pub(crate) lease: Arc<PortLease>,
+    pub(crate) key: BoundKey,
+    pub(crate) queue: VecDeque<Arc<TcpSlot>>,
+    pub(crate) backlog: usize,
+    pub(crate) options: TcpOptions,
+    pub(crate) device: Option<InterfaceId>,
+    /// TTL or hop limit of its packets and of those of the connections it accepts.
+    pub ttl: u8,
+    pub(crate) next_id: u16,
+    pub(crate) error: Option<SocketError>,
+    pub(crate) closed: bool,
+}
+
+impl ListenerSocket {
+    /// The bound address.
+    pub fn local(&self) -> SocketAddr {
+        self.lease.local()
+    }
+
+    /// Connections that wait to be accepted.
+    pub fn queued(&self) -> usize {
+        self.queue.len()
+    }
+}
+
+/// A UDP socket in its slot.
+#[derive(Debug)]
+pub struct UdpSocket {
+    /// The protocol's state and the options.
+    pub socket: udp::Socket,
+    pub(crate) bound: SocketAddr,
+    pub(crate) remote: Option<SocketAddr>,
+    pub(crate) dual_stack: bool,
+    #[allow(dead_code, reason = "held for its Drop")]
+    pub(crate) lease: PortLease,
+    pub(crate) key: BoundKey,
+    pub(crate) device: Option<InterfaceId>,
+    /// The last destination and the way to it.
+    pub(crate) path: Option<(IpAddr, Path)>,
+    pub(crate) groups: Vec<IpAddr>,
+    pub(crate) next_id: u16,
+    pub(crate) closed: bool,
+}
+
+impl UdpSocket {
+    /// The local address: as bound, or as chosen by `connect`.
+    pub fn local(&self) -> SocketAddr {
+        shown(self.bound, self.dual_stack && self.bound.is_ipv4())
+    }
+
+    /// The connected peer.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.remote.map(|remote| shown(remote, self.dual_stack))
+    }
+
+    /// A peer's address as the socket's owner sees it: an IPv6 socket shows IPv4 peers as `::ffff:a.b.c.d`.
+    pub fn shown(&self, address: SocketAddr) -> SocketAddr {
+        shown(address, self.dual_stack)
+    }
+}
+
+/// A reply to an echo request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EchoReply {
+    /// Who replied.
+    pub source: IpAddr,
+    /// The request's sequence number.
+    pub sequence: u16,
+    /// The request's data.
+    pub payload: Bytes,
+    /// TTL or hop limit of the reply as it arrived.
+    pub ttl: u8,
+}
+
+/// An ICMP echo ("ping") socket in its slot: owns one identifier.
+#[derive(Debug)]
+pub struct EchoSocket {
+    pub(crate) local: Option<IpAddr>,
+    pub(crate) is_v6: bool,
+    pub(crate) identifier: u16,
+    pub(crate) received: VecDeque<EchoReply>,
+    pub(crate) error: Option<SocketError>,
+    /// TTL or hop limit of requests.
+    pub ttl: u8,
+}
+
+/// Replies that wait for an echo socket's reader; more are dropped.
+const ECHO_QUEUE: usize = 256;
+
+impl EchoSocket {
+    /// The identifier in this socket's requests.
+    pub fn identifier(&self) -> u16 {
+        self.identifier
+    }
+
+    /// The address it was opened with, if one was given.
+    pub fn local(&self) -> Option<IpAddr> {
+        self.local
+    }
+
+    pub(crate) fn handle_reply(&mut self, reply: EchoReply) -> Readiness {
+        if self.received.len() >= ECHO_QUEUE {
+            return Readiness::NONE;
+        }
+        self.received.push_back(reply);
+        Readiness::READABLE
+    }
+
+    pub(crate) fn handle_error(&mut self, error: SocketError) -> Readiness {
+        self.error = Some(error);
+        Readiness::READABLE | Readiness::ERROR
+    }
+
+    pub(crate) fn receive(&mut self) -> SocketResult<EchoReply> {
+        if let Some(error) = self.error.take() {
+            return Err(error);
+        }
+        self.received.pop_front().ok_or(SocketError::WouldBlock)
+    }
+}
+
+/// `address` as an IPv6 socket shows it, if `mapped`.
+pub(crate) fn shown(address: SocketAddr, mapped: bool) -> SocketAddr {
+    match address {
+        SocketAddr::V4(v4) if mapped => {
+            SocketAddr::new(IpAddr::V6(v4.ip().to_ipv6_mapped()), v4.port())
+        }
+        other => other,
+    }
+}
+
+/// An address as packets carry it: `::ffff:a.b.c.d` is IPv4.
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// "All addresses" of a family.
+pub(crate) const fn unspecified(is_v6: bool) -> IpAddr {
+    if is_v6 {
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+    } else {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+    }
+}

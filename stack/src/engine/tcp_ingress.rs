@@ -1,0 +1,233 @@
+//! TCP segments from the network: to their connection, their listener, TIME-WAIT, or nobody.
+
+use std::sync::{Arc, Weak};
+
+use tidewire_netdev::Packet;
+
+use crate::engine::slot::{ListenerSlot, Slot, TcpSlot};
+use crate::engine::sockets::Lease;
+use crate::engine::{Engine, WakeList, lock, read, write};
+use crate::ip::InterfaceId;
+use crate::stats::DropReason;
+use crate::tcp::connection::reset_reply;
+use crate::tcp::listener::{AcceptQueue, ListenerVerdict, Surroundings};
+use crate::tcp::time_wait::TimeWaitVerdict;
+use crate::tcp::{Connection, Segment, SeqNum};
+use crate::time::Instant;
+use crate::transport::Readiness;
+use crate::transport::demux::Tuple;
+use crate::wire::tcp::Header;
+use crate::wire::{Ecn, ParseError};
+
+/// The connection the last segment of a batch was for; packets of one flow come in runs.
+#[derive(Debug, Default)]
+pub(crate) struct FlowCache(Option<(Tuple, Arc<TcpSlot>)>);
+
+/// The addresses and the ECN field of the packet a segment came in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SegmentOrigin {
+    pub(crate) source: std::net::IpAddr,
+    pub(crate) destination: std::net::IpAddr,
+    pub(crate) ecn: Ecn,
+}
+
+impl Engine {
+    /// A packet that starts at the TCP header, its checksum verified.
+    pub(crate) fn receive_tcp(
+        &self,
+        now: Instant,
+        origin: SegmentOrigin,
+        packet: Packet,
+        cache: &mut FlowCache,
+        wakes: &mut WakeList,
+    ) -> Result<(), DropReason> {
+        let (tuple, segment) = parse(origin, packet).map_err(|_| DropReason::Malformed)?;
+        let slot = match &cache.0 {
+            Some((cached, slot)) if *cached == tuple => Some(Arc::clone(slot)),
+            _ => read(&self.connections).find(&tuple).cloned(),
+        };
+        let Some(slot) = slot else {
+            return self.receive_unconnected(now, tuple, segment, wakes);
+        };
+        let mut state = slot.lock();
+        if state.socket.detached {
+            drop(state);
+            cache.0 = None;
+            return self.receive_unconnected(now, tuple, segment, wakes);
+        }
+        let result = state.socket.connection.handle_segment(now, segment);
+        self.settle_tcp(now, &slot, &mut state, wakes);
+        let detached = state.socket.detached;
+        drop(state);
+        cache.0 = (!detached).then_some((tuple, slot));
+        result
+    }
+
+    fn receive_unconnected(
+        &self,
+        now: Instant,
+        tuple: Tuple,
+        segment: Segment,
+        wakes: &mut WakeList,
+    ) -> Result<(), DropReason> {
+        let verdict = lock(&self.time_wait)
+            .table
+            .handle_segment(now, &tuple, &segment);
+        let reopened = match verdict {
+            TimeWaitVerdict::Unknown => None,
+            TimeWaitVerdict::Drop(reason) => return Err(reason),
+            TimeWaitVerdict::Ack(transmit) => {
+                self.reply_tcp(now, tuple, *transmit);
+                let deadline = lock(&self.time_wait).table.poll_timeout();
+                self.note_housekeeping(deadline);
+                return Ok(());
+            }
+            TimeWaitVerdict::Reopen { iss } => Some(iss),
+        };
+        let spread = self.flow_key.hash_pair(tuple.local, tuple.remote);
+        let listener = read(&self.listeners)
+            .find(tuple.local, tuple.remote, spread)
+            .and_then(Weak::upgrade);
+        match listener {
+            Some(listener) => {
+                let iss = reopened.unwrap_or_else(|| self.isn.iss(now, &tuple));
+                let result = self.receive_for_listener(now, &listener, tuple, segment, iss, wakes);
+                if reopened.is_some() && result.is_ok() {
+                    let lease = {
+                        let mut time_wait = lock(&self.time_wait);
+                        time_wait.table.remove(&tuple);
+                        time_wait.leases.remove(&tuple)
+                    };
+                    drop(lease);
+                }
+                result
+            }
+            None => self.refuse(now, tuple, &segment),
+        }
+    }
+
+    /// RFC 9293 3.10.7.1: a segment for nobody is answered with a reset.
+    fn refuse(&self, now: Instant, tuple: Tuple, segment: &Segment) -> Result<(), DropReason> {
+        if let Some(transmit) = reset_reply(tuple, segment) {
+            self.reply_tcp(now, tuple, transmit);
+        }
+        Err(DropReason::NoSocket)
+    }
+
+    fn receive_for_listener(
+        &self,
+        now: Instant,
+        listener: &Arc<ListenerSlot>,
+        tuple: Tuple,
+        segment: Segment,
+        iss: SeqNum,
+        wakes: &mut WakeList,
+    ) -> Result<(), DropReason> {
+        let mut state = listener.lock();
+        if state.socket.closed {
+            drop(state);
+            return self.refuse(now, tuple, &segment);
+        }
+        let device = state.socket.device;
+        let path = self
+            .network
+            .path(now, tuple.remote.ip(), Some(tuple.local.ip()), device)
+            .map_err(|_| DropReason::BadSource)?;
+        let surroundings = Surroundings {
+            accept_queue: AcceptQueue {
+                len: state.socket.queue.len(),
+                limit: state.socket.backlog + 1,
+            },
+            path_mtu: path.mtu,
+            iss,
+            timestamp_offset: self.isn.timestamp_offset(&tuple),
+        };
+        let verdict = state
+            .socket
+            .listener
+            .handle_segment(now, tuple, &segment, &surroundings);
+        self.settle_listener(listener, &state.socket);
+        let request = match verdict {
+            ListenerVerdict::Nothing => return Ok(()),
+            ListenerVerdict::Drop(reason) => return Err(reason),
+            ListenerVerdict::Reset(transmit) => {
+                drop(state);
+                self.reply_tcp(now, tuple, *transmit);
+                return Err(DropReason::BadAck);
+            }
+            ListenerVerdict::Ack(transmit) => {
+                drop(state);
+                self.reply_tcp(now, tuple, *transmit);
+                return Err(DropReason::OutOfWindow);
+            }
+            ListenerVerdict::Accept(request) => request,
+        };
+        let connection =
+            Connection::from_request(now, *request, state.socket.options.socket.clone());
+        let mapped = Self::is_mapped(&state.socket, &tuple);
+        let lease = Lease::Bound(Arc::clone(&state.socket.lease));
+        let mut socket = self.tcp_socket(
+            connection,
+            &state.socket.options,
+            mapped,
+            lease,
+            path,
+            device,
+        );
+        socket.ttl = state.socket.ttl;
+        // tokio's accepted sockets begin readable and writable, and find out.
+        let local = path.interface == InterfaceId::LOOPBACK;
+        let child = Arc::new(
+            Slot::new(socket, Readiness::READABLE | Readiness::WRITABLE).with_local(local),
+        );
+        let inserted = write(&self.connections).insert_if_vacant(tuple, Arc::clone(&child));
+        if inserted.is_ok() {
+            state.socket.queue.push_back(Arc::clone(&child));
+            state.ready.set(Readiness::READABLE, wakes);
+        }
+        drop(state);
+        // The loser of a race hands its segment to the winner.
+        let slot = match inserted {
+            Ok(()) => child,
+            Err(_) => read(&self.connections)
+                .find(&tuple)
+                .cloned()
+                .ok_or(DropReason::Closed)?,
+        };
+        let mut state = slot.lock();
+        let result = state.socket.connection.handle_segment(now, segment);
+        self.settle_tcp(now, &slot, &mut state, wakes);
+        result
+    }
+}
+
+fn parse(origin: SegmentOrigin, mut packet: Packet) -> Result<(Tuple, Segment), ParseError> {
+    let segmentation = packet.offload.segmentation;
+    if packet.contiguous().len() < 20 {
+        packet.pull_up(20);
+    }
+    let parsed = match Header::parse(packet.contiguous()) {
+        // The options lie in the next slice: nobody we know sends that, but a device may.
+        Err(ParseError::Truncated) if packet.contiguous().len() < packet.len() => {
+            packet.flatten();
+            Header::parse(packet.contiguous())
+        }
+        other => other,
+    };
+    let (header, header_len) = parsed?;
+    packet.advance(header_len);
+    let payload_len = packet.len();
+    let tuple = Tuple {
+        local: (origin.destination, header.destination_port).into(),
+        remote: (origin.source, header.source_port).into(),
+    };
+    let segment = Segment {
+        header,
+        segment_size: segmentation.map_or(payload_len, |segmentation| {
+            usize::from(segmentation.segment_size)
+        }),
+        payload: packet.into_payload(),
+        ecn: origin.ecn,
+    };
+    Ok((tuple, segment))
+}
