@@ -176,7 +176,7 @@ impl World {
             for packet in self.batch.drain(..) {
                 let at = Duration::from_nanos(self.now.as_nanos());
                 self.capture
-                    .record(host.capture, at, Direction::Outbound, &packet)
+                    .record(host.capture, Direction::Outbound, at, &packet)
                     .expect("hashing writes");
                 host.link.enqueue(self.now.as_nanos(), packet);
             }

@@ -9,7 +9,11 @@ use tidewire_netdev::OffloadSet;
 use tidewire_netdev::memory::impairment::{ImpairmentConfig, Loss, Reorder};
 
 fn link(seed: u64, impairment: ImpairmentConfig) -> LinkConfig {
-    LinkConfig { impairment, seed, ..LinkConfig::default() }
+    LinkConfig {
+        impairment,
+        seed,
+        ..LinkConfig::default()
+    }
 }
 
 fn delay() -> ImpairmentConfig {
@@ -17,7 +21,10 @@ fn delay() -> ImpairmentConfig {
 }
 
 fn reorder(probability: f64) -> Reorder {
-    Reorder { probability, extra_delay: Duration::from_millis(3) }
+    Reorder {
+        probability,
+        extra_delay: Duration::from_millis(3),
+    }
 }
 
 /// Both directions at once; hashes compared.
@@ -34,12 +41,19 @@ fn everything_arrives_over_a_clean_link() {
     for v6 in [false, true] {
         for offloads in [OffloadSet::ALL, OffloadSet::NONE] {
             for mtu in [1280, 1500, 9000] {
-                let link = LinkConfig { offloads, mtu, ..LinkConfig::default() };
+                let link = LinkConfig {
+                    offloads,
+                    mtu,
+                    ..LinkConfig::default()
+                };
                 all_arrives("clean", &link, v6, 2 << 20, Duration::from_secs(20));
             }
         }
     }
-    let small = LinkConfig { mtu: 576, ..LinkConfig::default() };
+    let small = LinkConfig {
+        mtu: 576,
+        ..LinkConfig::default()
+    };
     all_arrives("MTU 576", &small, false, 1 << 20, Duration::from_secs(20));
 }
 
@@ -47,9 +61,18 @@ fn everything_arrives_over_a_clean_link() {
 fn everything_arrives_at_any_loss_up_to_twenty_percent() {
     for percent in [0.1, 1.0, 2.0, 5.0, 10.0, 20.0] {
         for seed in 1..=4 {
-            let impairment = ImpairmentConfig { loss: Loss::Uniform(percent / 100.0), ..delay() };
+            let impairment = ImpairmentConfig {
+                loss: Loss::Uniform(percent / 100.0),
+                ..delay()
+            };
             // At 20 % an exchange of 200 KB meets many backed-off timeouts.
-            all_arrives("loss", &link(seed, impairment), seed % 2 == 0, 200_000, Duration::from_secs(600));
+            all_arrives(
+                "loss",
+                &link(seed, impairment),
+                seed % 2 == 0,
+                200_000,
+                Duration::from_secs(600),
+            );
         }
     }
 }
@@ -57,18 +80,51 @@ fn everything_arrives_at_any_loss_up_to_twenty_percent() {
 #[test]
 fn everything_arrives_despite_bursts_of_loss() {
     for seed in 1..=4 {
-        let impairment = ImpairmentConfig { loss: Loss::bursts(0.02, 8.0), ..delay() };
-        all_arrives("bursts", &link(seed, impairment), false, 500_000, Duration::from_secs(600));
+        let impairment = ImpairmentConfig {
+            loss: Loss::bursts(0.02, 8.0),
+            ..delay()
+        };
+        all_arrives(
+            "bursts",
+            &link(seed, impairment),
+            false,
+            500_000,
+            Duration::from_secs(600),
+        );
     }
 }
 
 #[test]
 fn everything_arrives_despite_reordering_duplication_and_corruption() {
     let cases = [
-        ("reordering", ImpairmentConfig { reorder: reorder(0.1), ..delay() }),
-        ("jitter", ImpairmentConfig { jitter: Duration::from_millis(5), ..delay() }),
-        ("duplication", ImpairmentConfig { duplicate: 0.1, ..delay() }),
-        ("corruption", ImpairmentConfig { corrupt: 0.02, ..delay() }),
+        (
+            "reordering",
+            ImpairmentConfig {
+                reorder: reorder(0.1),
+                ..delay()
+            },
+        ),
+        (
+            "jitter",
+            ImpairmentConfig {
+                jitter: Duration::from_millis(5),
+                ..delay()
+            },
+        ),
+        (
+            "duplication",
+            ImpairmentConfig {
+                duplicate: 0.1,
+                ..delay()
+            },
+        ),
+        (
+            "corruption",
+            ImpairmentConfig {
+                corrupt: 0.02,
+                ..delay()
+            },
+        ),
         (
             "all of it",
             ImpairmentConfig {
@@ -83,7 +139,13 @@ fn everything_arrives_despite_reordering_duplication_and_corruption() {
     for seed in 1..=4 {
         for (name, impairment) in &cases {
             let link = link(seed, impairment.clone());
-            all_arrives(name, &link, seed % 2 == 0, 500_000, Duration::from_secs(300));
+            all_arrives(
+                name,
+                &link,
+                seed % 2 == 0,
+                500_000,
+                Duration::from_secs(300),
+            );
         }
     }
 }
@@ -92,7 +154,13 @@ fn everything_arrives_despite_reordering_duplication_and_corruption() {
 fn a_narrow_link_with_a_short_queue_is_filled_without_loss_of_data() {
     for queue in [20_000, 200_000] {
         let impairment = delay().with_rate(10_000_000, queue);
-        all_arrives("10 Mbit/s", &link(7, impairment), false, 2_000_000, Duration::from_secs(60));
+        all_arrives(
+            "10 Mbit/s",
+            &link(7, impairment),
+            false,
+            2_000_000,
+            Duration::from_secs(60),
+        );
     }
 }
 
@@ -125,9 +193,16 @@ fn the_same_seed_gives_the_same_packets_in_two_processes() {
             .args(["--exact", "capture_hash_of_a_lossy_exchange", "--nocapture"])
             .output()
             .expect("this test runs again");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         let text = String::from_utf8(output.stdout).expect("text");
-        let line = text.lines().find_map(|line| line.split("capture ").nth(1)).expect("a hash is printed");
+        let line = text
+            .lines()
+            .find_map(|line| line.split("capture ").nth(1))
+            .expect("a hash is printed");
         line.trim().to_owned()
     };
     assert_eq!(run(), run());

@@ -69,7 +69,8 @@ pub(super) fn engine(data: &[u8]) {
         steps += 1;
     }
     harness.drain();
-    let established = ESTABLISHED.fetch_add(u64::from(harness.reached), Ordering::Relaxed) + u64::from(harness.reached);
+    let established = ESTABLISHED.fetch_add(u64::from(harness.reached), Ordering::Relaxed)
+        + u64::from(harness.reached);
     let executions = EXECUTIONS.fetch_add(1, Ordering::Relaxed) + 1;
     if executions.is_power_of_two() && executions >= 1 << 14 {
         eprintln!("engine: {established} of {executions} executions reached ESTABLISHED");
@@ -78,19 +79,36 @@ pub(super) fn engine(data: &[u8]) {
 
 impl Harness {
     fn new(seed: u64) -> Self {
-        let mut config = Config { seed: Some(seed), ..Config::default() };
+        let mut config = Config {
+            seed: Some(seed),
+            ..Config::default()
+        };
         config.tcp.receive_buffer = 65_536;
         config.tcp.send_buffer = 65_536;
         let engine = Engine::new(config);
-        let capabilities =
-            Capabilities { medium: Medium::Ip, mtu: 1500, offloads: OffloadSet::ALL, max_super_packet: 65_535 };
+        let capabilities = Capabilities {
+            medium: Medium::Ip,
+            mtu: 1500,
+            offloads: OffloadSet::ALL,
+            max_super_packet: 65_535,
+        };
         let interface = engine.add_interface("fuzz0".to_owned(), capabilities);
-        engine.network.add_address(interface, Cidr::new(LOCAL.into(), 24).expect("a valid prefix"));
+        engine.network.add_address(
+            interface,
+            Cidr::new(LOCAL.into(), 24).expect("a valid prefix"),
+        );
         let request = |port| BindRequest::new(SocketAddr::new(LOCAL.into(), port));
         let lease = engine.tcp_bind(&request(PORT)).expect("the port is free");
-        let listener = engine.tcp_listen(lease, 4, false, &TcpOptions::default()).expect("nobody listens yet");
-        let udp = engine.udp_bind(&request(UDP_PORT)).expect("the port is free");
-        let peers = std::array::from_fn(|index| Peer { port: 4000 + index as u16, ..Peer::default() });
+        let listener = engine
+            .tcp_listen(lease, 4, false, &TcpOptions::default())
+            .expect("nobody listens yet");
+        let udp = engine
+            .udp_bind(&request(UDP_PORT))
+            .expect("the port is free");
+        let peers = std::array::from_fn(|index| Peer {
+            port: 4000 + index as u16,
+            ..Peer::default()
+        });
         Self {
             engine,
             interface,
@@ -128,7 +146,8 @@ impl Harness {
         let header = tidewire::ip::output::OutputHeader::new(PEER.into(), LOCAL.into(), protocol);
         packet.offload.checksum = Checksum::Verified;
         if tidewire::ip::output::prepend(&mut packet, &header).is_ok() {
-            self.engine.receive(self.now, self.interface, &mut vec![packet], &mut self.wakes);
+            self.engine
+                .receive(self.now, self.interface, &mut vec![packet], &mut self.wakes);
         }
     }
 
@@ -147,7 +166,10 @@ impl Harness {
         let scale = [0, 1, 100, 1 << 20][usize::from(input.u8()) % 4];
         let ack_offset = i32::from(input.u8() as i8) * scale;
         let flags = Flags(input.u8());
-        let timestamps = Timestamps { value: self.now.as_millis() as u32 + u32::from(input.u8()), echo: peer.timestamp };
+        let timestamps = Timestamps {
+            value: self.now.as_millis() as u32 + u32::from(input.u8()),
+            echo: peer.timestamp,
+        };
         let mut header = Header {
             source_port: peer.port,
             destination_port: PORT,
@@ -156,17 +178,26 @@ impl Harness {
             flags,
             window: input.u16(),
             urgent: 0,
-            options: Options { timestamps: (input.u8() & 1 == 0).then_some(timestamps), ..Options::default() },
+            options: Options {
+                timestamps: (input.u8() & 1 == 0).then_some(timestamps),
+                ..Options::default()
+            },
         };
         for _ in 0..input.u8() % 4 {
-            let left = peer.seen.wrapping_add_signed(i32::from(input.u8() as i8) * 50);
-            header.options.sack.push((left, left.wrapping_add(u32::from(input.u16()))));
+            let left = peer
+                .seen
+                .wrapping_add_signed(i32::from(input.u8() as i8) * 50);
+            header
+                .options
+                .sack
+                .push((left, left.wrapping_add(u32::from(input.u16()))));
         }
         let len = usize::from(input.u8()) * [1, 8, 64, 200][usize::from(input.u8()) % 4];
         let data = vec![input.u8(); len];
         self.send_segment(&header, &data);
         if scale == 0 {
-            let control = u32::from(flags.contains(Flags::FIN)) + u32::from(flags.contains(Flags::SYN));
+            let control =
+                u32::from(flags.contains(Flags::FIN)) + u32::from(flags.contains(Flags::SYN));
             self.peers[index].next = peer.next.wrapping_add(len as u32 + control);
         }
     }
@@ -187,7 +218,10 @@ impl Harness {
         header.options.mss = (choice & 1 != 0).then_some(input.u16());
         header.options.window_scale = (choice & 2 != 0).then_some(input.u8());
         header.options.sack_permitted = choice & 4 != 0;
-        header.options.timestamps = (choice & 8 != 0).then_some(Timestamps { value: self.now.as_millis() as u32, echo: 0 });
+        header.options.timestamps = (choice & 8 != 0).then_some(Timestamps {
+            value: self.now.as_millis() as u32,
+            echo: 0,
+        });
         self.send_segment(&header, &[]);
         self.collect();
         let peer = &mut self.peers[index];
@@ -197,7 +231,10 @@ impl Harness {
         header.sequence = peer.next;
         header.acknowledgment = peer.seen;
         header.options = Options {
-            timestamps: header.options.timestamps.map(|_| Timestamps { value: self.now.as_millis() as u32, echo: peer.timestamp }),
+            timestamps: header.options.timestamps.map(|_| Timestamps {
+                value: self.now.as_millis() as u32,
+                echo: peer.timestamp,
+            }),
             ..Options::default()
         };
         self.send_segment(&header, &[]);
@@ -207,7 +244,8 @@ impl Harness {
     fn raw(&mut self, input: &mut Input<'_>) {
         let len = usize::from(input.u8());
         let packet = Packet::from_bytes(Bytes::copy_from_slice(input.take(len)));
-        self.engine.receive(self.now, self.interface, &mut vec![packet], &mut self.wakes);
+        self.engine
+            .receive(self.now, self.interface, &mut vec![packet], &mut self.wakes);
     }
 
     fn datagram(&mut self, input: &mut Input<'_>) {
@@ -246,7 +284,8 @@ impl Harness {
     }
 
     fn advance(&mut self, input: &mut Input<'_>) {
-        let step = Duration::from_millis(u64::from(input.u8())) * [1, 10, 200, 5000][usize::from(input.u8()) % 4];
+        let step = Duration::from_millis(u64::from(input.u8()))
+            * [1, 10, 200, 5000][usize::from(input.u8()) % 4];
         self.now += step;
         self.engine.handle_timeout(self.now, &mut self.wakes);
     }
@@ -258,9 +297,18 @@ impl Harness {
     }
 
     fn connect(&mut self, input: &mut Input<'_>) {
-        let remote = SocketAddr::new(if input.u8() & 1 == 0 { PEER.into() } else { IpAddr::V4(LOCAL) }, PORT);
+        let remote = SocketAddr::new(
+            if input.u8() & 1 == 0 {
+                PEER.into()
+            } else {
+                IpAddr::V4(LOCAL)
+            },
+            PORT,
+        );
         if self.connections.len() < 16
-            && let Ok(slot) = self.engine.tcp_connect(self.now, None, remote, &TcpOptions::default())
+            && let Ok(slot) =
+                self.engine
+                    .tcp_connect(self.now, None, remote, &TcpOptions::default())
         {
             self.connections.push(slot);
         }
@@ -268,7 +316,8 @@ impl Harness {
 
     fn pick(&self, input: &mut Input<'_>) -> Option<Arc<TcpSlot>> {
         let index = usize::from(input.u8());
-        (!self.connections.is_empty()).then(|| Arc::clone(&self.connections[index % self.connections.len()]))
+        (!self.connections.is_empty())
+            .then(|| Arc::clone(&self.connections[index % self.connections.len()]))
     }
 
     fn write(&mut self, input: &mut Input<'_>) {
@@ -308,26 +357,41 @@ impl Harness {
     /// Takes what the engine sends, and learns sequence numbers from it.
     fn collect(&mut self) {
         let mut batch = Vec::new();
-        self.engine.transmit(self.now, self.interface, &mut batch, &mut self.wakes);
+        self.engine
+            .transmit(self.now, self.interface, &mut batch, &mut self.wakes);
         self.wakes.wake_all();
         let octets: usize = batch.iter().map(Packet::len).sum();
         assert!(octets <= MAX_SENT_PER_STEP, "a step sent {octets} octets");
         for packet in &batch {
             self.learn(&packet.to_bytes());
         }
-        self.reached |= self.connections.iter().any(|slot| slot.lock().socket.connection.info().state == State::Established);
+        self.reached |= self
+            .connections
+            .iter()
+            .any(|slot| slot.lock().socket.connection.info().state == State::Established);
     }
 
     fn learn(&mut self, octets: &[u8]) {
         if octets.first().is_none_or(|first| first >> 4 != 4) || octets[9] != protocol::TCP {
             return;
         }
-        let (header, header_len) = Header::parse(&octets[20..]).expect("the engine sends valid headers");
-        let Some(peer) = self.peers.iter_mut().find(|peer| peer.port == header.destination_port) else { return };
-        let control = u32::from(header.flags.contains(Flags::SYN)) + u32::from(header.flags.contains(Flags::FIN));
+        let (header, header_len) =
+            Header::parse(&octets[20..]).expect("the engine sends valid headers");
+        let Some(peer) = self
+            .peers
+            .iter_mut()
+            .find(|peer| peer.port == header.destination_port)
+        else {
+            return;
+        };
+        let control = u32::from(header.flags.contains(Flags::SYN))
+            + u32::from(header.flags.contains(Flags::FIN));
         let len = (octets.len() - 20 - header_len) as u32;
         peer.seen = header.sequence.wrapping_add(len + control);
-        peer.timestamp = header.options.timestamps.map_or(0, |timestamps| timestamps.value);
+        peer.timestamp = header
+            .options
+            .timestamps
+            .map_or(0, |timestamps| timestamps.value);
     }
 
     /// The application lets everything go; a day later nothing may be left.
@@ -335,20 +399,38 @@ impl Harness {
         for slot in std::mem::take(&mut self.connections) {
             self.engine.close_tcp(self.now, &slot, &mut self.wakes);
         }
-        self.engine.close_listener(self.now, &self.listener, &mut self.wakes);
+        self.engine
+            .close_listener(self.now, &self.listener, &mut self.wakes);
         let mut events = 0;
         loop {
             let mut batch = Vec::new();
-            self.engine.transmit(self.now, self.interface, &mut batch, &mut self.wakes);
+            self.engine
+                .transmit(self.now, self.interface, &mut batch, &mut self.wakes);
             self.wakes.wake_all();
-            let Some(at) = self.engine.poll_timeout() else { break };
+            let Some(at) = self.engine.poll_timeout() else {
+                break;
+            };
             self.now = self.now.max(at);
             self.engine.handle_timeout(self.now, &mut self.wakes);
             events += 1;
-            assert!(events < 10_000, "timers go on forever: {:?}", self.engine.sockets());
+            assert!(
+                events < 10_000,
+                "timers go on forever: {:?}",
+                self.engine.sockets()
+            );
         }
-        assert_eq!(self.engine.orphan_count(), 0, "orphans are left: {:?}", self.engine.sockets());
-        let tcp = self.engine.sockets().into_iter().filter(|socket| socket.protocol == "tcp").count();
+        assert_eq!(
+            self.engine.orphan_count(),
+            0,
+            "orphans are left: {:?}",
+            self.engine.sockets()
+        );
+        let tcp = self
+            .engine
+            .sockets()
+            .into_iter()
+            .filter(|socket| socket.protocol == "tcp")
+            .count();
         assert_eq!(tcp, 0, "{:?}", self.engine.sockets());
         let gone = self.engine.tcp_accept(&self.listener).map(|_| ());
         assert_eq!(gone, Err(SocketError::WouldBlock));

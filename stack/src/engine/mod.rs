@@ -140,7 +140,7 @@ impl Engine {
         let mut key = || HashKey::new(&mut random);
         let (connections, listeners, datagrams) = (key(), key(), key());
         let (flow_key, leases) = (key(), key());
-        let isn = IsnGenerator::new(&mut random);
+        let isn = IsnGenerator::new(key());
         let tcp_config = Arc::new(config.tcp.clone());
         Self {
             network: Network::new(config.host.path_mtu_entries),

@@ -3,6 +3,7 @@
 //! Owns which errors are believed and what they do: nothing but a size of the path ever changes an established
 //! connection (RFC 5927 5.2, 7); what a router said is remembered and told if the connection fails later.
 
+use crate::stats::DropReason;
 use crate::tcp::SeqNum;
 use crate::tcp::connection::Connection;
 use crate::tcp::connection::state::Lifecycle;
@@ -11,12 +12,20 @@ use crate::transport::IcmpError;
 
 impl Connection {
     /// Takes an ICMP error whose quoted segment had sequence number `quoted_sequence`.
-    pub fn handle_icmp(&mut self, now: Instant, error: IcmpError, quoted_sequence: SeqNum) {
+    ///
+    /// # Errors
+    /// [`DropReason::BadIcmp`] for an error that quotes nothing in flight.
+    pub fn handle_icmp(
+        &mut self,
+        now: Instant,
+        error: IcmpError,
+        quoted_sequence: SeqNum,
+    ) -> Result<(), DropReason> {
         // RFC 5927 4.1: whoever cannot name a sequence number in flight did not see our packets.
         let in_flight = quoted_sequence.at_or_after(self.window.snd_una)
             && quoted_sequence.before(self.window.snd_nxt);
         if !in_flight || self.lifecycle.is_over() {
-            return;
+            return Err(DropReason::BadIcmp);
         }
         match error {
             IcmpError::PacketTooBig { mtu } => self.shrink_path(now, mtu),
@@ -31,6 +40,7 @@ impl Connection {
                 }
             }
         }
+        Ok(())
     }
 
     /// The path carries less than was sent: what is in flight is lost for certain, but not by congestion (RFC 1191

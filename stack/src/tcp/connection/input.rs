@@ -128,6 +128,11 @@ impl Connection {
         let end = first + segment.payload_len() as u32;
         if segment.payload_len() > 0 && end.at_or_before(self.receive.rcv_nxt()) {
             self.receive.note_duplicate(first, end);
+            // A retransmission of what was acknowledged last: our ACK was lost. The next one must echo *its* timestamp,
+            // or the peer takes its own timeout for a round trip. Linux counts such a segment as acceptable.
+            if end == self.receive.rcv_nxt() {
+                self.take_timestamp(now, segment);
+            }
         }
         self.ack_irregular(segment.segment_count());
     }
