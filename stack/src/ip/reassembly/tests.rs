@@ -502,4 +502,34 @@ proptest! {
         }
         prop_assert_eq!((reassembler.memory(), reassembler.len()), (0, 1));
     }
+
+    #[test]
+    fn whatever_comes_the_books_are_kept(
+        fragments in proptest::collection::vec(
+            (any::<bool>(), 0u32..6, 0usize..40, 0usize..30, any::<bool>(), 0u64..20),
+            1..200,
+        ),
+    ) {
+        let mut reassembler = Reassembler::new(Limits {
+            memory: 4096,
+            packets: 5,
+            fragments: 6,
+            ..limits()
+        });
+        let mut now = START;
+        for (is_ipv6, identification, unit, units, more, seconds) in fragments {
+            now += Duration::from_secs(seconds);
+            // Not the first of IPv6: that one must hold a UDP header.
+            let (offset, len) = (unit * 8, if more { units * 8 } else { units });
+            if !(is_ipv6 && offset == 0 && len < 8) {
+                let _ = feed(&mut reassembler, now, piece(is_ipv6, identification, offset, len, more));
+            }
+            reassembler.handle_timeout(now);
+            let charged = |waiting: &Waiting| waiting.pieces.as_ref().map_or(0, |pieces| pieces.charged);
+            prop_assert_eq!(reassembler.memory(), reassembler.packets.values().map(charged).sum::<usize>());
+            prop_assert!(reassembler.memory() <= 4096 && reassembler.len() <= 5);
+            prop_assert_eq!(reassembler.by_deadline.len(), reassembler.len());
+            prop_assert!(reassembler.poll_timeout().is_none_or(|deadline| deadline > now));
+        }
+    }
 }
