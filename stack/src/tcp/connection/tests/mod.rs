@@ -1,8 +1,12 @@
 //! Behaviour of a connection: against a scripted peer, and of two against each other over a virtual wire.
 
+mod close;
+mod errors;
 mod handshake;
 mod input;
+mod output;
 mod script;
+mod timers;
 mod transfer;
 mod wire;
 
