@@ -3,6 +3,7 @@
 //! Owns the rules of CLOSE and ABORT (RFC 9293 3.10.4, 3.10.5) as sockets have them: a clean drop finishes in the
 //! background as an orphan, unread data or a zero linger time resets (RFC 1122 4.2.2.13, RFC 2525 2.17).
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::error::{SocketError, SocketResult};
@@ -173,7 +174,10 @@ impl Connection {
 
     /// FIN-WAIT-2 of an orphan ends in time, since only the peer could end it otherwise (as Linux, RFC 9293 leaves it).
     fn limit_fin_wait_2(&mut self, now: Instant) {
-        self.timers.set(Timer::Linger, now + self.config.fin_wait_2);
+        // Counted from the beginning: segments of the peer do not prolong it.
+        if !self.timers.is_set(Timer::Linger) {
+            self.timers.set(Timer::Linger, now + self.config.fin_wait_2);
+        }
     }
 
     /// The connection is over: `error` is what the next operation reports.
@@ -186,6 +190,9 @@ impl Connection {
         self.release();
         self.buffer.clear();
         self.receive.forget_out_of_order();
+        // ACKs owed would reach a peer that has no connection any more, and earn a reset.
+        self.pending.acks = VecDeque::new();
+        self.receive.acks.on_ack_sent();
         self.readiness |= Readiness::READABLE
             | Readiness::WRITABLE
             | Readiness::READ_CLOSED

@@ -118,9 +118,10 @@ impl Connection {
     }
 
     /// An unacceptable segment is answered with an ACK. One without data could be an answer to ours: those are limited,
-    /// or two confused ends would acknowledge each other forever.
+    /// or two confused ends would acknowledge each other forever. So are SYNs (RFC 5961 4.2, 7).
     fn answer_unacceptable(&mut self, now: Instant, segment: &Segment) {
-        if segment.sequence_len() == 0 {
+        let is_syn = segment.header.flags.contains(Flags::SYN);
+        if segment.sequence_len() == 0 || is_syn {
             self.challenge(now);
             return;
         }

@@ -161,10 +161,7 @@ impl Connection {
 
     /// What a read of an empty buffer gives: an end of stream, a pending error, or "not yet".
     fn read_nothing(&mut self) -> SocketResult<()> {
-        if matches!(
-            self.lifecycle.receive_half(),
-            Some(ReceiveHalf::FinReceived { .. })
-        ) {
+        if self.receive.has_ended() {
             return Ok(());
         }
         if let Some(error) = self.error.take() {

@@ -66,6 +66,7 @@ impl Connection {
         if self.keepalives_unanswered >= self.config.keepalive_probes {
             self.pending.reset = true;
             self.give_up();
+            self.dirty = true;
             return;
         }
         self.keepalives_unanswered += 1;

@@ -307,7 +307,10 @@ impl Connection {
         }
         self.last_sent = now;
         self.receive.acks.on_data_sent(now);
-        if !self.timers.is_set(Timer::Retransmit) {
+        // A retransmission of the oldest octet has a round trip of its own to come back in: the timer of the original
+        // would time it out half way (as Linux; RFC 6298 5 leaves it).
+        let oldest_again = stretch.retransmission && start == self.window.snd_una;
+        if oldest_again || !self.timers.is_set(Timer::Retransmit) {
             self.restart_retransmission_timer(now);
         }
         Transmit {
@@ -377,13 +380,12 @@ impl Connection {
     }
 
     fn build_ack_snapshot(&mut self, now: Instant, snapshot: AckSnapshot) -> Transmit {
-        let mut header = self.header(now, self.window.snd_nxt, Flags::ACK);
+        // It says what was promised when it was due, not what reading has made room for since: that may be owed another
+        // ACK, so nothing is noted as sent here.
+        let sequence = self.window.snd_nxt;
+        let mut header = self.header_with_window(now, sequence, Flags::ACK, snapshot.window);
         header.acknowledgment = snapshot.acknowledgment.0;
-        header.window = snapshot.window;
         header.options.sack = snapshot.sack;
-        if self.pending.acks.is_empty() && snapshot.acknowledgment == self.receive.rcv_nxt() {
-            self.on_ack_sent();
-        }
         self.stats.segments_sent += 1;
         Self::bare(header)
     }
@@ -411,8 +413,7 @@ impl Connection {
     /// The reset that ends the connection (RFC 9293 3.10.5).
     fn build_reset(&mut self, now: Instant) -> Transmit {
         let sequence = self.ack_sequence();
-        let mut header = self.header(now, sequence, Flags::RST | Flags::ACK);
-        header.window = 0;
+        let header = self.header_with_window(now, sequence, Flags::RST | Flags::ACK, 0);
         self.stats.segments_sent += 1;
         Self::bare(header)
     }
@@ -431,13 +432,25 @@ impl Connection {
 
     /// A header with everything that every segment carries.
     pub(super) fn header(&mut self, now: Instant, sequence: SeqNum, flags: Flags) -> Header {
+        let window = self.advertise();
+        self.header_with_window(now, sequence, flags, window)
+    }
+
+    /// The same with a window field that promises nothing new.
+    fn header_with_window(
+        &self,
+        now: Instant,
+        sequence: SeqNum,
+        flags: Flags,
+        window: u16,
+    ) -> Header {
         Header {
             source_port: self.tuple.local.port(),
             destination_port: self.tuple.remote.port(),
             sequence: sequence.0,
             acknowledgment: self.receive.rcv_nxt().0,
             flags,
-            window: self.advertise(),
+            window,
             urgent: 0,
             options: Options {
                 timestamps: self.negotiated.timestamps.map(|state| state.option(now)),

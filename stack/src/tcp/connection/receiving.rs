@@ -31,6 +31,8 @@ pub(super) struct ReceiveSide {
     sack: SackBlocks,
     /// Octets the application may leave unread.
     capacity: usize,
+    /// The peer's FIN has come: reads end there, even if a reset follows (as Linux).
+    ended: bool,
 }
 
 impl ReceiveSide {
@@ -44,6 +46,7 @@ impl ReceiveSide {
             reassembly: Reassembly::new(config.max_reassembly_ranges),
             sack: SackBlocks::new(),
             capacity,
+            ended: false,
         }
     }
 
@@ -71,6 +74,11 @@ impl ReceiveSide {
     pub(super) fn set_capacity(&mut self, capacity: usize) {
         self.capacity = capacity;
         self.window.set_capacity(capacity);
+    }
+
+    /// The peer has sent all it will.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended
     }
 
     /// Nothing waits to be read.
@@ -210,6 +218,7 @@ impl Connection {
     /// The peer's FIN is in order (RFC 9293 3.10.7.4, eighth).
     fn take_fin(&mut self) {
         self.receive.window.advance(1);
+        self.receive.ended = true;
         self.receive.forget_out_of_order();
         if let Lifecycle::Synchronized { send, receive } = &mut self.lifecycle {
             *receive = ReceiveHalf::FinReceived {

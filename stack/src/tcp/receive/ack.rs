@@ -108,8 +108,6 @@ impl AckSchedule {
     /// Out-of-order or duplicate data, data that filled a hole, or an unacceptable segment: an ACK for it alone.
     /// RFC 5681 4.2 and RFC 9293 3.8.6.3 want it without delay.
     pub fn on_irregular(&mut self) -> AckUrgency {
-        // While there are losses the sender needs every ACK: Linux, too, begins the quick phase anew.
-        self.quick_acks = self.quick_acks.max(QUICK_ACKS_AFTER_LOSS);
         self.urgency = AckUrgency::Now;
         self.urgency
     }
@@ -184,8 +182,6 @@ impl AckSchedule {
 const INITIAL_SEGMENT: usize = 536;
 /// RFC 9293 3.8.6.3, MUST-59: under half a second, whatever the configuration says.
 const MAX_DELAY: Duration = Duration::from_millis(499);
-/// Quick ACKs after irregular data, as Linux's `tcp_enter_quickack_mode` does for duplicates.
-const QUICK_ACKS_AFTER_LOSS: u32 = 2;
 
 #[cfg(test)]
 mod tests;

@@ -75,7 +75,9 @@ impl SendWindow {
     /// Updates SND.WND if the segment is newer than the one that set it last (RFC 9293 3.10.7.4, MUST-35 aside); says
     /// whether the window changed.
     pub fn update(&mut self, sequence: SeqNum, acknowledgment: SeqNum, window: u16) -> bool {
-        let newer = self.wl1.before(sequence)
+        // An ACK of new data is newer whatever its sequence number: it may have come with a retransmission (as Linux).
+        let newer = self.snd_una.before(acknowledgment)
+            || self.wl1.before(sequence)
             || (self.wl1 == sequence && self.wl2.at_or_before(acknowledgment));
         if !newer {
             return false;
@@ -263,14 +265,16 @@ mod tests {
 
     #[test]
     fn old_segments_do_not_set_the_window() {
-        // RFC 9293 3.10.7.4: SND.WL1 < SEG.SEQ, or equal and SND.WL2 =< SEG.ACK.
-        let mut window = SendWindow::new(SeqNum(0));
+        // RFC 9293 3.10.7.4: SND.WL1 < SEG.SEQ, or equal and SND.WL2 =< SEG.ACK; or else an ACK of new data.
+        let mut window = SendWindow::new(SeqNum(10));
         window.initialize(SeqNum(100), SeqNum(10), 1000, 2);
         assert_eq!(window.snd_wnd, 1000, "a SYN's window is not scaled");
         for (seq, ack, taken) in [
             (101, 10, true),
-            (100, 11, false),
+            (100, 10, false),
             (101, 9, false),
+            (90, 11, true),
+            (90, 10, false),
             (101, 10, true),
             (102, 8, true),
         ] {

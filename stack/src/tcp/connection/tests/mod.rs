@@ -1,5 +1,6 @@
 //! Behaviour of a connection: against a scripted peer, and of two against each other over a virtual wire.
 
+mod adversary;
 mod close;
 mod errors;
 mod handshake;

@@ -114,6 +114,13 @@ impl Script {
         self.drain();
     }
 
+    /// Lets the segments of `lines` arrive, but the connection not yet answer.
+    pub(super) fn run_batch(&mut self, lines: &str) {
+        for line in lines.lines() {
+            self.inject(&Line::parse(line.trim_start_matches('<')), line);
+        }
+    }
+
     /// Lets the connection send and counts what it does not need to be asked for: `(segments, data octets)`.
     pub(super) fn take_output(&mut self) -> (usize, usize) {
         self.drain();

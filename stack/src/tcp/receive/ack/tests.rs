@@ -56,11 +56,7 @@ fn irregular_segments_get_an_ack_of_their_own() {
     assert_eq!(ack.on_irregular(), Now);
     ack.on_ack_sent();
     assert_eq!(ack.urgency(), Nothing);
-    assert_eq!(
-        ack.on_data(at(1), arrival(10)),
-        EndOfBatch,
-        "quick after loss"
-    );
+    assert_eq!(ack.on_data(at(1), arrival(10)), Delayed(at(41)));
 }
 
 #[test]
