@@ -19,6 +19,8 @@ impl Readiness {
     pub const WRITE_CLOSED: Self = Self(8);
     /// An error is pending.
     pub const ERROR: Self = Self(16);
+    /// The peer has sent an urgent pointer (`EPOLLPRI`).
+    pub const PRIORITY: Self = Self(32);
 
     /// No bit is set.
     pub const fn is_empty(self) -> bool {
@@ -74,6 +76,7 @@ impl std::fmt::Debug for Readiness {
             (Self::READ_CLOSED, "read closed"),
             (Self::WRITE_CLOSED, "write closed"),
             (Self::ERROR, "error"),
+            (Self::PRIORITY, "priority"),
         ];
         f.debug_set()
             .entries(

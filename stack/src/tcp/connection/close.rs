@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::error::{SocketError, SocketResult};
+use crate::tcp::connection::output::Pending;
 use crate::tcp::connection::state::{Lifecycle, ReceiveHalf, SendHalf};
 use crate::tcp::connection::timers::Timer;
 use crate::tcp::connection::{Connection, Phase};
@@ -50,8 +51,8 @@ impl Connection {
         }
     }
 
-    /// The owner lets go. The connection finishes in the background, or is reset: with unread data (RFC 9293 3.6.1,
-    /// MUST-... of 3.10.4: the peer must learn that data was lost) or a zero linger time.
+    /// The owner lets go. The connection finishes in the background, or is reset: with unread data, since the peer must
+    /// learn that it was lost (RFC 9293 3.6.1, SHLD-3), or with a zero linger time.
     pub fn close(&mut self, now: Instant) {
         if self.orphan {
             return;
@@ -112,8 +113,10 @@ impl Connection {
     pub fn fail(&mut self, error: SocketError) {
         if !self.lifecycle.is_over() {
             self.end(Some(error));
-            self.dirty = false;
         }
+        self.pending = Pending::default();
+        self.receive.acks.on_ack_sent();
+        self.dirty = false;
     }
 
     /// What the engine has to do with the connection. [`Phase::TimeWait`] is given once; until then and until the last
@@ -188,6 +191,9 @@ impl Connection {
         }
         self.lifecycle = Lifecycle::Closed;
         self.release();
+        // No ACK follows a reset, in either direction.
+        self.pending.acks = VecDeque::new();
+        self.receive.acks.on_ack_sent();
         self.buffer.clear();
         self.receive.forget_out_of_order();
         // ACKs owed would reach a peer that has no connection any more, and earn a reset.

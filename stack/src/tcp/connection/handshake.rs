@@ -81,6 +81,7 @@ impl Connection {
             header.options = syn_options;
         }
         self.window.snd_nxt = iss + 1;
+        self.timers.stalled_since.get_or_insert(now);
         if !self.timers.is_set(Timer::Retransmit) {
             self.timers.set(Timer::Retransmit, now + self.rtt.rto());
         }
@@ -94,10 +95,11 @@ impl Connection {
     /// The SYN went unanswered.
     pub(super) fn handshake_timeout(&mut self, now: Instant) {
         let limit = self.config.syn_retries;
+        let expired = self.user_timeout_expired(now);
         let Lifecycle::Opening(handshake) = &mut self.lifecycle else {
             return;
         };
-        if handshake.retransmissions >= limit {
+        if expired || handshake.retransmissions >= limit {
             self.give_up();
             return;
         }
@@ -106,7 +108,9 @@ impl Connection {
         handshake.sent_at = None;
         self.stats.timeouts += 1;
         self.rtt.back_off();
-        self.timers.set(Timer::Retransmit, now + self.rtt.rto());
+        let timeout = self.timeout_within_user_limit(now, self.rtt.rto());
+        self.timers.attempts += 1;
+        self.timers.set(Timer::Retransmit, now + timeout);
         self.dirty = true;
     }
 

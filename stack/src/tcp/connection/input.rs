@@ -61,6 +61,7 @@ impl Connection {
             self.handle_ack_of_syn(now, &segment)?;
         }
         self.handle_ack(now, &segment);
+        self.check_urgent(&segment);
         let first = segment.sequence();
         let verdict = self.handle_text(now, first, segment);
         self.settle_halves(now);
@@ -388,7 +389,7 @@ pub(super) struct ChallengeLimit {
 
 impl ChallengeLimit {
     fn permit(&mut self, now: Instant, limit: u32) -> bool {
-        if now - self.since >= Duration::from_secs(1) || self.count == 0 {
+        if self.count == 0 || now - self.since >= Duration::from_secs(1) {
             self.since = now;
             self.count = 0;
         }

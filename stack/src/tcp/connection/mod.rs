@@ -13,6 +13,7 @@
 //! | `timers`, `keepalive` | deadlines, retransmission, probes, giving up |
 //! | `close` | shutdown, close, abort, linger, orphans, the way to TIME-WAIT |
 //! | `icmp` | RFC 5927 |
+//! | `urgent` | the urgent pointer |
 //! | `io` | write, read, errors, options |
 //!
 //! ```text
@@ -35,6 +36,7 @@ mod receiving;
 pub mod reset;
 mod state;
 mod timers;
+mod urgent;
 
 use std::sync::Arc;
 
@@ -59,6 +61,7 @@ use output::Pending;
 use receiving::ReceiveSide;
 use state::Lifecycle;
 use timers::Timers;
+use urgent::Urgent;
 
 /// What an active open needs to know (RFC 9293 3.10.1).
 #[derive(Clone, Debug)]
@@ -118,6 +121,7 @@ pub struct Connection {
     timers: Timers,
     pending: Pending,
     challenges: ChallengeLimit,
+    urgent: Option<Box<Urgent>>,
     last_sent: Instant,
     last_received: Instant,
     probes_unanswered: u32,
@@ -229,6 +233,7 @@ impl Connection {
             timers: Timers::new(),
             pending: Pending::default(),
             challenges: ChallengeLimit::default(),
+            urgent: None,
             last_sent: now,
             last_received: now,
             probes_unanswered: 0,

@@ -100,7 +100,7 @@ impl Connection {
             if let Some(transmit) = self.transmit_new(now, limits) {
                 return Some(transmit);
             }
-            if let Some(transmit) = self.transmit_unsacked(now, limits) {
+            if let Some(transmit) = self.transmit_unsacked(now) {
                 return Some(transmit);
             }
             if let Some(transmit) = self.transmit_probe(now) {
@@ -135,7 +135,7 @@ impl Connection {
         if self.recovery.first_retransmission_pending() {
             room = room.max(mss);
         }
-        let limit = room.min(Self::burst(limits, mss));
+        let limit = room.min(self.burst(limits, mss));
         if limit == 0 {
             return None;
         }
@@ -193,7 +193,7 @@ impl Connection {
                 return None;
             }
         }
-        len = len.min(Self::burst(limits, mss));
+        len = len.min(self.burst(limits, mss));
         let fin = u32::from(with_fin && len == data);
         self.timers.clear(Timer::Persist);
         let stretch = Stretch {
@@ -206,18 +206,17 @@ impl Connection {
     }
 
     /// In recovery, with nothing lost and nothing new to send: what is not SACKed below what is (RFC 6675 4, NextSeg
-    /// rule 3).
-    fn transmit_unsacked(&mut self, now: Instant, limits: &TransmitLimits) -> Option<Transmit> {
-        if !self.recovery.in_fast_recovery() || !self.board.has_sacked() {
+    /// rule 3). One for each ACK, since pipe does not count them twice.
+    fn transmit_unsacked(&mut self, now: Instant) -> Option<Transmit> {
+        if !self.recovery.may_retransmit_unsacked() || !self.board.has_sacked() {
             return None;
         }
         let mss = self.segment_room();
-        if self.congestion_room() < mss || self.unsent() > 0 {
+        if self.congestion_room() < mss {
             return None;
         }
-        let (start, end) = self
-            .board
-            .next_unsacked(Self::burst(limits, mss).min(mss) as u32)?;
+        let (start, end) = self.board.next_unsacked(mss as u32)?;
+        self.recovery.on_unsacked_retransmitted();
         let stretch = Stretch {
             start,
             end,
@@ -289,6 +288,7 @@ impl Connection {
         }
         let mut header = self.header(now, start, flags);
         header.options.sack = self.sack_blocks();
+        self.mark_urgent(&mut header);
         let segments = len.div_ceil(mss).max(1);
         self.on_ack_sent();
         self.stats.segments_sent += segments as u64;
@@ -366,7 +366,10 @@ impl Connection {
     }
 
     /// Largest payload of one transmit, a multiple of `mss`.
-    fn burst(limits: &TransmitLimits, mss: usize) -> usize {
+    fn burst(&self, limits: &TransmitLimits, mss: usize) -> usize {
+        if self.is_sending_urgent() {
+            return mss;
+        }
         let most = MAX_TOTAL - limits.ip_header_len - TCP_HEADER_LEN - MAX_OPTIONS;
         (limits.max_super_payload.min(most) / mss).max(1) * mss
     }

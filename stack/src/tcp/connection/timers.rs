@@ -204,8 +204,14 @@ impl Connection {
         }
     }
 
+    /// Several retransmissions in a row went unanswered (R1 of RFC 9293 3.8.3, MUST-20, MUST-22): the layer below should
+    /// look for another way, by asking the neighbour anew.
+    pub fn is_delivery_doubtful(&self) -> bool {
+        self.timers.attempts >= R1
+    }
+
     /// Whether nothing was acknowledged for as long as the user permits (RFC 9293 3.9.1, RFC 5482).
-    fn user_timeout_expired(&self, now: Instant) -> bool {
+    pub(super) fn user_timeout_expired(&self, now: Instant) -> bool {
         self.options
             .user_timeout
             .zip(self.timers.stalled_since)
@@ -213,7 +219,7 @@ impl Connection {
     }
 
     /// Cuts a timeout so that it does not pass the user timeout.
-    fn timeout_within_user_limit(&self, now: Instant, timeout: Duration) -> Duration {
+    pub(super) fn timeout_within_user_limit(&self, now: Instant, timeout: Duration) -> Duration {
         match self.options.user_timeout.zip(self.timers.stalled_since) {
             Some((limit, since)) => timeout.min((since + limit) - now).max(MIN_INTERVAL),
             None => timeout,
@@ -238,5 +244,7 @@ impl Connection {
     }
 }
 
+/// Retransmissions after which the path is in doubt (RFC 9293 3.8.3, SHLD-9: at least 3).
+const R1: u32 = 3;
 /// No timer is armed closer than this, so that a limit already passed cannot spin.
 const MIN_INTERVAL: Duration = Duration::from_millis(1);

@@ -75,6 +75,8 @@ pub struct Recovery {
     recover: Option<SeqNum>,
     /// The first retransmission of a recovery goes out whatever the pipe holds (RFC 6675 5, step 4.3).
     first_pending: bool,
+    /// An ACK has come since the last retransmission by NextSeg's rule 3.
+    unsacked_due: bool,
     /// SND.UNA when the retransmission timer fired last, to tell a repeated timeout.
     timed_out_at: Option<SeqNum>,
 }
@@ -87,6 +89,7 @@ impl Recovery {
             duplicate_acks: 0,
             recover: None,
             first_pending: false,
+            unsacked_due: false,
             timed_out_at: None,
         }
     }
@@ -118,8 +121,19 @@ impl Recovery {
         self.first_pending = false;
     }
 
+    /// Whether what is neither SACKed nor lost may be retransmitted now (RFC 6675 4, NextSeg rule 3).
+    pub const fn may_retransmit_unsacked(&self) -> bool {
+        self.in_fast_recovery() && self.unsacked_due
+    }
+
+    /// Something went out by that rule.
+    pub const fn on_unsacked_retransmitted(&mut self) {
+        self.unsacked_due = false;
+    }
+
     /// Takes an ACK that the scoreboard has taken already.
     pub fn on_ack(&mut self, event: AckEvent, board: &mut Scoreboard) -> RecoveryStep {
+        self.unsacked_due = true;
         if event.bytes_acked > 0 {
             self.timed_out_at = None;
         }

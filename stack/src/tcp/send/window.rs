@@ -72,7 +72,7 @@ impl SendWindow {
         self.shift = shift;
     }
 
-    /// Updates SND.WND if the segment is newer than the one that set it last (RFC 9293 3.10.7.4, MUST-35 aside); says
+    /// Updates SND.WND if the segment is newer than the one that set it last (RFC 9293 3.10.7.4); says
     /// whether the window changed.
     pub fn update(&mut self, sequence: SeqNum, acknowledgment: SeqNum, window: u16) -> bool {
         // An ACK of new data is newer whatever its sequence number: it may have come with a retransmission (as Linux).

@@ -3,6 +3,7 @@
 use super::script::{Script, config};
 use super::*;
 use crate::error::SocketError;
+use crate::stats::DropReason;
 use crate::tcp::info::State;
 use crate::transport::IcmpError;
 
@@ -130,13 +131,19 @@ fn hard_icmp_error_refuses_only_an_opening_connection() {
     let mut script = Script::opening(config());
     script.run("> S 0:0(0)");
     let iss = script.connection.window.snd_una;
-    script.connection.handle_icmp(script.now, error, iss + 9);
+    assert_eq!(
+        script.connection.handle_icmp(script.now, error, iss + 9),
+        Err(DropReason::BadIcmp)
+    );
     assert_eq!(
         script.state(),
         State::SynSent,
         "the number is not in flight (RFC 5927 4.1)"
     );
-    script.connection.handle_icmp(script.now, error, iss);
+    assert_eq!(
+        script.connection.handle_icmp(script.now, error, iss),
+        Ok(())
+    );
     assert_eq!(
         script.connection.take_error(),
         Some(SocketError::ConnectionRefused)
@@ -146,7 +153,10 @@ fn hard_icmp_error_refuses_only_an_opening_connection() {
     script.write(10);
     script.run("> P. 1:11(10) ack 1");
     let una = script.connection.window.snd_una;
-    script.connection.handle_icmp(script.now, error, una);
+    assert_eq!(
+        script.connection.handle_icmp(script.now, error, una),
+        Ok(())
+    );
     assert_eq!(script.state(), State::Established);
     script.run("< . 1:1(0) ack 11");
 }

@@ -234,11 +234,48 @@ fn recent_timestamp_follows_the_left_edge_only() {
 }
 
 #[test]
-fn urgent_pointer_disturbs_nothing() {
-    // RFC 9293 3.8.5: urgent data stays in the stream.
+fn urgent_pointer_is_told_and_the_data_stays_in_the_stream() {
+    // RFC 9293 3.8.5 (MUST-30 to MUST-33), RFC 6093.
     let mut script = Script::established();
-    script.run("< PU. 1:11(10) ack 1\n+40\n> . 1:1(0) ack 11");
+    script.run("< PU. 1:11(10) ack 1 urg 15\n+40\n> . 1:1(0) ack 11");
+    let told = Readiness::PRIORITY;
+    assert!(script.connection.take_readiness().contains(told));
+    assert_eq!(script.connection.urgent_ahead(), Some(15));
     assert_eq!(script.read_all(), 10);
+    assert_eq!(script.connection.urgent_ahead(), Some(5));
+    script.run("< PU. 11:21(10) ack 1 urg 5\n+40\n> . 1:1(0) ack 21");
+    assert!(
+        !script.connection.take_readiness().contains(told),
+        "said already"
+    );
+    assert_eq!(script.read_all(), 10);
+    assert_eq!(script.connection.urgent_ahead(), None);
+    script.run("< PU. 21:31(10) ack 1 urg 65000\n+40\n> . 1:1(0) ack 31");
+    assert!(script.connection.take_readiness().contains(told));
+    script.read_all();
+}
+
+#[test]
+fn urgent_data_is_marked_until_it_is_acknowledged() {
+    // RFC 9293 3.8.5 (MUST-62): the pointer names the octet behind the urgent data.
+    let mut script = Script::established();
+    script.limits = limits(65_000);
+    script.connection.set_nodelay(true);
+    assert_eq!(script.connection.write_urgent(&[b'u'; 1500]), Ok(1500));
+    script.write(100);
+    script.run("> U. 1:1001(1000) ack 1 urg 1500\n> PU. 1001:1601(600) ack 1 urg 500");
+    script.run("< . 1:1(0) ack 1601");
+    script.write(10);
+    script.run("> P. 1601:1611(10) ack 1");
+}
+
+#[test]
+fn no_acknowledgment_follows_a_reset() {
+    // RFC 9293 3.10.7.4, second check: all queues are flushed.
+    let mut script = Script::established();
+    script.run("< . 11:21(10) ack 1\n< . 1:11(10) ack 1\n< R 21:21(0)\n-");
+    assert!(matches!(script.connection.phase(), Phase::Closed));
+    script.read_all();
 }
 
 #[test]

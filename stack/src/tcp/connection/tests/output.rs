@@ -2,6 +2,7 @@
 
 use super::script::{Script, config};
 use super::*;
+use crate::stats::DropReason;
 use crate::transport::IcmpError;
 
 #[test]
@@ -205,11 +206,17 @@ fn smaller_path_cuts_retransmissions_anew_without_touching_the_window() {
     let cwnd = script.connection.info().cwnd;
     let quoted = script.connection.window.snd_una;
     let error = IcmpError::PacketTooBig { mtu: 540 };
-    script
-        .connection
-        .handle_icmp(script.now, error, quoted + 5000);
+    assert_eq!(
+        script
+            .connection
+            .handle_icmp(script.now, error, quoted + 5000),
+        Err(DropReason::BadIcmp)
+    );
     script.run("-");
-    script.connection.handle_icmp(script.now, error, quoted);
+    assert_eq!(
+        script.connection.handle_icmp(script.now, error, quoted),
+        Ok(())
+    );
     script.limits.path_mtu = 540;
     script.run("> . 1:501(500) ack 1\n> . 501:1001(500) ack 1\n> . 1001:1501(500) ack 1\n> P. 1501:2001(500) ack 1");
     assert_eq!(script.connection.info().cwnd, cwnd);

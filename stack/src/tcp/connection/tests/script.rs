@@ -7,7 +7,7 @@
 //! +200                               200 ms pass; due timers fire at their times
 //! ```
 //! Flags are S, F, R, P, U and `.` for ACK. After the acknowledgment may follow `win N` (as in the header), `mss N`,
-//! `wscale N`, `sackok`, `ts VALUE ECHO`, `sack A:B,C:D`, `seg N` (a super-packet's segment size). Of what is expected,
+//! `wscale N`, `sackok`, `ts VALUE ECHO`, `sack A:B,C:D`, `urg N`, `seg N` (a super-packet's segment size). Of what is expected,
 //! options not named are not looked at, but for SACK blocks, which must be absent then. Segments in consecutive `<` lines
 //! arrive in one batch. Whatever the connection sends without being expected fails the script.
 
@@ -46,6 +46,7 @@ struct Line {
     ts: Option<(u32, u32)>,
     sack: Vec<(u32, u32)>,
     seg: Option<u16>,
+    urg: u16,
 }
 
 impl Script {
@@ -170,7 +171,7 @@ impl Script {
             acknowledgment: line.ack.map_or(0, |ack| ISS.wrapping_add(ack)),
             flags: line.flags,
             window: line.win.unwrap_or(50_000),
-            urgent: 0,
+            urgent: line.urg,
             options: crate::wire::tcp::Options {
                 mss: line.mss,
                 window_scale: line.wscale,
@@ -211,6 +212,7 @@ impl Script {
             ts: line.ts.or(got.ts),
             sack: line.sack.clone(),
             seg: line.seg.or(got.seg),
+            urg: line.urg,
         };
         assert_eq!(got, expected, "sent (left), expected (right): {text}");
     }
@@ -261,6 +263,7 @@ impl Line {
                 "win" => line.win = Some(value().parse().expect("a window")),
                 "mss" => line.mss = Some(value().parse().expect("an MSS")),
                 "wscale" => line.wscale = Some(value().parse().expect("a shift")),
+                "urg" => line.urg = value().parse().expect("an urgent pointer"),
                 "sackok" => line.sackok = true,
                 "seg" => line.seg = Some(value().parse().expect("a size")),
                 "ts" => {
@@ -312,6 +315,7 @@ impl Line {
                 .map(|(left, right)| (left.wrapping_sub(IRS), right.wrapping_sub(IRS)))
                 .collect(),
             seg: sent.segment_size,
+            urg: header.urgent,
         }
     }
 }

@@ -65,7 +65,10 @@ fn soft_error_is_told_instead_of_the_timeout() {
     script.run("> P. 1:11(10) ack 1");
     let una = script.connection.window.snd_una;
     let error = IcmpError::Unreachable(SocketError::HostUnreachable);
-    script.connection.handle_icmp(script.now, error, una);
+    assert_eq!(
+        script.connection.handle_icmp(script.now, error, una),
+        Ok(())
+    );
     assert_eq!(script.state(), State::Established);
     script.run("+200\n> P. 1:11(10) ack 1\n+400");
     assert_eq!(
