@@ -16,3 +16,5 @@ pub mod time;
 pub mod transport;
 pub mod udp;
 pub mod wire;
+
+pub use net::stack::Stack;

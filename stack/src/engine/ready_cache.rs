@@ -76,6 +76,8 @@ pub struct WaiterKey(usize);
 #[derive(Debug, Default)]
 pub struct ReadyCache {
     bits: Readiness,
+    /// Bits that have turned from clear to set and that nobody has looked at since.
+    fresh: Readiness,
     /// Counts the times a bit was set, so that a clear can tell whether something came in between.
     tick: u32,
     reader: Option<Waker>,
@@ -108,6 +110,7 @@ impl ReadyCache {
         if bits.is_empty() {
             return;
         }
+        self.fresh |= bits.without(self.bits);
         self.bits |= bits;
         self.tick = self.tick.wrapping_add(1);
         if bits.intersects(READ_MASK) {
@@ -175,6 +178,19 @@ impl ReadyCache {
                 None
             }
         }
+    }
+
+    /// Whether a bit of `mask` has turned from clear to set since the last look at it. This is that look.
+    pub fn take_fresh(&mut self, mask: Readiness) -> bool {
+        let fresh = self.fresh.intersects(mask);
+        self.fresh = self.fresh.without(mask);
+        fresh
+    }
+
+    /// Whether an edge has woken the waiter since it last waited, even if another has used the edge up by now.
+    pub fn is_woken(&self, key: WaiterKey) -> bool {
+        let waiter = self.waiters.as_ref().and_then(|waiters| waiters.get(key.0));
+        waiter.is_some_and(|waiter| waiter.waker.is_none())
     }
 
     /// Removes a waiter whose future is done or dropped. Gives back its waker, to be dropped outside the lock.

@@ -136,6 +136,12 @@ impl UdpSocket {
         self.remote.map(|remote| shown(remote, self.dual_stack))
     }
 
+    /// Ties the socket to an interface, or unties it.
+    pub(crate) fn set_device(&mut self, device: Option<InterfaceId>) {
+        self.device = device;
+        self.path = None;
+    }
+
     /// A peer's address as the socket's owner sees it: an IPv6 socket shows IPv4 peers as `::ffff:a.b.c.d`.
     pub fn shown(&self, address: SocketAddr) -> SocketAddr {
         shown(address, self.dual_stack)

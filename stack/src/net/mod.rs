@@ -1,1 +1,43 @@
-//! Sockets shaped like `tokio::net`.
+//! The sockets, shaped like `tokio::net`'s, and the stack they live in.
+//!
+//! ```text
+//!   TcpStream, TcpListener, UdpSocket, IcmpSocket      signatures and behaviour of tokio::net
+//!        │ readiness: cached bits, wakers, budget
+//!   Arc<Slot> + Arc<Shared> ──────────────────────▶    the engine's sockets, the running stack
+//!   Stack, Builder, registry                           which stack a socket belongs to
+//! ```
+//!
+//! Replacing `use tokio::net` by `use tidewire::net` moves a program onto a stack of its own: every method of
+//! `TcpStream`, `TcpListener`, `TcpSocket`, `UdpSocket`, the split halves, `lookup_host` and `ToSocketAddrs` is here
+//! with tokio's signature, and errors carry the errno that Linux gives. What cannot exist is a file descriptor:
+//! `AsRawFd` and its kin are absent, and `from_std` and `into_std` return
+//! [`Unsupported`](std::io::ErrorKind::Unsupported). How a socket finds its stack is told at [`Stack`].
+//!
+//! Everything asynchronous that is not a task of the driver is here; protocols, locks and packets are below.
+
+#[cfg(feature = "axum")]
+mod axum;
+#[cfg(feature = "hyper-util")]
+mod hyper_util;
+mod icmp;
+mod lookup;
+mod options;
+mod readiness;
+mod registry;
+pub mod stack;
+pub mod tcp;
+mod udp;
+
+pub use icmp::{EchoReply, IcmpSocket};
+pub use lookup::{HostResolver, ResolveFuture, Resolver, ToSocketAddrs, lookup_host};
+pub use options::SockOptExt;
+pub use registry::{Entered, Scoped};
+pub use stack::Stack;
+pub use tcp::{TcpListener, TcpSocket, TcpStream};
+pub use udp::UdpSocket;
+
+pub use tokio::io::{Interest, Ready};
+#[cfg(windows)]
+pub use tokio::net::windows;
+#[cfg(unix)]
+pub use tokio::net::{UnixDatagram, UnixListener, UnixSocket, UnixStream, unix};

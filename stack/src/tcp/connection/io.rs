@@ -74,6 +74,25 @@ impl Connection {
         Ok(len)
     }
 
+    /// Gives received data to `sink`, slice by slice and at most `max` octets, without a buffer that would have to be
+    /// initialized first; how much it was, 0 is the end of the stream.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_with(&mut self, max: usize, sink: impl FnMut(&[u8])) -> SocketResult<usize> {
+        if self.receive.buffer.is_empty() {
+            return self.read_nothing().map(|()| 0);
+        }
+        let len = self.receive.buffer.read_with(max, sink);
+        self.note_read();
+        Ok(len)
+    }
+
+    /// Octets that can be read at once.
+    pub fn receive_buffered(&self) -> usize {
+        self.receive.buffer.len()
+    }
+
     /// Like [`Self::read`] into several buffers, one after the other.
     ///
     /// # Errors

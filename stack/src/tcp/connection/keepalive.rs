@@ -40,7 +40,8 @@ impl Connection {
         }
     }
 
-    fn keepalive_idle(&self) -> Duration {
+    /// Idle time before the first probe.
+    pub fn keepalive_idle(&self) -> Duration {
         self.options
             .keepalive_idle
             .unwrap_or(self.config.keepalive_idle)

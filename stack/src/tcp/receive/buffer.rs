@@ -145,17 +145,26 @@ impl ReceiveBuffer {
     /// Moves data from the front into `buffer`; returns how much.
     pub fn read(&mut self, buffer: &mut [u8]) -> usize {
         let mut filled = 0;
-        while filled < buffer.len() {
+        self.read_with(buffer.len(), |slice| {
+            buffer[filled..filled + slice.len()].copy_from_slice(slice);
+            filled += slice.len();
+        })
+    }
+
+    /// Gives data from the front to `sink`, slice by slice and at most `max` octets; returns how much.
+    pub fn read_with(&mut self, max: usize, mut sink: impl FnMut(&[u8])) -> usize {
+        let mut given = 0;
+        while given < max {
             let front = self.front();
-            let n = front.len().min(buffer.len() - filled);
+            let n = front.len().min(max - given);
             if n == 0 {
                 break;
             }
-            buffer[filled..filled + n].copy_from_slice(&front[..n]);
+            sink(&front[..n]);
             self.consume(n);
-            filled += n;
+            given += n;
         }
-        filled
+        given
     }
 
     /// Moves data from the front into `buffers`, each filled before the next; returns how much.

@@ -1,0 +1,69 @@
+//! Runs tokio's own socket tests on tidewire (`tokio-tests/`, a workspace of its own).
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The tests of tokio 1.54.1 in its eleven socket test files.
+const SOCKET_TESTS: usize = 84;
+
+#[test]
+fn tokios_own_socket_tests_pass_with_nothing_changed_but_the_import() {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("tokio-tests/Cargo.toml");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let fetched = Command::new(&cargo)
+        .args([
+            "metadata",
+            "--format-version",
+            "1",
+            "--locked",
+            "--offline",
+            "--manifest-path",
+        ])
+        .arg(&manifest)
+        .output()
+        .expect("cargo can be run");
+    if !fetched.status.success() {
+        let reason = String::from_utf8_lossy(&fetched.stderr);
+        assert!(
+            std::env::var_os("TIDEWIRE_REQUIRE_ALL").is_none_or(|value| value != "1"),
+            "tokio's source is not in cargo's registry: {reason}"
+        );
+        println!("skipped: tokio's source is not in cargo's registry ({reason})");
+        return;
+    }
+    let output = Command::new(&cargo)
+        .args([
+            "test",
+            "--locked",
+            "--offline",
+            "--test",
+            "tokio",
+            "--manifest-path",
+        ])
+        .arg(&manifest)
+        .arg("--target-dir")
+        .arg(target_dir())
+        .output()
+        .expect("cargo can be run");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "tokio's tests failed:\n{stdout}\n{stderr}"
+    );
+    let passed = stdout
+        .lines()
+        .filter(|line| line.starts_with("test ") && line.ends_with("... ok"))
+        .filter(|line| !line.contains("unwindsafe::") && !line.contains("async_send_sync::"))
+        .count();
+    assert_eq!(passed, SOCKET_TESTS, "{stdout}");
+}
+
+/// Beside what this test was built into, so that the two builds do not wait for each other's lock.
+fn target_dir() -> PathBuf {
+    let scratch = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let target = scratch
+        .parent()
+        .expect("cargo's scratch directory lies in the target directory");
+    target.join("tokio-tests")
+}
