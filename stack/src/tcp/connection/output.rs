@@ -352,7 +352,9 @@ impl Connection {
             let most = usize::from(max).saturating_sub(self.negotiated.option_len());
             mss = mss.min(most.max(1));
         }
-        let mss = mss.max(MIN_SEGMENT) as u32;
+        // Against floods of tiny packets, whatever ICMP says (Linux: tcp_min_snd_mss).
+        let least = usize::from(self.config.min_mss).saturating_sub(self.negotiated.option_len());
+        let mss = mss.max(least).max(MIN_SEGMENT) as u32;
         if mss != self.mss {
             self.mss = mss;
             self.congestion.set_mss(mss as usize);

@@ -7,6 +7,7 @@ mod handshake;
 mod input;
 mod output;
 mod script;
+mod storm;
 mod timers;
 mod transfer;
 mod wire;
