@@ -45,14 +45,16 @@ fn distance() -> impl Strategy<Value = i32> {
 
 fn step() -> impl Strategy<Value = Step> {
     let flags = prop_oneof![
-        20 => Just(0x10u8),
+        60 => Just(0x10u8),
         4 => Just(0x18u8),
         2 => Just(0x11u8),
         1 => any::<u8>(),
     ];
     let len = prop_oneof![3 => Just(0usize), 3 => 1..1500usize, 1 => 1500..60_000usize];
     let window = prop_oneof![2 => Just(0u16), 2 => 0..3000u16, 4 => any::<u16>()];
-    let sack = prop::collection::vec((distance(), 1u32..5000), 0..4);
+    // Mostly inside of what is in flight, so that recoveries begin.
+    let edge = prop_oneof![8 => (1i32..60).prop_map(|half| half * 500), 1 => distance()];
+    let sack = prop::collection::vec((edge, 1u32..5000), 0..4);
     let segment = (
         flags,
         distance(),
@@ -64,7 +66,7 @@ fn step() -> impl Strategy<Value = Step> {
         -2i32..3,
     );
     prop_oneof![
-        20 => segment.prop_map(|(flags, sequence, ack, len, size, window, sack, timestamp)| {
+        30 => segment.prop_map(|(flags, sequence, ack, len, size, window, sack, timestamp)| {
             Step::Segment { flags, sequence, ack, len, size, window, sack, timestamp }
         }),
         6 => (1usize..100_000).prop_map(Step::Write),
@@ -73,7 +75,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Close),
         1 => (0usize..9000, any::<bool>()).prop_map(|(mtu, offload)| Step::Path(mtu, offload)),
         1 => (68usize..2000, 0u32..100_000).prop_map(|(mtu, ahead)| Step::Icmp(mtu, ahead)),
-        6 => prop_oneof![0u64..300, 0..5000u64, Just(100_000u64)].prop_map(Step::Wait),
+        6 => prop_oneof![12 => 0u64..100, 3 => 0..5000u64, 1 => Just(100_000u64)].prop_map(Step::Wait),
         8 => Just(Step::Flush),
     ]
 }
