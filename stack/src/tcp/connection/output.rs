@@ -146,6 +146,8 @@ impl Connection {
             if !start.before(end) {
                 return None;
             }
+        } else {
+            end = end.min(self.window.right_edge().max(start + mss as u32));
         }
         let stretch = Stretch {
             start,

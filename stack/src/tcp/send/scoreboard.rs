@@ -424,6 +424,11 @@ impl Scoreboard {
     }
 
     fn sack_range(&mut self, left: SeqNum, right: SeqNum, delivered: &mut Delivered) {
+        // A peer that reports single octets would have us keep a range for each. SACK is advice: past the limit it is
+        // not taken, and what it told comes with the cumulative acknowledgment.
+        if self.ranges.len() >= MAX_RANGES {
+            return;
+        }
         self.split_at(left);
         self.split_at(right);
         let from = self.index_at(left);

@@ -124,3 +124,20 @@ fn silent_peer_is_reset_after_keepalive_probes() {
         Err(SocketError::TimedOut)
     );
 }
+
+#[test]
+fn retransmission_into_a_shrunken_window_is_a_single_segment() {
+    // RFC 9293 3.8.6 (SHLD-16): beyond the right edge nothing goes out again, but for the oldest octets.
+    let mut script = Script::established_with(config(), "mss 1000 sackok");
+    script.limits = limits(60_000);
+    script.write(8000);
+    script.run(
+        "> P. 1:8001(8000) ack 1 seg 1000
+         < . 1:1(0) ack 1 win 1000 sack 5001:8001
+         > . 1:1001(1000) ack 1
+         -
+         < . 1:1(0) ack 1001 win 9000 sack 5001:8001
+         > . 1001:5001(4000) ack 1 seg 1000
+         < . 1:1(0) ack 8001",
+    );
+}

@@ -237,3 +237,23 @@ fn repeated_blocks_cost_no_scan() {
     assert_eq!(board.lost(), 1000);
     assert_eq!(board.sacked(), 19_999_000);
 }
+
+#[test]
+fn single_octets_sacked_do_not_grow_the_board_without_bound() {
+    // A range each for the megabytes a hostile peer can keep in flight would cost far more than the data.
+    let mut board = Scoreboard::new(SeqNum(0));
+    board.on_sent(SeqNum(400_000), Instant::ZERO, MSS);
+    for i in 1..50_000 {
+        let left = i * 4;
+        sack(&mut board, &[(left, left + 1), (left + 2, left + 3)]);
+    }
+    assert!(
+        board.ranges.len() <= MAX_RANGES + 2,
+        "{}",
+        board.ranges.len()
+    );
+    assert_totals(&board);
+    board.mark_all_lost();
+    board.acknowledge(SeqNum(400_000));
+    assert!(board.is_empty());
+}
