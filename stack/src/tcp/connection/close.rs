@@ -191,14 +191,11 @@ impl Connection {
         }
         self.lifecycle = Lifecycle::Closed;
         self.release();
-        // No ACK follows a reset, in either direction.
+        // ACKs owed would reach a peer that has no connection any more, and earn a reset.
         self.pending.acks = VecDeque::new();
         self.receive.acks.on_ack_sent();
         self.buffer.clear();
         self.receive.forget_out_of_order();
-        // ACKs owed would reach a peer that has no connection any more, and earn a reset.
-        self.pending.acks = VecDeque::new();
-        self.receive.acks.on_ack_sent();
         self.readiness |= Readiness::READABLE
             | Readiness::WRITABLE
             | Readiness::READ_CLOSED

@@ -268,12 +268,7 @@ impl Connection {
 
     /// Nothing more can be read than what has arrived.
     pub(super) fn read_closed(&self) -> bool {
-        self.read_shutdown
-            || self.lifecycle.is_over()
-            || matches!(
-                self.lifecycle.receive_half(),
-                Some(ReceiveHalf::FinReceived { .. })
-            )
+        self.read_shutdown || self.receive.has_ended() || self.lifecycle.is_over()
     }
 
     /// Nothing more can be written.

@@ -17,6 +17,8 @@ pub const TCP_HEADER_LEN: usize = 20;
 pub const TIMESTAMPS_LEN: usize = 12;
 /// Largest window shift (RFC 7323 2.3); larger ones are used as this.
 pub const MAX_WINDOW_SHIFT: u8 = 14;
+/// Largest IP packet in octets, whatever an interface's MTU says.
+const MAX_PACKET: usize = 65_535;
 /// After this much silence TS.Recent is no longer compared with (RFC 7323 5.5): the peer's clock may have wrapped.
 const PAWS_IDLE: Duration = Duration::from_secs(24 * 24 * 3600);
 
@@ -36,8 +38,10 @@ pub struct Offer {
 impl Offer {
     /// The offer of `config` for a local path that carries `path_mtu` octets, IP header included, to `remote`.
     pub fn new(config: &Config, remote: IpAddr, path_mtu: usize) -> Self {
-        let room = path_mtu.saturating_sub(ip_header_len(remote) + TCP_HEADER_LEN);
-        let room = room.clamp(usize::from(config.min_mss), usize::from(u16::MAX)) as u16;
+        let room = path_mtu
+            .min(MAX_PACKET)
+            .saturating_sub(ip_header_len(remote) + TCP_HEADER_LEN);
+        let room = room.max(usize::from(config.min_mss)) as u16;
         Self {
             mss: config.max_mss.map_or(room, |max| room.min(max)),
             window_shift: config
@@ -159,7 +163,9 @@ impl Negotiated {
     /// Data octets per segment on a path that carries `path_mtu` octets with an IP header of `ip_header_len`:
     /// Eff.snd.MSS of RFC 9293 3.7.1 (MUST-16). At least 1.
     pub fn effective_mss(&self, path_mtu: usize, ip_header_len: usize) -> usize {
-        let path = path_mtu.saturating_sub(ip_header_len + TCP_HEADER_LEN);
+        let path = path_mtu
+            .min(MAX_PACKET)
+            .saturating_sub(ip_header_len + TCP_HEADER_LEN);
         usize::from(self.peer_mss)
             .min(path)
             .saturating_sub(self.option_len())
@@ -262,6 +268,7 @@ mod tests {
             (&plain, V4, 1500, 1460),
             (&plain, V6, 1500, 1440),
             (&plain, V4, 65_535, 65_495),
+            (&plain, V4, 100_000, 65_495),
             (&plain, V4, 0, 48),
             (&capped, V4, 1500, 1000),
         ] {

@@ -21,6 +21,16 @@ use crate::time::Instant;
 use crate::transport::Readiness;
 use crate::wire::tcp::Flags;
 
+/// What is left of a segment's text after trimming, at RCV.NXT.
+struct Text {
+    payload: Payload,
+    len: usize,
+    fin: bool,
+    /// Nothing was cut off: neither old nor beyond the window.
+    regular: bool,
+    segment_size: usize,
+}
+
 /// The parts of the receive side.
 #[derive(Debug)]
 pub(super) struct ReceiveSide {
@@ -147,19 +157,14 @@ impl Connection {
         let segment_size = segment.segment_size;
         let payload = cut(segment.payload, trimmed.skip, trimmed.len);
         if trimmed.sequence == self.receive.rcv_nxt() {
-            let regular = trimmed.skip == 0 && trimmed.len == len;
-            self.take_in_order(
+            let text = Text {
                 payload,
-                trimmed.len,
-                trimmed.fin,
-                regular,
-                |rto| Arrival {
-                    len: trimmed.len,
-                    segment_size,
-                    rto,
-                },
-                now,
-            );
+                len: trimmed.len,
+                fin: trimmed.fin,
+                regular: trimmed.skip == 0 && trimmed.len == len,
+                segment_size,
+            };
+            self.take_in_order(now, text);
         } else {
             self.take_out_of_order(trimmed.sequence, &payload, trimmed.fin, count);
         }
@@ -167,17 +172,10 @@ impl Connection {
     }
 
     /// Data at RCV.NXT, and whatever it makes contiguous.
-    fn take_in_order(
-        &mut self,
-        payload: Payload,
-        len: usize,
-        mut fin: bool,
-        regular: bool,
-        arrival: impl FnOnce(std::time::Duration) -> Arrival,
-        now: Instant,
-    ) {
+    fn take_in_order(&mut self, now: Instant, text: Text) {
+        let (len, mut fin) = (text.len, text.fin);
         let receive = &mut self.receive;
-        receive.buffer.push(payload);
+        receive.buffer.push(text.payload);
         receive.window.advance(len as u32);
         self.stats.bytes_received += len as u64;
         let fills_hole = !receive.reassembly.is_empty();
@@ -193,10 +191,14 @@ impl Connection {
         if fin {
             self.take_fin();
         }
-        if fills_hole || !regular {
+        if fills_hole || !text.regular {
             self.ack_irregular(1);
         } else if len > 0 {
-            let arrival = arrival(self.rtt.rto());
+            let arrival = Arrival {
+                len,
+                segment_size: text.segment_size,
+                rto: self.rtt.rto(),
+            };
             self.receive.acks.on_data(now, arrival);
         }
         self.readiness |= Readiness::READABLE;

@@ -169,6 +169,12 @@ impl Connection {
                 .rto()
                 .saturating_mul(1 << backoff)
                 .min(self.config.max_rto);
+            // A window that is merely small is overridden soon (RFC 9293 3.8.6.2.1: 0.1 to 1 s).
+            let interval = if self.window.usable() > 0 {
+                interval.clamp(SHORTEST_OVERRIDE, LONGEST_OVERRIDE)
+            } else {
+                interval
+            };
             let interval = self.timeout_within_user_limit(now, interval);
             self.timers.stalled_since.get_or_insert(now);
             self.timers.set(Timer::Persist, now + interval);
@@ -246,5 +252,8 @@ impl Connection {
 
 /// Retransmissions after which the path is in doubt (RFC 9293 3.8.3, SHLD-9: at least 3).
 const R1: u32 = 3;
+/// Bounds of the wait before a small window is used as it is.
+const SHORTEST_OVERRIDE: Duration = Duration::from_millis(100);
+const LONGEST_OVERRIDE: Duration = Duration::from_secs(1);
 /// No timer is armed closer than this, so that a limit already passed cannot spin.
 const MIN_INTERVAL: Duration = Duration::from_millis(1);

@@ -50,6 +50,11 @@ fn reset_is_told_by_the_first_write_as_well() {
 fn reset_after_the_peers_fin_is_a_broken_pipe() {
     let mut script = Script::established();
     script.run("< F. 1:1(0) ack 1\n> . 1:1(0) ack 2\n< R 2:2(0)");
+    assert_eq!(
+        script.connection.read(&mut [0; 1]),
+        Ok(0),
+        "the stream had ended"
+    );
     assert_eq!(script.connection.write(b"x"), Err(SocketError::BrokenPipe));
     assert_eq!(script.connection.take_error(), None);
 }

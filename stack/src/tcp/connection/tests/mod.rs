@@ -5,6 +5,7 @@ mod close;
 mod errors;
 mod handshake;
 mod input;
+mod noise;
 mod output;
 mod script;
 mod storm;
