@@ -319,7 +319,15 @@ impl Engine {
         drop(evicted);
         self.note_housekeeping(deadline);
         if let Some(lease) = self.detach(slot, state) {
-            lock(&self.time_wait).leases.insert(tuple, lease);
+            // The entry may be gone already: evicted by another, or the table has no room at all.
+            let mut time_wait = lock(&self.time_wait);
+            let unused = if time_wait.table.contains(&tuple) {
+                time_wait.leases.insert(tuple, lease)
+            } else {
+                Some(lease)
+            };
+            drop(time_wait);
+            drop(unused);
         }
     }
 

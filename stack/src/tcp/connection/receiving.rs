@@ -354,7 +354,12 @@ fn cut(mut payload: Payload, mut skip: usize, len: usize) -> Payload {
         skip -= from;
         let until = (from + left).min(slice.len());
         left -= until - from;
-        *slice = slice.slice(from..until);
+        // A small rest does not hold on to a large buffer.
+        *slice = if until - from < slice.len() / 4 {
+            bytes::Bytes::copy_from_slice(&slice[from..until])
+        } else {
+            slice.slice(from..until)
+        };
         !slice.is_empty()
     });
     payload

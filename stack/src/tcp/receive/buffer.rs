@@ -13,6 +13,7 @@
 
 use std::collections::VecDeque;
 use std::io::IoSliceMut;
+use std::ops::Range;
 
 use bytes::{Buf, Bytes, BytesMut};
 use tidewire_netdev::Payload;
@@ -56,7 +57,8 @@ impl ReceiveBuffer {
     }
 
     /// Octets of memory held. Copied data counts with the capacity of its allocation; a slice kept by reference counts
-    /// with its own length, since the receive pool gives no slice that is under a quarter of its allocation.
+    /// with its own length, since the receive pool gives no slice that is under a quarter of its allocation, and
+    /// [`Self::push_part`] takes none.
     pub fn charged(&self) -> usize {
         self.charged
     }
@@ -78,6 +80,15 @@ impl ReceiveBuffer {
         self.last_capacity = 0;
         let charge = slice.len();
         self.push_chunk(slice, charge);
+    }
+
+    /// Appends a part of `slice`: what trimming leaves of a large one does not hold on to all of it.
+    pub fn push_part(&mut self, slice: &Bytes, part: Range<usize>) {
+        if part.len() < slice.len() / 4 {
+            self.copy(&slice[part]);
+        } else {
+            self.push_slice(slice.slice(part));
+        }
     }
 
     /// Puts `slice` before everything else.

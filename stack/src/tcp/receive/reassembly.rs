@@ -255,7 +255,7 @@ fn push_part(buffer: &mut ReceiveBuffer, payload: &Payload, start: u64, from: u6
                 (left - slice_start) as usize,
                 (right - slice_start) as usize,
             );
-            buffer.push_slice(slice.slice(left..right));
+            buffer.push_part(slice, left..right);
         }
         slice_start = slice_end;
     }
