@@ -196,7 +196,8 @@ impl Connection {
         } else if len > 0 {
             let arrival = Arrival {
                 len,
-                segment_size: text.segment_size,
+                // A device that coalesces may not tell the size; none on the wire is larger than what we announced.
+                segment_size: text.segment_size.min(usize::from(self.negotiated.our_mss)),
                 rto: self.rtt.rto(),
             };
             self.receive.acks.on_data(now, arrival);

@@ -141,3 +141,12 @@ fn retransmission_into_a_shrunken_window_is_a_single_segment() {
          < . 1:1(0) ack 8001",
     );
 }
+
+#[test]
+fn coalesced_segment_of_untold_size_is_acknowledged_like_several() {
+    // RFC 5681 4.2: taken for one huge full-sized segment, it would make every later ACK wait for the timer.
+    let mut script = Script::established();
+    script.run("< . 1:20001(20000) ack 1\n> . 1:1(0) ack 20001");
+    script.run("< . 20001:22921(2920) ack 1\n> . 1:1(0) ack 22921");
+    script.read_all();
+}
