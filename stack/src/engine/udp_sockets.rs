@@ -54,7 +54,7 @@ impl Engine {
                 slot.clone(),
             );
             let socket = UdpSocket {
-                socket: udp::Socket::new(self.config.udp.clone()),
+                socket: udp::Socket::new(self.config.udp),
                 bound: local,
                 remote: None,
                 dual_stack,
