@@ -1,0 +1,106 @@
+//! The shape of the code: imports point down, files stay small, unsafe code and clocks stay where they belong.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The stack's folders and root files from the bottom to the top; each may use itself and what stands before it.
+const LAYERS: &[&[&str]] = &[
+    &["wire", "time", "error", "stats", "random"],
+    &["transport"],
+    &["tcp", "udp", "ip"],
+    &["config"],
+    &["engine"],
+    &["driver"],
+    &["net"],
+];
+/// Siblings in one layer do not use each other.
+const LIMIT: usize = 800;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
+}
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    let mut entries: Vec<_> = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()).collect();
+    entries.sort();
+    for path in entries {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if path.is_dir() && name != "target" && name != "fuzz" && name != "tokio-tests" && !name.starts_with('.') {
+            sources(&path, found);
+        } else if name.ends_with(".rs") {
+            found.push(path);
+        }
+    }
+}
+
+fn all_sources() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for folder in ["netdev", "stack", "examples", "integration-tests"] {
+        sources(&root().join(folder), &mut found);
+    }
+    assert!(found.len() > 100, "the sources are found");
+    found
+}
+
+/// The text before the tests.
+fn product(text: &str) -> &str {
+    text.split("#[cfg(test)]").next().unwrap_or_default()
+}
+
+fn is_test(path: &Path) -> bool {
+    path.components().any(|part| part.as_os_str() == "tests") || path.file_name().is_some_and(|name| name == "tests.rs")
+}
+
+#[test]
+fn no_file_is_longer_than_800_lines_without_its_tests() {
+    let long: Vec<_> = all_sources()
+        .into_iter()
+        .filter(|path| !is_test(path))
+        .map(|path| (product(&fs::read_to_string(&path).expect("readable")).lines().count(), path))
+        .filter(|(lines, _)| *lines > LIMIT)
+        .collect();
+    assert!(long.is_empty(), "split the state of {long:?}");
+}
+
+#[test]
+fn imports_point_down() {
+    let stack = root().join("stack/src");
+    let layer = |module: &str| LAYERS.iter().position(|layer| layer.contains(&module));
+    let mut wrong = Vec::new();
+    let mut files = Vec::new();
+    sources(&stack, &mut files);
+    for path in files {
+        let relative = path.strip_prefix(&stack).expect("inside").to_owned();
+        let first = relative.components().next().expect("a name").as_os_str().to_string_lossy().into_owned();
+        let module = first.trim_end_matches(".rs").to_owned();
+        if module == "lib" || is_test(&path) {
+            continue;
+        }
+        let own = layer(&module).unwrap_or_else(|| panic!("{module} has no layer: put it into LAYERS"));
+        let text = fs::read_to_string(&path).expect("readable");
+        for line in product(&text).lines().filter(|line| !line.trim_start().starts_with("//")) {
+            for used in line.split("crate::").skip(1) {
+                let name: String = used.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                let Some(other) = layer(&name) else { continue };
+                if other > own || (other == own && name != module && own > 0) {
+                    wrong.push(format!("{}: {}", relative.display(), line.trim()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "imports that point up or sideways:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn unsafe_code_and_clocks_stay_in_their_files() {
+    for path in all_sources() {
+        let text = fs::read_to_string(&path).expect("readable");
+        let shown = path.strip_prefix(root()).expect("inside").display().to_string();
+        if text.contains("allow(unsafe_code") && !shown.ends_with("structure.rs") {
+            assert!(shown.starts_with("netdev/src/linux/"), "{shown} allows unsafe code");
+        }
+        if text.contains("clippy::disallowed_methods") && !shown.ends_with("structure.rs") {
+            assert!(["stack/src/driver/clock.rs"].contains(&shown.as_str()), "{shown} reads clocks");
+        }
+    }
+}
