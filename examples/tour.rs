@@ -109,9 +109,10 @@ async fn serve(stack: Stack, address: IpAddr) -> io::Result<()> {
     let udp = stack.udp_socket(SocketAddr::new(address, 7)).await?;
     let echo = async {
         let mut buffer = [0; 1500];
-        loop {
-            let (len, peer) = udp.recv_from(&mut buffer).await?;
-            udp.send_to(&buffer[..len], peer).await?;
+        while let Ok((len, peer)) = udp.recv_from(&mut buffer).await {
+            if udp.send_to(&buffer[..len], peer).await.is_err() {
+                break;
+            }
         }
     };
     let take = async {
@@ -130,7 +131,7 @@ async fn serve(stack: Stack, address: IpAddr) -> io::Result<()> {
     tokio::select! {
         biased;
         taken = take => taken?,
-        echoed = echo => echoed?,
+        () = echo => return Err(io::Error::other("the UDP echo ended")),
     }
     drop((listener, udp));
     stack.shutdown().await;
@@ -145,9 +146,9 @@ async fn ping(stack: &Stack, address: IpAddr, count: u16, json: bool) -> io::Res
     for sequence in 0..count {
         let sent = tokio::time::Instant::now();
         socket.send_to(b"tidewire", sequence, address).await?;
-        let answer = tokio::time::timeout(Duration::from_secs(1), socket.recv_from(&mut buffer)).await;
-        match answer {
-            Ok(reply) if reply?.sequence == sequence => {
+        let answer = tokio::time::timeout(Duration::from_secs(1), socket.recv_from(&mut buffer)).await.ok();
+        match answer.transpose()? {
+            Some(reply) if reply.sequence == sequence => {
                 round_trips.push(sent.elapsed());
                 if !json {
                     println!("ping  {address} seq {sequence} time {:.1?}", sent.elapsed());
