@@ -35,21 +35,55 @@ struct Flags {
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
 enum Event {
-    Reply { source: IpAddr, sequence: u16, bytes: usize, ttl: u8, microseconds: u64 },
-    Lost { sequence: u16, reason: String },
-    Summary { sent: u16, received: u16, min_us: u64, mean_us: u64, max_us: u64 },
+    Reply {
+        source: IpAddr,
+        sequence: u16,
+        bytes: usize,
+        ttl: u8,
+        microseconds: u64,
+    },
+    Lost {
+        sequence: u16,
+        reason: String,
+    },
+    Summary {
+        sent: u16,
+        received: u16,
+        min_us: u64,
+        mean_us: u64,
+        max_us: u64,
+    },
 }
 
 impl std::fmt::Display for Event {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Reply { source, sequence, bytes, ttl, microseconds } => {
-                write!(f, "{bytes} bytes from {source}: seq={sequence} ttl={ttl} time={:.3} ms", *microseconds as f64 / 1e3)
+            Self::Reply {
+                source,
+                sequence,
+                bytes,
+                ttl,
+                microseconds,
+            } => {
+                write!(
+                    f,
+                    "{bytes} bytes from {source}: seq={sequence} ttl={ttl} time={:.3} ms",
+                    *microseconds as f64 / 1e3
+                )
             }
             Self::Lost { sequence, reason } => write!(f, "seq={sequence}: {reason}"),
-            Self::Summary { sent, received, min_us, mean_us, max_us } => {
+            Self::Summary {
+                sent,
+                received,
+                min_us,
+                mean_us,
+                max_us,
+            } => {
                 let [min, mean, max] = [min_us, mean_us, max_us].map(|us| *us as f64 / 1e3);
-                write!(f, "{sent} sent, {received} received; min/mean/max {min:.3}/{mean:.3}/{max:.3} ms")
+                write!(
+                    f,
+                    "{sent} sent, {received} received; min/mean/max {min:.3}/{mean:.3}/{max:.3} ms"
+                )
             }
         }
     }
@@ -58,21 +92,35 @@ impl std::fmt::Display for Event {
 fn main() -> ExitCode {
     let flags = Flags::parse();
     run(&flags.stack, async |running| {
-        let any: IpAddr = if flags.destination.is_ipv6() { [0u16; 8].into() } else { [0u8; 4].into() };
+        let any: IpAddr = if flags.destination.is_ipv6() {
+            [0u16; 8].into()
+        } else {
+            [0u8; 4].into()
+        };
         let socket = IcmpSocket::bind(any).await?;
         socket.set_ttl(flags.ttl)?;
         let payload: Vec<u8> = (0..flags.size).map(|octet| octet as u8).collect();
         let mut times = Vec::new();
         let begun = Instant::now();
         for sequence in 0..flags.count {
-            let due = begun + Duration::from_secs_f64(flags.interval.max(0.0)) * u32::from(sequence);
+            let due =
+                begun + Duration::from_secs_f64(flags.interval.max(0.0)) * u32::from(sequence);
             sleep_until(due).await;
             let event = match ask(&socket, flags.destination, sequence, &payload).await {
                 Ok((source, ttl, elapsed)) => {
                     times.push(elapsed.as_micros() as u64);
-                    Event::Reply { source, sequence, bytes: payload.len(), ttl, microseconds: elapsed.as_micros() as u64 }
+                    Event::Reply {
+                        source,
+                        sequence,
+                        bytes: payload.len(),
+                        ttl,
+                        microseconds: elapsed.as_micros() as u64,
+                    }
                 }
-                Err(error) => Event::Lost { sequence, reason: error.to_string() },
+                Err(error) => Event::Lost {
+                    sequence,
+                    reason: error.to_string(),
+                },
             };
             running.output.event(&event)?;
         }
@@ -84,23 +132,36 @@ fn main() -> ExitCode {
             mean_us: times.iter().sum::<u64>() / u64::from(received.max(1)),
             max_us: times.iter().max().copied().unwrap_or(0),
         })?;
-        if received == 0 { Err(io::Error::new(io::ErrorKind::TimedOut, "no reply")) } else { Ok(()) }
+        if received == 0 {
+            Err(io::Error::new(io::ErrorKind::TimedOut, "no reply"))
+        } else {
+            Ok(())
+        }
     })
 }
 
 /// One request and its reply; late replies to earlier requests are passed over.
-async fn ask(socket: &IcmpSocket, destination: IpAddr, sequence: u16, payload: &[u8]) -> io::Result<(IpAddr, u8, Duration)> {
+async fn ask(
+    socket: &IcmpSocket,
+    destination: IpAddr,
+    sequence: u16,
+    payload: &[u8],
+) -> io::Result<(IpAddr, u8, Duration)> {
     let sent = Instant::now();
     socket.send_to(payload, sequence, destination).await?;
     let mut buffer = vec![0; payload.len()];
     let reply = async {
         loop {
             let reply = socket.recv_from(&mut buffer).await?;
-            if reply.sequence == sequence && buffer[..reply.len.min(payload.len())] == payload[..reply.len.min(payload.len())] {
+            if reply.sequence == sequence
+                && buffer[..reply.len.min(payload.len())] == payload[..reply.len.min(payload.len())]
+            {
                 return io::Result::Ok((reply.source, reply.ttl));
             }
         }
     };
-    let (source, ttl) = timeout(Duration::from_secs(1), reply).await.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no reply within 1 s"))??;
+    let (source, ttl) = timeout(Duration::from_secs(1), reply)
+        .await
+        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no reply within 1 s"))??;
     Ok((source, ttl, sent.elapsed()))
 }

@@ -52,7 +52,10 @@ struct Flags {
 fn main() -> ExitCode {
     let flags = Flags::parse();
     tidewire_examples::logging::init();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(!flags.real_time).build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(!flags.real_time)
+        .build();
     let result = runtime.and_then(|runtime| runtime.block_on(tour(&flags)));
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -77,29 +80,61 @@ async fn tour(flags: &Flags) -> io::Result<()> {
     let wall = Instant::now();
     let link = ImpairmentConfig {
         loss: Loss::Uniform(flags.loss / 100.0),
-        reorder: Reorder { probability: flags.reorder / 100.0, extra_delay: Duration::from_millis(5) },
+        reorder: Reorder {
+            probability: flags.reorder / 100.0,
+            extra_delay: Duration::from_millis(5),
+        },
         rate_bits_per_second: Some((flags.rate * 1e6) as u64),
         ..ImpairmentConfig::delay(Duration::from_secs_f64(flags.delay / 1e3))
     };
-    let (a, b, monitors) = impaired_pair_with_monitors(PairConfig::default(), link.clone(), link, flags.seed);
+    let (a, b, monitors) =
+        impaired_pair_with_monitors(PairConfig::default(), link.clone(), link, flags.seed);
     let host = |device, v4: &str, v6: &str, seed| {
-        Stack::builder().device(device).address(v4).address(v6).seed(seed).unregistered().build()
+        Stack::builder()
+            .device(device)
+            .address(v4)
+            .address(v6)
+            .seed(seed)
+            .unregistered()
+            .build()
     };
     let alice = host(a, "10.7.0.1/24", "fd00:7::1/64", flags.seed.wrapping_mul(2))?;
-    let bob = host(b, "10.7.0.2/24", "fd00:7::2/64", flags.seed.wrapping_mul(2) + 1)?;
-    let address: IpAddr = if flags.ipv6 { [0xfd00, 7, 0, 0, 0, 0, 0, 2].into() } else { [10, 7, 0, 2].into() };
+    let bob = host(
+        b,
+        "10.7.0.2/24",
+        "fd00:7::2/64",
+        flags.seed.wrapping_mul(2) + 1,
+    )?;
+    let address: IpAddr = if flags.ipv6 {
+        [0xfd00, 7, 0, 0, 0, 0, 0, 2].into()
+    } else {
+        [10, 7, 0, 2].into()
+    };
 
     let server = tokio::spawn(serve(bob, address));
     let pings = ping(&alice, address, 5, flags.json).await?;
     let udp_round_trip = ask(&alice, SocketAddr::new(address, 7)).await?;
-    say(flags, &format!("udp   echoed by {address}:7 in {udp_round_trip:.1?}"));
+    say(
+        flags,
+        &format!("udp   echoed by {address}:7 in {udp_round_trip:.1?}"),
+    );
     let file = file(flags.size << 20);
     let (elapsed, info) = send_file(&alice, SocketAddr::new(address, 80), &file, flags).await?;
     alice.shutdown().await;
     server.await.map_err(io::Error::other)??;
 
-    let lost = monitors.iter().map(|monitor: &ImpairmentMonitor| monitor.stats().lost).sum();
-    let report = Report { pings, udp_round_trip, bytes: file.len(), elapsed, info, lost };
+    let lost = monitors
+        .iter()
+        .map(|monitor: &ImpairmentMonitor| monitor.stats().lost)
+        .sum();
+    let report = Report {
+        pings,
+        udp_round_trip,
+        bytes: file.len(),
+        elapsed,
+        info,
+        lost,
+    };
     finish(flags, &report, wall.elapsed())
 }
 
@@ -139,14 +174,20 @@ async fn serve(stack: Stack, address: IpAddr) -> io::Result<()> {
 }
 
 async fn ping(stack: &Stack, address: IpAddr, count: u16, json: bool) -> io::Result<Vec<Duration>> {
-    let any: IpAddr = if address.is_ipv6() { [0u16; 8].into() } else { [0u8; 4].into() };
+    let any: IpAddr = if address.is_ipv6() {
+        [0u16; 8].into()
+    } else {
+        [0u8; 4].into()
+    };
     let socket = stack.icmp_socket(any).await?;
     let mut round_trips = Vec::new();
     let mut buffer = [0; 64];
     for sequence in 0..count {
         let sent = tokio::time::Instant::now();
         socket.send_to(b"tidewire", sequence, address).await?;
-        let answer = tokio::time::timeout(Duration::from_secs(1), socket.recv_from(&mut buffer)).await.ok();
+        let answer = tokio::time::timeout(Duration::from_secs(1), socket.recv_from(&mut buffer))
+            .await
+            .ok();
         match answer.transpose()? {
             Some(reply) if reply.sequence == sequence => {
                 round_trips.push(sent.elapsed());
@@ -163,31 +204,45 @@ async fn ping(stack: &Stack, address: IpAddr, count: u16, json: bool) -> io::Res
 
 /// A request by UDP, asked again when the network loses it or its answer.
 async fn ask(stack: &Stack, server: SocketAddr) -> io::Result<Duration> {
-    let any: IpAddr = if server.is_ipv6() { [0u16; 8].into() } else { [0u8; 4].into() };
+    let any: IpAddr = if server.is_ipv6() {
+        [0u16; 8].into()
+    } else {
+        [0u8; 4].into()
+    };
     let socket = stack.udp_socket(SocketAddr::new(any, 0)).await?;
     socket.connect(server).await?;
     let mut buffer = [0; 64];
     for _ in 0..10 {
         let sent = tokio::time::Instant::now();
         socket.send(b"what time is it?").await?;
-        let answer = tokio::time::timeout(Duration::from_millis(500), socket.recv(&mut buffer)).await;
+        let answer =
+            tokio::time::timeout(Duration::from_millis(500), socket.recv(&mut buffer)).await;
         if let Ok(answer) = answer {
             return (&buffer[..answer?] == b"what time is it?")
                 .then(|| sent.elapsed())
                 .ok_or_else(|| io::Error::other("the UDP answer is not what was asked"));
         }
     }
-    Err(io::Error::new(io::ErrorKind::TimedOut, "ten UDP requests had no answer"))
+    Err(io::Error::new(
+        io::ErrorKind::TimedOut,
+        "ten UDP requests had no answer",
+    ))
 }
 
 /// Sends the file and compares hashes; the time until Bob's answer, and what the connection says of itself.
-async fn send_file(stack: &Stack, server: SocketAddr, file: &[u8], flags: &Flags) -> io::Result<(Duration, Info)> {
+async fn send_file(
+    stack: &Stack,
+    server: SocketAddr,
+    file: &[u8],
+    flags: &Flags,
+) -> io::Result<(Duration, Info)> {
     let bar = ProgressBar::with_draw_target(Some(file.len() as u64), ProgressDrawTarget::stderr());
     if flags.json {
         bar.set_draw_target(ProgressDrawTarget::hidden());
     }
     bar.set_style(
-        ProgressStyle::with_template("tcp   {bar:40} {bytes}/{total_bytes} {msg}").map_err(io::Error::other)?,
+        ProgressStyle::with_template("tcp   {bar:40} {bytes}/{total_bytes} {msg}")
+            .map_err(io::Error::other)?,
     );
     let begun = tokio::time::Instant::now();
     let mut stream = stack.tcp_stream(server).await?;
@@ -195,7 +250,11 @@ async fn send_file(stack: &Stack, server: SocketAddr, file: &[u8], flags: &Flags
         stream.write_all(chunk).await?;
         bar.inc(chunk.len() as u64);
         let info = stream.info();
-        bar.set_message(format!("rtt {:.1?}, cwnd {} KiB", info.rtt, info.cwnd >> 10));
+        bar.set_message(format!(
+            "rtt {:.1?}, cwnd {} KiB",
+            info.rtt,
+            info.cwnd >> 10
+        ));
     }
     stream.shutdown().await?;
     let mut answer = Vec::new();
@@ -212,7 +271,9 @@ async fn send_file(stack: &Stack, server: SocketAddr, file: &[u8], flags: &Flags
 fn file(len: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let words = std::iter::repeat_with(|| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         state.to_le_bytes()
     });
     words.flatten().take(len).collect()
@@ -225,7 +286,14 @@ fn say(flags: &Flags, line: &str) {
 }
 
 fn finish(flags: &Flags, report: &Report, wall: Duration) -> io::Result<()> {
-    let Report { pings, udp_round_trip, bytes, elapsed, info, lost } = report;
+    let Report {
+        pings,
+        udp_round_trip,
+        bytes,
+        elapsed,
+        info,
+        lost,
+    } = report;
     let goodput = *bytes as f64 / elapsed.as_secs_f64();
     if flags.json {
         let object = serde_json::json!({
@@ -240,8 +308,14 @@ fn finish(flags: &Flags, report: &Report, wall: Duration) -> io::Result<()> {
         let clock = if flags.real_time { "real" } else { "virtual" };
         println!(
             "tcp   goodput {:.2} MB/s, rtt {:.1?} (±{:.1?}), cwnd {} KiB, {} recoveries, {} timeouts; {:.2} s of {clock} time in {:.2} s",
-            goodput / 1e6, info.rtt, info.rtt_variation, info.cwnd >> 10, info.recoveries, info.timeouts,
-            elapsed.as_secs_f64(), wall.as_secs_f64(),
+            goodput / 1e6,
+            info.rtt,
+            info.rtt_variation,
+            info.cwnd >> 10,
+            info.recoveries,
+            info.timeouts,
+            elapsed.as_secs_f64(),
+            wall.as_secs_f64(),
         );
         println!(
             "transferred {bytes} bytes intact; the link lost {lost} packets; TCP retransmitted {} segments and recovered all",

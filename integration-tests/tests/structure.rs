@@ -17,15 +17,30 @@ const LAYERS: &[&[&str]] = &[
 const LIMIT: usize = 800;
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the workspace")
+        .to_owned()
 }
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
-    let mut entries: Vec<_> = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()).collect();
+    let mut entries: Vec<_> = fs::read_dir(folder)
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
     entries.sort();
     for path in entries {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if path.is_dir() && name != "target" && name != "fuzz" && name != "tokio-tests" && !name.starts_with('.') {
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        if path.is_dir()
+            && name != "target"
+            && name != "fuzz"
+            && name != "tokio-tests"
+            && !name.starts_with('.')
+        {
             sources(&path, found);
         } else if name.ends_with(".rs") {
             found.push(path);
@@ -48,7 +63,8 @@ fn product(text: &str) -> &str {
 }
 
 fn is_test(path: &Path) -> bool {
-    path.components().any(|part| part.as_os_str() == "tests") || path.file_name().is_some_and(|name| name == "tests.rs")
+    path.components().any(|part| part.as_os_str() == "tests")
+        || path.file_name().is_some_and(|name| name == "tests.rs")
 }
 
 #[test]
@@ -56,7 +72,14 @@ fn no_file_is_longer_than_800_lines_without_its_tests() {
     let long: Vec<_> = all_sources()
         .into_iter()
         .filter(|path| !is_test(path))
-        .map(|path| (product(&fs::read_to_string(&path).expect("readable")).lines().count(), path))
+        .map(|path| {
+            (
+                product(&fs::read_to_string(&path).expect("readable"))
+                    .lines()
+                    .count(),
+                path,
+            )
+        })
         .filter(|(lines, _)| *lines > LIMIT)
         .collect();
     assert!(long.is_empty(), "split the state of {long:?}");
@@ -71,16 +94,29 @@ fn imports_point_down() {
     sources(&stack, &mut files);
     for path in files {
         let relative = path.strip_prefix(&stack).expect("inside").to_owned();
-        let first = relative.components().next().expect("a name").as_os_str().to_string_lossy().into_owned();
+        let first = relative
+            .components()
+            .next()
+            .expect("a name")
+            .as_os_str()
+            .to_string_lossy()
+            .into_owned();
         let module = first.trim_end_matches(".rs").to_owned();
         if module == "lib" || is_test(&path) {
             continue;
         }
-        let own = layer(&module).unwrap_or_else(|| panic!("{module} has no layer: put it into LAYERS"));
+        let own =
+            layer(&module).unwrap_or_else(|| panic!("{module} has no layer: put it into LAYERS"));
         let text = fs::read_to_string(&path).expect("readable");
-        for line in product(&text).lines().filter(|line| !line.trim_start().starts_with("//")) {
+        for line in product(&text)
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"))
+        {
             for used in line.split("crate::").skip(1) {
-                let name: String = used.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                let name: String = used
+                    .chars()
+                    .take_while(|c| c.is_alphanumeric() || *c == '_')
+                    .collect();
                 let Some(other) = layer(&name) else { continue };
                 if other > own || (other == own && name != module && own > 0) {
                     wrong.push(format!("{}: {}", relative.display(), line.trim()));
@@ -88,19 +124,33 @@ fn imports_point_down() {
             }
         }
     }
-    assert!(wrong.is_empty(), "imports that point up or sideways:\n{}", wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "imports that point up or sideways:\n{}",
+        wrong.join("\n")
+    );
 }
 
 #[test]
 fn unsafe_code_and_clocks_stay_in_their_files() {
     for path in all_sources() {
         let text = fs::read_to_string(&path).expect("readable");
-        let shown = path.strip_prefix(root()).expect("inside").display().to_string();
+        let shown = path
+            .strip_prefix(root())
+            .expect("inside")
+            .display()
+            .to_string();
         if text.contains("allow(unsafe_code") && !shown.ends_with("structure.rs") {
-            assert!(shown.starts_with("netdev/src/linux/"), "{shown} allows unsafe code");
+            assert!(
+                shown.starts_with("netdev/src/linux/"),
+                "{shown} allows unsafe code"
+            );
         }
         if text.contains("clippy::disallowed_methods") && !shown.ends_with("structure.rs") {
-            assert!(["stack/src/driver/clock.rs"].contains(&shown.as_str()), "{shown} reads clocks");
+            assert!(
+                ["stack/src/driver/clock.rs"].contains(&shown.as_str()),
+                "{shown} reads clocks"
+            );
         }
     }
 }

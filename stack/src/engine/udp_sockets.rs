@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidewire_netdev::{Checksum, Packet};
+use tidewire_netdev::{Checksum, Packet, Segmentation, SegmentationKind};
 
 use crate::engine::egress::{Egress, pseudo_checksum};
 use crate::engine::ingress::verify;
@@ -19,7 +19,7 @@ use crate::ip::fragmentation::Fragments;
 use crate::ip::icmp::errors::Problem;
 use crate::ip::input::IpPacket;
 use crate::ip::output::OutputHeader;
-use crate::ip::{InterfaceId, fragmentation};
+use crate::ip::{InterfaceId, fragmentation, output};
 use crate::stats::DropReason;
 use crate::time::Instant;
 use crate::transport::Readiness;
@@ -222,14 +222,16 @@ impl Engine {
         let udp::Transmit {
             destination,
             payload,
-            ..
+            segment_size,
         } = transmit;
         let options = &socket.socket.options;
         let (is_v6, multicast) = (destination.is_ipv6(), destination.ip().is_multicast());
         let hop_limit = match (multicast, is_v6) {
             (true, false) => options.multicast_ttl_v4(),
             (true, true) => options.multicast_hops_v6(),
-            (false, _) => options.ttl().unwrap_or(self.config.host.ttl),
+            (false, false) => options.ttl().unwrap_or(self.config.host.ttl),
+            // `IP_TTL` concerns IPv4 alone, on Linux too.
+            (false, true) => self.config.host.ttl,
         };
         let header = OutputHeader {
             hop_limit,
@@ -263,7 +265,27 @@ impl Engine {
             (true, true) => options.multicast_loop_v6,
             (false, _) => self.network.classify(destination.ip()) == AddressClass::Broadcast,
         };
-        let packets = self.with_header(path.mtu, packet, header);
+        let segmentation =
+            segment_size.filter(|size| usize::from(*size) < length - wire_udp::HEADER_LEN);
+        packet.offload.segmentation = segmentation.map(|segment_size| Segmentation {
+            kind: SegmentationKind::Udp,
+            segment_size,
+            ecn: false,
+        });
+        let packets = match segmentation {
+            // Cut below into datagrams of that size, which must fit: like Linux, they are not fragmented.
+            Some(size)
+                if usize::from(size) + wire_udp::HEADER_LEN + header.encoded_len() <= path.mtu =>
+            {
+                let header = OutputHeader {
+                    dont_fragment: true,
+                    ..header
+                };
+                output::prepend(&mut packet, &header).map(|()| Fragments::from_iter([packet]))
+            }
+            Some(_) => Err(SocketError::MessageTooLong),
+            None => self.with_header(path.mtu, packet, header),
+        };
         match packets {
             Ok(packets) => {
                 for packet in packets {
@@ -276,7 +298,10 @@ impl Engine {
                     }
                 }
             }
-            Err(error) => socket.socket.handle_transmit_error(error),
+            Err(error) => {
+                tracing::debug!(%error, %destination, "datagram cannot be sent");
+                self.counters.dropped(DropReason::Fragment);
+            }
         }
     }
 
