@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Parser;
 use serde::Serialize;
 use tidewire::net::IcmpSocket;
-use tidewire_examples::{StackFlags, run};
+use tidewire_examples::{Running, StackFlags, run};
 use tokio::time::{Instant, sleep_until, timeout};
 
 /// Sends ICMP echo requests and prints the replies
@@ -92,52 +92,55 @@ impl std::fmt::Display for Event {
 fn main() -> ExitCode {
     let flags = Flags::parse();
     run(&flags.stack, async |running| {
-        let any: IpAddr = if flags.destination.is_ipv6() {
-            [0u16; 8].into()
-        } else {
-            [0u8; 4].into()
-        };
-        let socket = IcmpSocket::bind(any).await?;
-        socket.set_ttl(flags.ttl)?;
-        let payload: Vec<u8> = (0..flags.size).map(|octet| octet as u8).collect();
-        let mut times = Vec::new();
-        let begun = Instant::now();
-        for sequence in 0..flags.count {
-            let due =
-                begun + Duration::from_secs_f64(flags.interval.max(0.0)) * u32::from(sequence);
-            sleep_until(due).await;
-            let event = match ask(&socket, flags.destination, sequence, &payload).await {
-                Ok((source, ttl, elapsed)) => {
-                    times.push(elapsed.as_micros() as u64);
-                    Event::Reply {
-                        source,
-                        sequence,
-                        bytes: payload.len(),
-                        ttl,
-                        microseconds: elapsed.as_micros() as u64,
-                    }
-                }
-                Err(error) => Event::Lost {
-                    sequence,
-                    reason: error.to_string(),
-                },
-            };
-            running.output.event(&event)?;
-        }
-        let received = times.len() as u16;
-        running.output.event(&Event::Summary {
-            sent: flags.count,
-            received,
-            min_us: times.iter().min().copied().unwrap_or(0),
-            mean_us: times.iter().sum::<u64>() / u64::from(received.max(1)),
-            max_us: times.iter().max().copied().unwrap_or(0),
-        })?;
-        if received == 0 {
-            Err(io::Error::new(io::ErrorKind::TimedOut, "no reply"))
-        } else {
-            Ok(())
-        }
+        Ok(ping(&flags, &running).await?)
     })
+}
+
+async fn ping(flags: &Flags, running: &Running) -> io::Result<()> {
+    let any: IpAddr = if flags.destination.is_ipv6() {
+        [0u16; 8].into()
+    } else {
+        [0u8; 4].into()
+    };
+    let socket = IcmpSocket::bind(any).await?;
+    socket.set_ttl(flags.ttl)?;
+    let payload: Vec<u8> = (0..flags.size).map(|octet| octet as u8).collect();
+    let mut times = Vec::new();
+    let begun = Instant::now();
+    for sequence in 0..flags.count {
+        let due = begun + Duration::from_secs_f64(flags.interval.max(0.0)) * u32::from(sequence);
+        sleep_until(due).await;
+        let event = match ask(&socket, flags.destination, sequence, &payload).await {
+            Ok((source, ttl, elapsed)) => {
+                times.push(elapsed.as_micros() as u64);
+                Event::Reply {
+                    source,
+                    sequence,
+                    bytes: payload.len(),
+                    ttl,
+                    microseconds: elapsed.as_micros() as u64,
+                }
+            }
+            Err(error) => Event::Lost {
+                sequence,
+                reason: error.to_string(),
+            },
+        };
+        running.output.event(&event)?;
+    }
+    let received = times.len() as u16;
+    running.output.event(&Event::Summary {
+        sent: flags.count,
+        received,
+        min_us: times.iter().min().copied().unwrap_or(0),
+        mean_us: times.iter().sum::<u64>() / u64::from(received.max(1)),
+        max_us: times.iter().max().copied().unwrap_or(0),
+    })?;
+    if received == 0 {
+        Err(io::Error::new(io::ErrorKind::TimedOut, "no reply"))
+    } else {
+        Ok(())
+    }
 }
 
 /// One request and its reply; late replies to earlier requests are passed over.
