@@ -104,8 +104,13 @@ pub(super) fn keepalive_time(time: Duration) -> io::Result<Duration> {
     }
 }
 
-/// An IPv6 option on an IPv4 socket (ENOPROTOOPT).
-pub(super) fn not_for_v4() -> io::Error {
+/// Reading an IPv6 option of an IPv4 socket (EOPNOTSUPP).
+pub(super) fn no_v6_option() -> io::Error {
+    SocketError::NotSupported.into()
+}
+
+/// Setting an IPv6 option on an IPv4 socket (ENOPROTOOPT): Linux has another errno for it.
+pub(super) fn no_v6_option_to_set() -> io::Error {
     SocketError::ProtocolUnreachable.into()
 }
 

@@ -225,7 +225,7 @@ impl TcpSocket {
     /// The traffic class of IPv6 packets (`IPV6_TCLASS`).
     ///
     /// # Errors
-    /// ENOPROTOOPT for an IPv4 socket.
+    /// EOPNOTSUPP for an IPv4 socket.
     #[cfg(not(any(
         target_os = "solaris",
         target_os = "illumos",
@@ -234,7 +234,7 @@ impl TcpSocket {
         windows
     )))]
     pub fn tclass_v6(&self) -> io::Result<u32> {
-        self.v6_only_option()?;
+        self.can_read_v6()?;
         Ok(self.state().traffic_class.into())
     }
 
@@ -250,7 +250,7 @@ impl TcpSocket {
         windows
     )))]
     pub fn set_tclass_v6(&self, tclass: u32) -> io::Result<()> {
-        self.v6_only_option()?;
+        self.can_set_v6()?;
         self.state().traffic_class = options::without_ecn(options::traffic_class(tclass)?);
         Ok(())
     }
@@ -314,9 +314,9 @@ impl TcpSocket {
     /// `IPV6_V6ONLY`: whether `[::]` leaves IPv4 to others. Off by default, as on Linux.
     ///
     /// # Errors
-    /// ENOPROTOOPT for an IPv4 socket.
+    /// EOPNOTSUPP for an IPv4 socket.
     pub fn only_v6(&self) -> io::Result<bool> {
-        self.v6_only_option()?;
+        self.can_read_v6()?;
         Ok(self.state().only_v6)
     }
 
@@ -325,7 +325,7 @@ impl TcpSocket {
     /// # Errors
     /// ENOPROTOOPT for an IPv4 socket, `InvalidInput` (EINVAL) for a bound one.
     pub fn set_only_v6(&self, only_v6: bool) -> io::Result<()> {
-        self.v6_only_option()?;
+        self.can_set_v6()?;
         let mut state = self.state();
         if state.lease.is_some() {
             return Err(SocketError::InvalidInput.into());
@@ -334,9 +334,16 @@ impl TcpSocket {
         Ok(())
     }
 
-    fn v6_only_option(&self) -> io::Result<()> {
+    fn can_read_v6(&self) -> io::Result<()> {
         match self.family {
-            Family::V4 => Err(options::not_for_v4()),
+            Family::V4 => Err(options::no_v6_option()),
+            Family::V6 => Ok(()),
+        }
+    }
+
+    fn can_set_v6(&self) -> io::Result<()> {
+        match self.family {
+            Family::V4 => Err(options::no_v6_option_to_set()),
             Family::V6 => Ok(()),
         }
     }

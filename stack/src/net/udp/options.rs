@@ -21,11 +21,23 @@ impl UdpSocket {
         Ok(set(&mut self.io.lock().socket.socket.options)?)
     }
 
-    fn only_for_v6(&self) -> io::Result<()> {
-        if self.io.lock().socket.local().is_ipv6() {
+    fn is_v6(&self) -> bool {
+        self.io.lock().socket.local().is_ipv6()
+    }
+
+    fn can_read_v6(&self) -> io::Result<()> {
+        if self.is_v6() {
             Ok(())
         } else {
-            Err(options::not_for_v4())
+            Err(options::no_v6_option())
+        }
+    }
+
+    fn can_set_v6(&self) -> io::Result<()> {
+        if self.is_v6() {
+            Ok(())
+        } else {
+            Err(options::no_v6_option_to_set())
         }
     }
 
@@ -74,9 +86,9 @@ impl UdpSocket {
     /// Whether own multicast datagrams over IPv6 come back to this host (`IPV6_MULTICAST_LOOP`).
     ///
     /// # Errors
-    /// ENOPROTOOPT for an IPv4 socket.
+    /// EOPNOTSUPP for an IPv4 socket.
     pub fn multicast_loop_v6(&self) -> io::Result<bool> {
-        self.only_for_v6()?;
+        self.can_read_v6()?;
         self.option(|options| options.multicast_loop_v6)
     }
 
@@ -85,7 +97,7 @@ impl UdpSocket {
     /// # Errors
     /// ENOPROTOOPT for an IPv4 socket.
     pub fn set_multicast_loop_v6(&self, on: bool) -> io::Result<()> {
-        self.only_for_v6()?;
+        self.can_set_v6()?;
         self.set_option(|options| {
             options.multicast_loop_v6 = on;
             Ok(())
@@ -95,7 +107,7 @@ impl UdpSocket {
     /// The traffic class of IPv6 packets (`IPV6_TCLASS`).
     ///
     /// # Errors
-    /// ENOPROTOOPT for an IPv4 socket.
+    /// EOPNOTSUPP for an IPv4 socket.
     #[cfg(not(any(
         target_os = "solaris",
         target_os = "illumos",
@@ -104,7 +116,7 @@ impl UdpSocket {
         windows
     )))]
     pub fn tclass_v6(&self) -> io::Result<u32> {
-        self.only_for_v6()?;
+        self.can_read_v6()?;
         self.option(|options| options.traffic_class().into())
     }
 
@@ -120,7 +132,7 @@ impl UdpSocket {
         windows
     )))]
     pub fn set_tclass_v6(&self, tclass: u32) -> io::Result<()> {
-        self.only_for_v6()?;
+        self.can_set_v6()?;
         self.set_option(|options| options.set_traffic_class(tclass))
     }
 
@@ -257,7 +269,7 @@ impl UdpSocket {
     }
 
     fn check_interface_v6(&self, interface: u32) -> io::Result<()> {
-        self.only_for_v6()?;
+        self.can_set_v6()?;
         let interfaces = self.io.shared().network().interfaces();
         if interface == 0
             || interfaces
