@@ -10,7 +10,11 @@ use tokio::runtime::Builder;
 #[test]
 fn the_default_is_found_where_no_other_stack_is() {
     let address: SocketAddr = "127.0.0.1:4000".parse().unwrap();
-    let home = Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
+    let home = Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_time()
+        .build()
+        .unwrap();
     let other = Builder::new_current_thread().enable_time().build().unwrap();
     let stack = home.block_on(async { Stack::builder().build() }).unwrap();
     stack.set_default();
@@ -31,5 +35,8 @@ fn the_default_is_found_where_no_other_stack_is() {
     drop((listener, client, _server));
     home.block_on(stack.shutdown());
     let error = futures::executor::block_on(TcpListener::bind(address)).unwrap_err();
-    assert!(error.to_string().contains("no network stack here"), "{error}");
+    assert!(
+        error.to_string().contains("no network stack here"),
+        "{error}"
+    );
 }

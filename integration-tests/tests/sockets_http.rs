@@ -45,15 +45,24 @@ async fn axum_serves_and_hyper_util_fetches() -> Result<(), Infallible> {
     tokio::spawn(async move { axum::serve(listener, routes).await });
 
     let client: Client<_, Body> = Client::builder(TokioExecutor::new()).build(Connect);
-    let response = client.get(format!("http://{address}/").parse().unwrap()).await.unwrap();
+    let response = client
+        .get(format!("http://{address}/").parse().unwrap())
+        .await
+        .unwrap();
     assert!(response.status().is_success());
-    let body = to_bytes(Body::new(response.into_body()), usize::MAX).await.unwrap();
+    let body = to_bytes(Body::new(response.into_body()), usize::MAX)
+        .await
+        .unwrap();
     assert_eq!(body, "hello");
 
     let sent = vec![42_u8; 1 << 20];
-    let request = axum::http::Request::post(format!("http://{address}/echo")).body(Body::from(sent.clone())).unwrap();
+    let request = axum::http::Request::post(format!("http://{address}/echo"))
+        .body(Body::from(sent.clone()))
+        .unwrap();
     let response = client.request(request).await.unwrap();
-    let body = to_bytes(Body::new(response.into_body()), usize::MAX).await.unwrap();
+    let body = to_bytes(Body::new(response.into_body()), usize::MAX)
+        .await
+        .unwrap();
     assert_eq!(body, sent);
     Ok(())
 }

@@ -23,16 +23,29 @@ struct Link {
 }
 
 impl Link {
-    fn over((left, right): (tidewire_netdev::Device, tidewire_netdev::Device), tcp: &tidewire::tcp::Config) -> Self {
+    fn over(
+        (left, right): (tidewire_netdev::Device, tidewire_netdev::Device),
+        tcp: &tidewire::tcp::Config,
+    ) -> Self {
         let build = |device, address: &str, seed| {
-            let builder = Stack::builder().device(device).address(address).seed(seed).tcp(tcp.clone());
+            let builder = Stack::builder()
+                .device(device)
+                .address(address)
+                .seed(seed)
+                .tcp(tcp.clone());
             builder.unregistered().build().unwrap()
         };
-        Self { left: build(left, "10.1.0.1/24", 1), right: build(right, "10.1.0.2/24", 2) }
+        Self {
+            left: build(left, "10.1.0.1/24", 1),
+            right: build(right, "10.1.0.2/24", 2),
+        }
     }
 
     fn ideal() -> Self {
-        Self::over(pair(PairConfig::default()), &tidewire::tcp::Config::default())
+        Self::over(
+            pair(PairConfig::default()),
+            &tidewire::tcp::Config::default(),
+        )
     }
 
     fn impaired(impairment: ImpairmentConfig) -> Self {
@@ -69,7 +82,10 @@ async fn connecting_takes_a_round_trip() {
     let (client, server) = link.connected().await;
     let took = started.elapsed();
     // A SYN there, a SYN-ACK back, an ACK there.
-    assert!(took >= 2 * DELAY && took < 3 * DELAY + Duration::from_millis(20), "{took:?}");
+    assert!(
+        took >= 2 * DELAY && took < 3 * DELAY + Duration::from_millis(20),
+        "{took:?}"
+    );
     assert_eq!(client.local_addr().unwrap().ip(), LEFT);
     assert_eq!(client.peer_addr().unwrap(), server.local_addr().unwrap());
     assert!(about(client.info().rtt, 2 * DELAY), "{:?}", client.info());
@@ -107,14 +123,21 @@ async fn silence_times_out() {
     assert_eq!(error.raw_os_error(), Some(libc::ETIMEDOUT));
     // Six retransmissions, one second doubled each time (RFC 6298 5.5).
     let took = started.elapsed();
-    assert!(took > Duration::from_secs(120) && took < Duration::from_secs(135), "{took:?}");
+    assert!(
+        took > Duration::from_secs(120) && took < Duration::from_secs(135),
+        "{took:?}"
+    );
     assert!(link.left.sockets().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn dropping_a_connect_gives_the_attempt_up() {
     let link = Link::impaired(ImpairmentConfig::default().with_loss(1.0));
-    assert!(timeout(Duration::from_secs(5), link.left.tcp_stream((RIGHT, 80))).await.is_err());
+    assert!(
+        timeout(Duration::from_secs(5), link.left.tcp_stream((RIGHT, 80)))
+            .await
+            .is_err()
+    );
     assert!(link.left.sockets().is_empty(), "{:?}", link.left.sockets());
 }
 
@@ -164,7 +187,10 @@ async fn a_stack_shuts_down_when_its_dropped_connections_have_delivered() {
 
 #[tokio::test(start_paused = true)]
 async fn linger_resets_when_its_time_is_over() {
-    let config = tidewire::tcp::Config { receive_buffer: 64 << 10, ..Default::default() };
+    let config = tidewire::tcp::Config {
+        receive_buffer: 64 << 10,
+        ..Default::default()
+    };
     let link = Link::over(pair(PairConfig::default()), &config);
     let (mut client, mut server) = link.connected().await;
     #[allow(deprecated, reason = "nothing blocks here")]
@@ -173,7 +199,13 @@ async fn linger_resets_when_its_time_is_over() {
     client.write_all(&body(1 << 20)).await.unwrap();
     drop(client);
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert!(!server.ready(Interest::READABLE).await.unwrap().is_read_closed());
+    assert!(
+        !server
+            .ready(Interest::READABLE)
+            .await
+            .unwrap()
+            .is_read_closed()
+    );
     tokio::time::sleep(Duration::from_secs(2)).await;
     let mut received = Vec::new();
     let error = server.read_to_end(&mut received).await.unwrap_err();
@@ -189,8 +221,12 @@ async fn half_closed_connections_answer() {
     client.shutdown().await.unwrap();
     let mut question = String::new();
     server.read_to_string(&mut question).await.unwrap();
+    tokio::time::sleep(2 * DELAY).await;
     assert_eq!(client.info().state, State::FinWait2);
-    server.write_all(question.to_uppercase().as_bytes()).await.unwrap();
+    server
+        .write_all(question.to_uppercase().as_bytes())
+        .await
+        .unwrap();
     drop(server);
     let mut answer = String::new();
     client.read_to_string(&mut answer).await.unwrap();
@@ -206,10 +242,24 @@ async fn a_full_backlog_drops_syns_until_there_is_room() {
     let first = link.left.tcp_stream((RIGHT, 80)).await.unwrap();
     let second = link.left.tcp_stream((RIGHT, 80));
     tokio::pin!(second);
-    assert!(timeout(Duration::from_millis(900), &mut second).await.is_err(), "the SYN was dropped");
-    assert_eq!(listener.accept().await.unwrap().1, first.local_addr().unwrap());
-    let second = timeout(Duration::from_secs(3), second).await.expect("the SYN comes again").unwrap();
-    assert_eq!(listener.accept().await.unwrap().1, second.local_addr().unwrap());
+    assert!(
+        timeout(Duration::from_millis(900), &mut second)
+            .await
+            .is_err(),
+        "the SYN was dropped"
+    );
+    assert_eq!(
+        listener.accept().await.unwrap().1,
+        first.local_addr().unwrap()
+    );
+    let second = timeout(Duration::from_secs(3), second)
+        .await
+        .expect("the SYN comes again")
+        .unwrap();
+    assert_eq!(
+        listener.accept().await.unwrap().1,
+        second.local_addr().unwrap()
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -225,7 +275,11 @@ async fn an_idle_peer_that_is_gone_is_found_out_by_keepalive() {
     client.set_keepalive_time(Duration::from_secs(60)).unwrap();
     assert!(client.keepalive().unwrap());
     // A peer that answers keeps the connection.
-    assert!(timeout(Duration::from_secs(1000), client.read(&mut [0; 1])).await.is_err());
+    assert!(
+        timeout(Duration::from_secs(1000), client.read(&mut [0; 1]))
+            .await
+            .is_err()
+    );
     drop(server);
     assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0);
 }
@@ -265,7 +319,10 @@ async fn ping_measures_the_link() {
         socket.send_to(b"payload", sequence, RIGHT).await.unwrap();
         let mut payload = [0; 16];
         let reply = socket.recv_from(&mut payload).await.unwrap();
-        assert_eq!((reply.source, reply.sequence, reply.ttl), (RIGHT, sequence, 64));
+        assert_eq!(
+            (reply.source, reply.sequence, reply.ttl),
+            (RIGHT, sequence, 64)
+        );
         assert_eq!(&payload[..reply.len], b"payload");
         assert!(about(started.elapsed(), 2 * DELAY));
     }
@@ -279,7 +336,13 @@ async fn sockets_fail_when_their_only_device_ends() {
     let (mut client, (server, _)) = (client.unwrap(), server.unwrap());
     let reader = tokio::spawn(async move {
         let first = client.read(&mut [0; 1]).await.unwrap_err();
-        (first.raw_os_error(), client.read(&mut [0; 1]).await.map_err(|error| error.raw_os_error()))
+        (
+            first.raw_os_error(),
+            client
+                .read(&mut [0; 1])
+                .await
+                .map_err(|error| error.raw_os_error()),
+        )
     });
     tokio::task::yield_now().await;
     // The right stack ends at once, without a word to its peer: its device is dropped, and the left one's ends.
@@ -289,9 +352,18 @@ async fn sockets_fail_when_their_only_device_ends() {
     drop(server);
     ended.shutdown().await;
     drop(ended);
-    let (first, _) = timeout(Duration::from_secs(60), reader).await.expect("nothing hangs").unwrap();
-    assert!([Some(libc::ENETDOWN), Some(libc::ECONNRESET)].contains(&first), "{first:?}");
-    let error = timeout(Duration::from_secs(60), left.tcp_stream((RIGHT, 80))).await.expect("nothing hangs").unwrap_err();
+    let (first, _) = timeout(Duration::from_secs(60), reader)
+        .await
+        .expect("nothing hangs")
+        .unwrap();
+    assert!(
+        [Some(libc::ENETDOWN), Some(libc::ECONNRESET)].contains(&first),
+        "{first:?}"
+    );
+    let error = timeout(Duration::from_secs(60), left.tcp_stream((RIGHT, 80)))
+        .await
+        .expect("nothing hangs")
+        .unwrap_err();
     assert_ne!(error.kind(), ErrorKind::ConnectionRefused);
 }
 
@@ -321,4 +393,31 @@ async fn chunks_cross_without_a_copy() -> io::Result<()> {
     drop(writer.await.unwrap());
     assert!(server.read_chunk(1).await?.is_empty());
     Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sender_waits_for_a_full_device_even_after_a_refusal() {
+    // A link so slow that its queue fills, and then the socket's.
+    let config = PairConfig {
+        queue_packets: 4,
+        ..PairConfig::default()
+    };
+    let slow = ImpairmentConfig::default().with_rate(1_000_000, 64 << 10);
+    let link = Link::over(
+        impaired_pair(config, slow.clone(), slow, 3),
+        &tidewire::tcp::Config::default(),
+    );
+    let socket = link.left.udp_socket((LEFT, 0)).await.unwrap();
+    socket.connect((RIGHT, 9)).await.unwrap();
+    socket.send(b"refused").await.unwrap();
+    assert_eq!(
+        socket.recv(&mut [0; 8]).await.unwrap_err().kind(),
+        ErrorKind::ConnectionRefused
+    );
+    // Without a receiver each is refused; what counts is that every send returns.
+    for _ in 0..2000 {
+        let _ = timeout(Duration::from_secs(60), socket.send(&[0; 1400]))
+            .await
+            .expect("no send waits for ever");
+    }
 }

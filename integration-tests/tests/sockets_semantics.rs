@@ -3,6 +3,7 @@
 //! Each file of `semantics/` is compiled twice, with `net` meaning one and the other; what the kernel's run asserts is
 //! an observation, what ours asserts is the requirement. Everything is on loopback.
 
+#![allow(clippy::duplicate_mod, reason = "that is the point")]
 #![allow(unreachable_pub, reason = "the re-exports are for the files below")]
 
 #[path = "semantics"]

@@ -85,10 +85,17 @@ fn guards_work_without_a_runtime_and_in_any_order_of_drop() {
     let in_second = second.enter();
     let _other = bind().unwrap();
     drop(in_first);
-    assert_eq!(bind().unwrap_err().kind(), ErrorKind::AddrInUse, "the second scope still holds");
+    assert_eq!(
+        bind().unwrap_err().kind(),
+        ErrorKind::AddrInUse,
+        "the second scope still holds"
+    );
     drop(in_second);
     let error = bind().unwrap_err();
-    assert!(error.to_string().contains("no network stack here"), "{error}");
+    assert!(
+        error.to_string().contains("no network stack here"),
+        "{error}"
+    );
     drop(listener);
 }
 
@@ -99,7 +106,11 @@ async fn tasks_and_blocking_threads_find_the_runtimes_stack() {
     let blocking = || tokio::runtime::Handle::current().block_on(is_taken());
     assert!(tokio::task::spawn_blocking(blocking).await.unwrap());
     let local = tokio::task::LocalSet::new();
-    assert!(local.run_until(async { tokio::task::spawn_local(is_taken()).await.unwrap() }).await);
+    assert!(
+        local
+            .run_until(async { tokio::task::spawn_local(is_taken()).await.unwrap() })
+            .await
+    );
 }
 
 #[tokio::test]
@@ -142,7 +153,10 @@ fn an_attached_runtime_shares_the_stack_until_it_ends() {
     // Whatever id the next runtime gets, it is not attached.
     let next = runtime();
     assert!(!next.block_on(is_taken()));
-    assert!(home.block_on(is_taken()), "sockets outlive the runtime they were made on");
+    assert!(
+        home.block_on(is_taken()),
+        "sockets outlive the runtime they were made on"
+    );
     drop(listener);
 }
 
@@ -151,7 +165,10 @@ async fn a_stack_that_has_ended_is_not_found() {
     let stack = Stack::builder().build().unwrap();
     let _listener = TcpListener::bind(PORT).await.unwrap();
     stack.shutdown().await;
-    assert!(!is_taken().await, "the next socket gets a loopback of its own");
+    assert!(
+        !is_taken().await,
+        "the next socket gets a loopback of its own"
+    );
 }
 
 #[tokio::test]
@@ -174,7 +191,9 @@ fn without_a_runtime_the_error_says_what_to_do() {
         futures::executor::block_on(TcpStream::connect(PORT)).unwrap_err(),
         futures::executor::block_on(UdpSocket::bind(PORT)).unwrap_err(),
         futures::executor::block_on(IcmpSocket::bind(Ipv4Addr::LOCALHOST)).unwrap_err(),
-        futures::executor::block_on(lookup_host(PORT)).map(drop).unwrap_err(),
+        futures::executor::block_on(lookup_host(PORT))
+            .map(drop)
+            .unwrap_err(),
         TcpSocket::new_v4().unwrap().bind(PORT).unwrap_err(),
     ];
     for error in errors {
@@ -191,23 +210,34 @@ fn a_runtime_without_time_is_refused_and_not_a_panic() {
 }
 
 /// Runs `wait` on a thread of its own; panics if it is not done in time.
-fn ends_in_time<T: Send + 'static>(wait: impl Future<Output = T> + Send + 'static) -> std::thread::JoinHandle<T> {
+fn ends_in_time<T: Send + 'static>(
+    wait: impl Future<Output = T> + Send + 'static,
+) -> std::thread::JoinHandle<T> {
     std::thread::spawn(|| {
         let runtime = Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
-            tokio::time::timeout(Duration::from_secs(20), wait).await.expect("it hangs after its stack has ended")
+            tokio::time::timeout(Duration::from_secs(20), wait)
+                .await
+                .expect("it hangs after its stack has ended")
         })
     })
 }
 
 #[test]
 fn the_end_of_the_runtime_fails_every_socket_and_nothing_hangs() {
-    let home = Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
+    let home = Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_time()
+        .build()
+        .unwrap();
     let (listener, idle_listener, mut client, server, udp, icmp) = home.block_on(async {
         let stack = hidden();
         let listener = stack.tcp_listener("127.0.0.1:0").await.unwrap();
         let idle_listener = stack.tcp_listener("127.0.0.1:0").await.unwrap();
-        let client = stack.tcp_stream(listener.local_addr().unwrap()).await.unwrap();
+        let client = stack
+            .tcp_stream(listener.local_addr().unwrap())
+            .await
+            .unwrap();
         let (server, _) = listener.accept().await.unwrap();
         let udp = stack.udp_socket("127.0.0.1:0").await.unwrap();
         let icmp = stack.icmp_socket(Ipv4Addr::LOCALHOST.into()).await.unwrap();
@@ -217,7 +247,12 @@ fn the_end_of_the_runtime_fails_every_socket_and_nothing_hangs() {
     let accepting = ends_in_time(async move { listener.accept().await.map(drop) });
     let receiving = ends_in_time(async move { udp.recv(&mut [0; 8]).await.map(drop) });
     let pinging = ends_in_time(async move { icmp.recv_from(&mut [0; 8]).await.map(drop) });
-    let writing = ends_in_time(async move { server.writable().await.and_then(|()| server.try_write(&[0; 1]).map(drop)) });
+    let writing = ends_in_time(async move {
+        server
+            .writable()
+            .await
+            .and_then(|()| server.try_write(&[0; 1]).map(drop))
+    });
     std::thread::sleep(Duration::from_millis(50));
     drop(home);
     for waiting in [accepting, receiving, pinging, writing] {
@@ -233,18 +268,29 @@ fn the_end_of_the_runtime_fails_every_socket_and_nothing_hangs() {
     assert!(received > 0);
     assert_eq!(code, Some(libc::ENETDOWN));
     // And what only begins to wait afterwards fails at once.
-    assert!(ends_in_time(async move { idle_listener.accept().await.map(drop) }).join().unwrap().is_err());
+    assert!(
+        ends_in_time(async move { idle_listener.accept().await.map(drop) })
+            .join()
+            .unwrap()
+            .is_err()
+    );
 }
 
 #[tokio::test]
 async fn kernel_sockets_stay_outside() {
-    let unsupported = |result: io::Result<()>| assert_eq!(result.unwrap_err().kind(), ErrorKind::Unsupported);
+    let unsupported =
+        |result: io::Result<()>| assert_eq!(result.unwrap_err().kind(), ErrorKind::Unsupported);
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let stream = || std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     unsupported(TcpStream::from_std(stream()).map(drop));
     unsupported(TcpStream::try_from(stream()).map(drop));
     unsupported(TcpSocket::from_std_stream(stream()).bind(PORT));
-    unsupported(TcpSocket::from_std_stream(stream()).connect(PORT).await.map(drop));
+    unsupported(
+        TcpSocket::from_std_stream(stream())
+            .connect(PORT)
+            .await
+            .map(drop),
+    );
     unsupported(TcpSocket::from_std_stream(stream()).listen(1).map(drop));
     unsupported(TcpListener::from_std(listener.try_clone().unwrap()).map(drop));
     unsupported(UdpSocket::from_std(std::net::UdpSocket::bind("127.0.0.1:0").unwrap()).map(drop));
@@ -264,7 +310,10 @@ impl Resolver for Hosts {
         Box::pin(async move {
             tokio::task::yield_now().await;
             match host.as_str() {
-                "server.test" => Ok(vec![IpAddr::from([127, 0, 0, 9]), IpAddr::from([127, 0, 0, 1])]),
+                "server.test" => Ok(vec![
+                    IpAddr::from([127, 0, 0, 9]),
+                    IpAddr::from([127, 0, 0, 1]),
+                ]),
                 "nowhere.test" => Ok(Vec::new()),
                 _ => Err(io::Error::new(ErrorKind::NotFound, "no such host")),
             }
@@ -279,12 +328,34 @@ async fn names_go_to_the_stacks_resolver() {
     // The first address refuses, the second answers.
     let stream = TcpStream::connect("server.test:4000").await.unwrap();
     assert_eq!(stream.peer_addr().unwrap(), PORT);
-    assert_eq!(listener.accept().await.unwrap().1, stream.local_addr().unwrap());
+    assert_eq!(
+        listener.accept().await.unwrap().1,
+        stream.local_addr().unwrap()
+    );
 
-    let found: Vec<_> = stack.lookup_host(("server.test", 1)).await.unwrap().collect();
-    assert_eq!(found, [SocketAddr::from(([127, 0, 0, 9], 1)), SocketAddr::from(([127, 0, 0, 1], 1))]);
-    assert_eq!(TcpStream::connect("other.test:1").await.unwrap_err().kind(), ErrorKind::NotFound);
-    assert_eq!(TcpStream::connect("nowhere.test:1").await.unwrap_err().kind(), ErrorKind::InvalidInput);
+    let found: Vec<_> = stack
+        .lookup_host(("server.test", 1))
+        .await
+        .unwrap()
+        .collect();
+    assert_eq!(
+        found,
+        [
+            SocketAddr::from(([127, 0, 0, 9], 1)),
+            SocketAddr::from(([127, 0, 0, 1], 1))
+        ]
+    );
+    assert_eq!(
+        TcpStream::connect("other.test:1").await.unwrap_err().kind(),
+        ErrorKind::NotFound
+    );
+    assert_eq!(
+        TcpStream::connect("nowhere.test:1")
+            .await
+            .unwrap_err()
+            .kind(),
+        ErrorKind::InvalidInput
+    );
 
     let receiver = UdpSocket::bind("127.0.0.9:5000").await.unwrap();
     let sender = UdpSocket::bind("127.0.0.1:0").await.unwrap();
@@ -296,7 +367,9 @@ async fn names_go_to_the_stacks_resolver() {
 
 #[tokio::test]
 async fn the_hosts_own_names_are_looked_up_by_default() {
-    let error = TcpStream::connect("no-such-host.invalid:1").await.unwrap_err();
+    let error = TcpStream::connect("no-such-host.invalid:1")
+        .await
+        .unwrap_err();
     assert_ne!(error.kind(), ErrorKind::InvalidInput, "{error}");
 }
 
@@ -309,8 +382,16 @@ async fn mistakes_are_told_when_building() {
         builder().gateway("10.0.0.1").build(),
         builder().mtu(1500).build(),
         builder().device(device()).address("10.0.0.1/33").build(),
-        builder().device(device()).address("10.0.0.1/24").gateway("ten").build(),
-        builder().device(device()).address("10.0.0.1/24").gateway("192.0.2.1").build(),
+        builder()
+            .device(device())
+            .address("10.0.0.1/24")
+            .gateway("ten")
+            .build(),
+        builder()
+            .device(device())
+            .address("10.0.0.1/24")
+            .gateway("192.0.2.1")
+            .build(),
     ];
     for mistake in mistakes {
         assert_eq!(mistake.unwrap_err().kind(), ErrorKind::InvalidInput);
@@ -325,11 +406,22 @@ async fn sockets_are_listed() {
     let udp = stack.udp_socket(PORT).await.unwrap();
     let listed = stack.sockets();
     let has = |protocol, local, remote| {
-        listed.iter().any(|socket| (socket.protocol, socket.local, socket.remote) == (protocol, local, remote))
+        listed.iter().any(|socket| {
+            (socket.protocol, socket.local, socket.remote) == (protocol, local, remote)
+        })
     };
-    assert!(has("tcp", PORT, None) && has("udp", PORT, None), "{listed:?}");
-    assert!(has("tcp", client.local_addr().unwrap(), Some(PORT)), "{listed:?}");
-    assert!(has("tcp", PORT, Some(client.local_addr().unwrap())), "{listed:?}");
+    assert!(
+        has("tcp", PORT, None) && has("udp", PORT, None),
+        "{listed:?}"
+    );
+    assert!(
+        has("tcp", client.local_addr().unwrap(), Some(PORT)),
+        "{listed:?}"
+    );
+    assert!(
+        has("tcp", PORT, Some(client.local_addr().unwrap())),
+        "{listed:?}"
+    );
     drop((listener, client, udp));
     assert!(stack.sockets().is_empty(), "{:?}", stack.sockets());
 }
@@ -345,7 +437,10 @@ async fn devices_are_the_stacks_interfaces() {
 
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind_device(Some(b"eth7")).unwrap();
-    assert_eq!(socket.bind(PORT).unwrap_err().raw_os_error(), Some(libc::ENODEV));
+    assert_eq!(
+        socket.bind(PORT).unwrap_err().raw_os_error(),
+        Some(libc::ENODEV)
+    );
     let udp = UdpSocket::bind(PORT).await.unwrap();
     udp.bind_device(Some(b"lo")).unwrap();
     assert_eq!(udp.device().unwrap().as_deref(), Some(&b"lo"[..]));

@@ -9,7 +9,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::net::{TcpListener, TcpSocket, TcpStream, UdpSocket, lookup_host};
 
 fn code<T: std::fmt::Debug>(result: io::Result<T>) -> i32 {
-    result.unwrap_err().raw_os_error().expect("an error of the system")
+    result
+        .unwrap_err()
+        .raw_os_error()
+        .expect("an error of the system")
 }
 
 fn address(text: &str) -> SocketAddr {
@@ -18,7 +21,11 @@ fn address(text: &str) -> SocketAddr {
 
 /// A port that was free a moment ago.
 async fn closed_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+    TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap()
 }
 
 #[tokio::test]
@@ -33,7 +40,10 @@ async fn connect_tries_every_address_and_gives_the_last_error() {
     let (refused, listening) = (closed_port().await, listener.local_addr().unwrap());
     let stream = TcpStream::connect(&[refused, listening][..]).await.unwrap();
     assert_eq!(stream.peer_addr().unwrap(), listening);
-    assert_eq!(code(TcpStream::connect(&[refused, refused][..]).await), libc::ECONNREFUSED);
+    assert_eq!(
+        code(TcpStream::connect(&[refused, refused][..]).await),
+        libc::ECONNREFUSED
+    );
 }
 
 #[tokio::test]
@@ -57,7 +67,12 @@ async fn no_address_and_no_port_are_invalid() {
 #[tokio::test]
 async fn localhost_is_a_loopback_address() {
     let found: Vec<_> = lookup_host("localhost:80").await.unwrap().collect();
-    assert!(found.iter().all(|address| address.ip().is_loopback() && address.port() == 80), "{found:?}");
+    assert!(
+        found
+            .iter()
+            .all(|address| address.ip().is_loopback() && address.port() == 80),
+        "{found:?}"
+    );
     assert!(found.contains(&address("127.0.0.1:80")));
     let found: Vec<_> = lookup_host(("::1", 80)).await.unwrap().collect();
     assert_eq!(found, [address("[::1]:80")]);
@@ -65,12 +80,24 @@ async fn localhost_is_a_loopback_address() {
 
 #[tokio::test]
 async fn foreign_addresses_cannot_be_bound_and_taken_ones_neither() {
-    assert_eq!(code(TcpListener::bind("192.0.2.1:0").await), libc::EADDRNOTAVAIL);
-    assert_eq!(code(UdpSocket::bind("192.0.2.1:0").await), libc::EADDRNOTAVAIL);
+    assert_eq!(
+        code(TcpListener::bind("192.0.2.1:0").await),
+        libc::EADDRNOTAVAIL
+    );
+    assert_eq!(
+        code(UdpSocket::bind("192.0.2.1:0").await),
+        libc::EADDRNOTAVAIL
+    );
     let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    assert_eq!(code(TcpListener::bind(tcp.local_addr().unwrap()).await), libc::EADDRINUSE);
+    assert_eq!(
+        code(TcpListener::bind(tcp.local_addr().unwrap()).await),
+        libc::EADDRINUSE
+    );
     let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    assert_eq!(code(UdpSocket::bind(udp.local_addr().unwrap()).await), libc::EADDRINUSE);
+    assert_eq!(
+        code(UdpSocket::bind(udp.local_addr().unwrap()).await),
+        libc::EADDRINUSE
+    );
     // The same port number of the other protocol is another port.
     let other = UdpSocket::bind(tcp.local_addr().unwrap()).await;
     assert!(other.is_ok());
@@ -80,9 +107,17 @@ async fn foreign_addresses_cannot_be_bound_and_taken_ones_neither() {
 async fn a_wildcard_listener_takes_the_port_from_its_addresses() {
     let all = TcpListener::bind("0.0.0.0:0").await.unwrap();
     let port = all.local_addr().unwrap().port();
-    assert_eq!(code(TcpListener::bind(("127.0.0.1", port)).await), libc::EADDRINUSE);
-    let stream = TcpStream::connect((Ipv4Addr::UNSPECIFIED, port)).await.unwrap();
-    assert_eq!(stream.peer_addr().unwrap(), SocketAddr::from(([127, 0, 0, 1], port)));
+    assert_eq!(
+        code(TcpListener::bind(("127.0.0.1", port)).await),
+        libc::EADDRINUSE
+    );
+    let stream = TcpStream::connect((Ipv4Addr::UNSPECIFIED, port))
+        .await
+        .unwrap();
+    assert_eq!(
+        stream.peer_addr().unwrap(),
+        SocketAddr::from(([127, 0, 0, 1], port))
+    );
     let (accepted, peer) = all.accept().await.unwrap();
     assert_eq!(accepted.local_addr().unwrap().ip(), Ipv4Addr::LOCALHOST);
     assert_eq!(peer, stream.local_addr().unwrap());
@@ -92,13 +127,22 @@ async fn a_wildcard_listener_takes_the_port_from_its_addresses() {
 async fn an_ipv6_wildcard_takes_ipv4_and_shows_it_mapped() {
     let all = TcpListener::bind("[::]:0").await.unwrap();
     let port = all.local_addr().unwrap().port();
-    assert_eq!(code(TcpListener::bind(("0.0.0.0", port)).await), libc::EADDRINUSE);
+    assert_eq!(
+        code(TcpListener::bind(("0.0.0.0", port)).await),
+        libc::EADDRINUSE
+    );
     let four = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     let (accepted, peer) = all.accept().await.unwrap();
     let mapped = Ipv4Addr::LOCALHOST.to_ipv6_mapped();
-    assert_eq!(peer, SocketAddr::from((mapped, four.local_addr().unwrap().port())));
+    assert_eq!(
+        peer,
+        SocketAddr::from((mapped, four.local_addr().unwrap().port()))
+    );
     assert_eq!(accepted.peer_addr().unwrap(), peer);
-    assert_eq!(accepted.local_addr().unwrap(), SocketAddr::from((mapped, port)));
+    assert_eq!(
+        accepted.local_addr().unwrap(),
+        SocketAddr::from((mapped, port))
+    );
     let six = TcpStream::connect(("::1", port)).await.unwrap();
     let (_, peer) = all.accept().await.unwrap();
     assert_eq!(peer, six.local_addr().unwrap());
@@ -111,7 +155,10 @@ async fn mapped_addresses_reach_ipv4() {
     let mapped = SocketAddr::from((Ipv4Addr::LOCALHOST.to_ipv6_mapped(), port));
     let stream = TcpStream::connect(mapped).await.unwrap();
     assert_eq!(stream.peer_addr().unwrap(), mapped);
-    assert_eq!(stream.local_addr().unwrap().ip(), Ipv4Addr::LOCALHOST.to_ipv6_mapped());
+    assert_eq!(
+        stream.local_addr().unwrap().ip(),
+        Ipv4Addr::LOCALHOST.to_ipv6_mapped()
+    );
     let (_, peer) = listener.accept().await.unwrap();
     assert_eq!(peer.ip(), Ipv4Addr::LOCALHOST);
 }
@@ -133,8 +180,19 @@ async fn fresh_sockets_have_no_address_and_bind_once() {
 async fn sockets_connect_in_their_own_family() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let four = listener.local_addr().unwrap();
-    assert_eq!(code(TcpSocket::new_v6().unwrap().connect(four).await), libc::EINVAL);
-    assert_eq!(code(TcpSocket::new_v4().unwrap().connect(address("[::1]:9")).await), libc::EAFNOSUPPORT);
+    assert_eq!(
+        code(TcpSocket::new_v6().unwrap().connect(four).await),
+        libc::EINVAL
+    );
+    assert_eq!(
+        code(
+            TcpSocket::new_v4()
+                .unwrap()
+                .connect(address("[::1]:9"))
+                .await
+        ),
+        libc::EAFNOSUPPORT
+    );
 }
 
 #[tokio::test]
@@ -142,7 +200,11 @@ async fn a_listening_socket_need_not_be_bound() {
     let listener = TcpSocket::new_v4().unwrap().listen(1).unwrap();
     let address = listener.local_addr().unwrap();
     assert!(address.ip().is_unspecified() && address.port() != 0);
-    assert!(TcpStream::connect(("127.0.0.1", address.port())).await.is_ok());
+    assert!(
+        TcpStream::connect(("127.0.0.1", address.port()))
+            .await
+            .is_ok()
+    );
 }
 
 #[tokio::test]
@@ -151,7 +213,10 @@ async fn a_socket_connects_from_where_it_is_bound() {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(address("127.0.0.2:0")).unwrap();
     let bound = socket.local_addr().unwrap();
-    let stream = socket.connect(listener.local_addr().unwrap()).await.unwrap();
+    let stream = socket
+        .connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
     assert_eq!(stream.local_addr().unwrap(), bound);
     assert_eq!(listener.accept().await.unwrap().1, bound);
 }
@@ -163,7 +228,10 @@ async fn a_socket_connects_to_itself() {
     socket.bind(address("127.0.0.1:0")).unwrap();
     let own = socket.local_addr().unwrap();
     let mut stream = socket.connect(own).await.unwrap();
-    assert_eq!((stream.local_addr().unwrap(), stream.peer_addr().unwrap()), (own, own));
+    assert_eq!(
+        (stream.local_addr().unwrap(), stream.peer_addr().unwrap()),
+        (own, own)
+    );
     stream.write_all(b"echo").await.unwrap();
     let mut text = [0; 4];
     stream.read_exact(&mut text).await.unwrap();
@@ -173,14 +241,20 @@ async fn a_socket_connects_to_itself() {
 #[tokio::test]
 async fn defaults_are_linuxs() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let stream = TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
     assert_eq!(stream.ttl().unwrap(), 64);
     assert!(!stream.nodelay().unwrap());
     assert!(stream.linger().unwrap().is_none());
     assert!(stream.take_error().unwrap().is_none());
     assert_eq!(listener.ttl().unwrap(), 64);
     let socket = TcpSocket::new_v4().unwrap();
-    assert!(!socket.keepalive().unwrap() && !socket.reuseaddr().unwrap() && !socket.reuseport().unwrap());
+    assert!(
+        !socket.keepalive().unwrap()
+            && !socket.reuseaddr().unwrap()
+            && !socket.reuseport().unwrap()
+    );
     assert!(socket.device().unwrap().is_none());
     assert_eq!(socket.tos_v4().unwrap(), 0);
 }
@@ -188,7 +262,9 @@ async fn defaults_are_linuxs() {
 #[tokio::test]
 async fn options_out_of_range_are_refused() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let stream = TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
     for ttl in [0, 256] {
         assert_eq!(code(stream.set_ttl(ttl)), libc::EINVAL);
         assert_eq!(code(listener.set_ttl(ttl)), libc::EINVAL);
@@ -210,8 +286,13 @@ async fn options_of_a_socket_are_those_of_its_stream() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_nodelay(true).unwrap();
-    socket.set_linger(Some(Duration::from_millis(2500))).unwrap();
-    let stream = socket.connect(listener.local_addr().unwrap()).await.unwrap();
+    socket
+        .set_linger(Some(Duration::from_millis(2500)))
+        .unwrap();
+    let stream = socket
+        .connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
     assert!(stream.nodelay().unwrap());
     assert_eq!(stream.linger().unwrap(), Some(Duration::from_secs(2)));
 }
@@ -231,7 +312,9 @@ fn sockets_are_made_and_set_without_a_runtime() {
 #[tokio::test]
 async fn debug_output_names_both_ends() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let stream = TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
     let text = format!("{stream:?} {listener:?}");
     for address in [stream.local_addr().unwrap(), stream.peer_addr().unwrap()] {
         assert!(text.contains(&address.to_string()), "{text}");

@@ -12,7 +12,9 @@ use super::net::{TcpListener, TcpStream};
 
 async fn pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
     let (server, _) = listener.accept().await.unwrap();
     (client, server)
 }
@@ -24,15 +26,23 @@ async fn send(from: &mut TcpStream, to: &TcpStream, data: &[u8]) {
 }
 
 fn is_read_ready(stream: &TcpStream) -> bool {
-    task::spawn(poll_fn(|cx| stream.poll_read_ready(cx))).poll().is_ready()
+    task::spawn(poll_fn(|cx| stream.poll_read_ready(cx)))
+        .poll()
+        .is_ready()
 }
 
 #[tokio::test]
 async fn an_accepted_stream_is_assumed_readable_and_writable() {
     let (_client, server) = pair().await;
-    let ready = server.ready(Interest::READABLE | Interest::WRITABLE).await.unwrap();
+    let ready = server
+        .ready(Interest::READABLE | Interest::WRITABLE)
+        .await
+        .unwrap();
     assert!(ready.is_readable() && ready.is_writable());
-    assert_eq!(server.try_read(&mut [0; 1]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    assert_eq!(
+        server.try_read(&mut [0; 1]).unwrap_err().kind(),
+        ErrorKind::WouldBlock
+    );
     assert!(!is_read_ready(&server));
 }
 
@@ -43,7 +53,10 @@ async fn a_try_read_clears_only_when_it_would_block() {
     // A short try_read has emptied the buffer, but the cache does not know.
     assert_eq!(server.try_read(&mut [0; 64]).unwrap(), 4);
     assert!(is_read_ready(&server));
-    assert_eq!(server.try_read(&mut [0; 64]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    assert_eq!(
+        server.try_read(&mut [0; 64]).unwrap_err().kind(),
+        ErrorKind::WouldBlock
+    );
     assert!(!is_read_ready(&server));
 }
 
@@ -53,7 +66,10 @@ async fn a_short_read_clears_and_an_exact_one_does_not() {
     send(&mut client, &server, b"four").await;
     assert_eq!(server.read(&mut [0; 4]).await.unwrap(), 4);
     assert!(is_read_ready(&server));
-    assert_eq!(server.try_read(&mut [0; 4]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    assert_eq!(
+        server.try_read(&mut [0; 4]).unwrap_err().kind(),
+        ErrorKind::WouldBlock
+    );
 
     send(&mut client, &server, b"four").await;
     assert_eq!(server.read(&mut [0; 5]).await.unwrap(), 4);
@@ -64,11 +80,19 @@ async fn a_short_read_clears_and_an_exact_one_does_not() {
 async fn try_io_clears_when_its_closure_would_block() {
     let (mut client, server) = pair().await;
     send(&mut client, &server, b"data").await;
-    let error = server.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into())).unwrap_err();
+    let error = server
+        .try_io(Interest::READABLE, || {
+            Err::<(), _>(io::ErrorKind::WouldBlock.into())
+        })
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::WouldBlock);
     assert!(!is_read_ready(&server));
     let error = server.try_io(Interest::READABLE, || Ok(())).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::WouldBlock, "the closure must not run");
+    assert_eq!(
+        error.kind(),
+        ErrorKind::WouldBlock,
+        "the closure must not run"
+    );
     assert_eq!(server.try_io(Interest::WRITABLE, || Ok(7)).unwrap(), 7);
 }
 
@@ -81,7 +105,11 @@ async fn async_io_runs_again_after_the_next_edge() {
         let n = server
             .async_io(Interest::READABLE, || {
                 calls += 1;
-                if calls == 1 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(calls) }
+                if calls == 1 {
+                    Err(io::ErrorKind::WouldBlock.into())
+                } else {
+                    Ok(calls)
+                }
             })
             .await
             .unwrap();
@@ -98,7 +126,10 @@ async fn async_io_runs_again_after_the_next_edge() {
 #[tokio::test]
 async fn empty_operations() {
     let (mut client, mut server) = pair().await;
-    assert_eq!(server.try_read(&mut []).unwrap_err().kind(), ErrorKind::WouldBlock);
+    assert_eq!(
+        server.try_read(&mut []).unwrap_err().kind(),
+        ErrorKind::WouldBlock
+    );
     {
         let mut nothing = [];
         let mut read = task::spawn(server.read(&mut nothing));
@@ -175,7 +206,11 @@ async fn cancelled_waits_lose_nothing() {
 #[tokio::test]
 async fn vectored_operations_go_through_the_buffers_in_order() {
     let (mut client, server) = pair().await;
-    let slices = [IoSlice::new(b"one "), IoSlice::new(b""), IoSlice::new(b"two")];
+    let slices = [
+        IoSlice::new(b"one "),
+        IoSlice::new(b""),
+        IoSlice::new(b"two"),
+    ];
     assert_eq!(client.write_vectored(&slices).await.unwrap(), 7);
     server.readable().await.unwrap();
     let (mut head, mut tail) = ([0; 2], [0; 16]);
@@ -246,7 +281,10 @@ async fn a_full_stream_becomes_writable_when_the_peer_reads() {
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::WouldBlock);
                 // What is under way may free some room; full is when it stays full.
-                if tokio::time::timeout(Duration::from_millis(20), client.writable()).await.is_err() {
+                if tokio::time::timeout(Duration::from_millis(20), client.writable())
+                    .await
+                    .is_err()
+                {
                     break;
                 }
             }
@@ -259,7 +297,10 @@ async fn a_full_stream_becomes_writable_when_the_peer_reads() {
     while read < total {
         read += server.read(&mut buffer).await.unwrap();
     }
-    tokio::time::timeout(Duration::from_secs(10), writable).await.expect("room again").unwrap();
+    tokio::time::timeout(Duration::from_secs(10), writable)
+        .await
+        .expect("room again")
+        .unwrap();
 }
 
 #[tokio::test]

@@ -9,14 +9,21 @@ use super::net::{TcpListener, TcpStream};
 
 async fn pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
     let (server, _) = listener.accept().await.unwrap();
     (client, server)
 }
 
 /// Waits until the stream has heard of its peer's end, of whatever kind.
 async fn heard(stream: &TcpStream) {
-    while !stream.ready(Interest::READABLE).await.unwrap().is_read_closed() {
+    while !stream
+        .ready(Interest::READABLE)
+        .await
+        .unwrap()
+        .is_read_closed()
+    {
         tokio::task::yield_now().await;
     }
 }
@@ -78,14 +85,20 @@ async fn data_before_a_reset_is_still_read() {
     let mut text = [0; 64];
     assert_eq!(client.read(&mut text).await.unwrap(), 10);
     assert_eq!(&text[..10], b"last words");
-    assert_eq!(client.read(&mut text).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    assert_eq!(
+        client.read(&mut text).await.unwrap_err().kind(),
+        ErrorKind::ConnectionReset
+    );
     assert_eq!(client.read(&mut text).await.unwrap(), 0);
 }
 
 #[tokio::test]
 async fn a_reset_connection_has_no_peer_and_shuts_down_quietly() {
     let mut client = reset_by_unread_data().await;
-    assert_eq!(client.peer_addr().unwrap_err().kind(), ErrorKind::NotConnected);
+    assert_eq!(
+        client.peer_addr().unwrap_err().kind(),
+        ErrorKind::NotConnected
+    );
     assert!(client.local_addr().unwrap().ip().is_loopback());
     client.shutdown().await.unwrap();
     client.shutdown().await.unwrap();
@@ -94,8 +107,14 @@ async fn a_reset_connection_has_no_peer_and_shuts_down_quietly() {
 #[tokio::test]
 async fn a_reset_closes_both_directions_and_shows_an_error() {
     let client = reset_by_unread_data().await;
-    let ready = client.ready(Interest::READABLE | Interest::WRITABLE | Interest::ERROR).await.unwrap();
-    assert!(ready.is_read_closed() && ready.is_write_closed() && ready.is_error(), "{ready:?}");
+    let ready = client
+        .ready(Interest::READABLE | Interest::WRITABLE | Interest::ERROR)
+        .await
+        .unwrap();
+    assert!(
+        ready.is_read_closed() && ready.is_write_closed() && ready.is_error(),
+        "{ready:?}"
+    );
 }
 
 #[tokio::test]
@@ -109,7 +128,12 @@ async fn a_clean_drop_ends_the_stream_and_then_breaks_the_pipe() {
     assert_eq!(client.read(&mut [0; 8]).await.unwrap(), 0);
     // The peer's half is only known to be closed for reading; its RST teaches the rest (RFC 9293 3.10.7.1).
     assert_eq!(write_now(&client), Ok(1));
-    while !client.ready(Interest::WRITABLE).await.unwrap().is_write_closed() {
+    while !client
+        .ready(Interest::WRITABLE)
+        .await
+        .unwrap()
+        .is_write_closed()
+    {
         tokio::task::yield_now().await;
     }
     assert_eq!(write_now(&client), Err(ErrorKind::BrokenPipe));
@@ -120,9 +144,15 @@ async fn a_fin_shows_as_read_closed_alone() {
     let (client, mut server) = pair().await;
     server.shutdown().await.unwrap();
     heard(&client).await;
-    let ready = client.ready(Interest::READABLE | Interest::WRITABLE).await.unwrap();
+    let ready = client
+        .ready(Interest::READABLE | Interest::WRITABLE)
+        .await
+        .unwrap();
     assert!(ready.is_readable() && ready.is_writable(), "{ready:?}");
-    assert!(ready.is_read_closed() && !ready.is_write_closed(), "{ready:?}");
+    assert!(
+        ready.is_read_closed() && !ready.is_write_closed(),
+        "{ready:?}"
+    );
 }
 
 #[tokio::test]
@@ -131,7 +161,12 @@ async fn both_sides_shut_shows_as_write_closed_too() {
     server.shutdown().await.unwrap();
     heard(&client).await;
     client.shutdown().await.unwrap();
-    while !client.ready(Interest::WRITABLE).await.unwrap().is_write_closed() {
+    while !client
+        .ready(Interest::WRITABLE)
+        .await
+        .unwrap()
+        .is_write_closed()
+    {
         tokio::task::yield_now().await;
     }
 }
@@ -140,7 +175,10 @@ async fn both_sides_shut_shows_as_write_closed_too() {
 async fn own_shutdown_breaks_writing_and_leaves_reading() {
     let (mut client, mut server) = pair().await;
     client.shutdown().await.unwrap();
-    assert_eq!(client.write(b"x").await.unwrap_err().kind(), ErrorKind::BrokenPipe);
+    assert_eq!(
+        client.write(b"x").await.unwrap_err().kind(),
+        ErrorKind::BrokenPipe
+    );
     client.shutdown().await.unwrap();
     assert_eq!(server.read(&mut [0; 8]).await.unwrap(), 0);
     server.write_all(b"still here").await.unwrap();
@@ -161,7 +199,10 @@ async fn a_connection_closed_by_both_has_no_peer() {
         while stream.peer_addr().is_ok() {
             tokio::task::yield_now().await;
         }
-        assert_eq!(stream.peer_addr().unwrap_err().kind(), ErrorKind::NotConnected);
+        assert_eq!(
+            stream.peer_addr().unwrap_err().kind(),
+            ErrorKind::NotConnected
+        );
         assert!(stream.local_addr().is_ok());
     }
     client.shutdown().await.unwrap();
@@ -246,7 +287,12 @@ async fn a_stream_carries_much_more_than_its_buffers() {
             break;
         }
         for (i, octet) in buffer[..n].iter().enumerate() {
-            assert_eq!(usize::from(*octet), (at + i) % 65_521 % 251, "octet {}", at + i);
+            assert_eq!(
+                usize::from(*octet),
+                (at + i) % 65_521 % 251,
+                "octet {}",
+                at + i
+            );
         }
         at += n;
     }

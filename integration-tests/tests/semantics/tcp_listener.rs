@@ -13,7 +13,11 @@ async fn connections_are_accepted_in_the_order_they_came() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut clients = Vec::new();
     for _ in 0..5 {
-        clients.push(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
+        clients.push(
+            TcpStream::connect(listener.local_addr().unwrap())
+                .await
+                .unwrap(),
+        );
     }
     for client in &clients {
         let (stream, peer) = listener.accept().await.unwrap();
@@ -25,7 +29,9 @@ async fn connections_are_accepted_in_the_order_they_came() {
 #[tokio::test]
 async fn data_sent_before_accept_waits_in_the_connection() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
     client.write_all(b"early").await.unwrap();
     client.shutdown().await.unwrap();
     let (mut server, _) = listener.accept().await.unwrap();
@@ -41,7 +47,9 @@ async fn a_cancelled_accept_loses_no_connection() {
         let mut accept = task::spawn(listener.accept());
         assert_pending!(accept.poll());
     }
-    let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
     let (_, peer) = listener.accept().await.unwrap();
     assert_eq!(peer, client.local_addr().unwrap());
     let mut accept = task::spawn(listener.accept());
@@ -57,11 +65,22 @@ async fn dropping_a_listener_resets_what_nobody_accepted() {
     let waiting = TcpStream::connect(address).await.unwrap();
     drop(listener);
 
-    while !waiting.ready(Interest::READABLE).await.unwrap().is_read_closed() {
+    while !waiting
+        .ready(Interest::READABLE)
+        .await
+        .unwrap()
+        .is_read_closed()
+    {
         tokio::task::yield_now().await;
     }
-    assert_eq!(waiting.try_read(&mut [0; 1]).unwrap_err().kind(), ErrorKind::ConnectionReset);
-    assert_eq!(TcpStream::connect(address).await.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    assert_eq!(
+        waiting.try_read(&mut [0; 1]).unwrap_err().kind(),
+        ErrorKind::ConnectionReset
+    );
+    assert_eq!(
+        TcpStream::connect(address).await.unwrap_err().kind(),
+        ErrorKind::ConnectionRefused
+    );
     // The accepted one goes on.
     accepted.write_all(b"on").await.unwrap();
     let mut accepted_client = accepted_client;
@@ -81,7 +100,10 @@ async fn a_backlog_of_n_admits_n_plus_one_and_then_is_silent() {
     let third = tokio::time::timeout(Duration::from_millis(50), TcpStream::connect(address)).await;
     assert!(third.is_err(), "{third:?}");
     for client in [first, second] {
-        assert_eq!(listener.accept().await.unwrap().1, client.local_addr().unwrap());
+        assert_eq!(
+            listener.accept().await.unwrap().1,
+            client.local_addr().unwrap()
+        );
     }
 }
 

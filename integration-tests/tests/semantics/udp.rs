@@ -10,7 +10,10 @@ use tokio_test::{assert_pending, task};
 use super::net::UdpSocket;
 
 fn code<T: std::fmt::Debug>(result: io::Result<T>) -> i32 {
-    result.unwrap_err().raw_os_error().expect("an error of the system")
+    result
+        .unwrap_err()
+        .raw_os_error()
+        .expect("an error of the system")
 }
 
 async fn bound() -> UdpSocket {
@@ -44,7 +47,10 @@ async fn empty_datagrams_arrive() {
     let own = socket.local_addr().unwrap();
     assert_eq!(socket.send_to(b"", own).await.unwrap(), 0);
     assert_eq!(socket.recv_from(&mut [0; 8]).await.unwrap(), (0, own));
-    assert_eq!(socket.try_recv(&mut [0; 8]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    assert_eq!(
+        socket.try_recv(&mut [0; 8]).unwrap_err().kind(),
+        ErrorKind::WouldBlock
+    );
 }
 
 #[tokio::test]
@@ -52,7 +58,10 @@ async fn a_closed_port_refuses_the_next_operation_once() {
     let socket = connected_to_nobody().await;
     assert_eq!(socket.send(b"x").await.unwrap(), 1);
     assert_eq!(code(socket.recv(&mut [0; 8]).await), libc::ECONNREFUSED);
-    assert_eq!(socket.try_recv(&mut [0; 8]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    assert_eq!(
+        socket.try_recv(&mut [0; 8]).unwrap_err().kind(),
+        ErrorKind::WouldBlock
+    );
 
     assert_eq!(socket.send(b"x").await.unwrap(), 1);
     socket.ready(Interest::ERROR).await.unwrap();
@@ -72,7 +81,10 @@ async fn a_refusal_shows_as_writable_write_closed_and_error() {
     socket.ready(Interest::ERROR).await.unwrap();
     let all = Interest::ERROR | Interest::WRITABLE | Interest::READABLE;
     let ready = socket.ready(all).await.unwrap();
-    assert!(ready.is_writable() && ready.is_write_closed() && ready.is_error(), "{ready:?}");
+    assert!(
+        ready.is_writable() && ready.is_write_closed() && ready.is_error(),
+        "{ready:?}"
+    );
     assert!(!ready.is_readable());
 }
 
@@ -94,7 +106,10 @@ async fn an_unconnected_socket_hears_nothing_of_it() {
         assert_eq!(socket.send_to(b"x", nobody).await.unwrap(), 1);
     }
     assert!(socket.take_error().unwrap().is_none());
-    assert_eq!(socket.try_recv(&mut [0; 8]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    assert_eq!(
+        socket.try_recv(&mut [0; 8]).unwrap_err().kind(),
+        ErrorKind::WouldBlock
+    );
 }
 
 #[tokio::test]
@@ -106,9 +121,18 @@ async fn a_connected_socket_hears_its_peer_alone_and_may_send_to_others() {
     other.send_to(b"stranger", own).await.unwrap();
     peer.send_to(b"peer", own).await.unwrap();
     let mut text = [0; 16];
-    assert_eq!(socket.recv_from(&mut text).await.unwrap(), (4, peer.local_addr().unwrap()));
-    assert_eq!(socket.try_recv(&mut text).unwrap_err().kind(), ErrorKind::WouldBlock);
-    socket.send_to(b"hello", other.local_addr().unwrap()).await.unwrap();
+    assert_eq!(
+        socket.recv_from(&mut text).await.unwrap(),
+        (4, peer.local_addr().unwrap())
+    );
+    assert_eq!(
+        socket.try_recv(&mut text).unwrap_err().kind(),
+        ErrorKind::WouldBlock
+    );
+    socket
+        .send_to(b"hello", other.local_addr().unwrap())
+        .await
+        .unwrap();
     assert_eq!(other.recv_from(&mut text).await.unwrap(), (5, own));
 }
 
@@ -134,15 +158,27 @@ async fn sending_fails_as_linux_says() {
     let broadcast = SocketAddr::from((Ipv4Addr::BROADCAST, 9));
     let six: SocketAddr = "[::1]:9".parse().unwrap();
     assert_eq!(code(socket.send(b"x").await), libc::EDESTADDRREQ);
-    assert_eq!(code(socket.send_to(&[0; 65_508], own).await), libc::EMSGSIZE);
+    assert_eq!(
+        code(socket.send_to(&[0; 65_508], own).await),
+        libc::EMSGSIZE
+    );
     assert_eq!(code(socket.send_to(b"x", six).await), libc::EAFNOSUPPORT);
     assert_eq!(code(socket.connect(six).await), libc::EAFNOSUPPORT);
-    assert_eq!(code(socket.send_to(b"x", (Ipv4Addr::LOCALHOST, 0)).await), libc::EINVAL);
+    assert_eq!(
+        code(socket.send_to(b"x", (Ipv4Addr::LOCALHOST, 0)).await),
+        libc::EINVAL
+    );
     // Also NetworkUnreachable where the host has no route to send a broadcast by.
     let refused = code(socket.send_to(b"x", broadcast).await);
-    assert!([libc::EACCES, libc::ENETUNREACH].contains(&refused), "{refused}");
+    assert!(
+        [libc::EACCES, libc::ENETUNREACH].contains(&refused),
+        "{refused}"
+    );
     let nothing: &[SocketAddr] = &[];
-    assert_eq!(socket.send_to(b"x", nothing).await.unwrap_err().to_string(), "no addresses to send data to");
+    assert_eq!(
+        socket.send_to(b"x", nothing).await.unwrap_err().to_string(),
+        "no addresses to send data to"
+    );
 }
 
 #[tokio::test]
@@ -160,16 +196,24 @@ async fn the_largest_datagram_arrives_whole() {
 async fn peeking_leaves_the_datagram() {
     let (socket, sender) = (bound().await, bound().await);
     let from = sender.local_addr().unwrap();
-    sender.send_to(b"look", socket.local_addr().unwrap()).await.unwrap();
+    sender
+        .send_to(b"look", socket.local_addr().unwrap())
+        .await
+        .unwrap();
     let mut text = [0; 2];
     assert_eq!(socket.peek_from(&mut text).await.unwrap(), (2, from));
     assert_eq!(socket.peek_sender().await.unwrap(), from);
     assert_eq!(socket.try_peek(&mut [0; 8]).unwrap(), 4);
     let mut storage = [0; 8];
     let mut buffer = ReadBuf::new(&mut storage);
-    let sender = std::future::poll_fn(|cx| socket.poll_recv_from(cx, &mut buffer)).await.unwrap();
+    let sender = std::future::poll_fn(|cx| socket.poll_recv_from(cx, &mut buffer))
+        .await
+        .unwrap();
     assert_eq!((sender, buffer.filled()), (from, &b"look"[..]));
-    assert_eq!(socket.try_peek_sender().unwrap_err().kind(), ErrorKind::WouldBlock);
+    assert_eq!(
+        socket.try_peek_sender().unwrap_err().kind(),
+        ErrorKind::WouldBlock
+    );
 }
 
 #[tokio::test]
@@ -180,7 +224,10 @@ async fn a_cancelled_receive_loses_nothing() {
         let mut receive = task::spawn(socket.recv_from(&mut buffer));
         assert_pending!(receive.poll());
     }
-    socket.send_to(b"kept", socket.local_addr().unwrap()).await.unwrap();
+    socket
+        .send_to(b"kept", socket.local_addr().unwrap())
+        .await
+        .unwrap();
     assert_eq!(socket.recv(&mut [0; 8]).await.unwrap(), 4);
 }
 
@@ -189,14 +236,22 @@ async fn an_ipv6_wildcard_speaks_ipv4_by_mapped_addresses() {
     let six = UdpSocket::bind("[::]:0").await.unwrap();
     let four = bound().await;
     let port = six.local_addr().unwrap().port();
-    four.send_to(b"hi", (Ipv4Addr::LOCALHOST, port)).await.unwrap();
+    four.send_to(b"hi", (Ipv4Addr::LOCALHOST, port))
+        .await
+        .unwrap();
     let (_, from) = six.recv_from(&mut [0; 8]).await.unwrap();
-    let expected = (Ipv4Addr::LOCALHOST.to_ipv6_mapped(), four.local_addr().unwrap().port());
+    let expected = (
+        Ipv4Addr::LOCALHOST.to_ipv6_mapped(),
+        four.local_addr().unwrap().port(),
+    );
     assert_eq!(from, SocketAddr::from(expected));
     six.send_to(b"back", from).await.unwrap();
     let (_, from) = four.recv_from(&mut [0; 8]).await.unwrap();
     assert_eq!(from, SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-    assert_eq!(code(UdpSocket::bind(("0.0.0.0", port)).await), libc::EADDRINUSE);
+    assert_eq!(
+        code(UdpSocket::bind(("0.0.0.0", port)).await),
+        libc::EADDRINUSE
+    );
 }
 
 #[tokio::test]
@@ -207,7 +262,10 @@ async fn a_full_receive_queue_drops_and_the_sender_does_not_wait() {
         sender.send_to(&[0; 1024], own).await.unwrap();
     }
     let mut received = 0;
-    while tokio::time::timeout(Duration::from_millis(20), socket.recv(&mut [0; 2048])).await.is_ok() {
+    while tokio::time::timeout(Duration::from_millis(20), socket.recv(&mut [0; 2048]))
+        .await
+        .is_ok()
+    {
         received += 1;
     }
     assert!((50..2000).contains(&received), "{received}");
@@ -225,6 +283,12 @@ async fn options_read_back_and_refuse_what_linux_refuses() {
     assert_eq!(code(socket.set_tclass_v6(1)), libc::ENOPROTOOPT);
     assert_eq!(code(socket.multicast_loop_v6()), libc::EOPNOTSUPP);
     assert!(socket.device().unwrap().is_none());
-    assert_eq!(code(socket.bind_device(Some(b"no-such-device"))), libc::ENODEV);
-    assert_eq!(code(socket.join_multicast_v4(Ipv4Addr::LOCALHOST, Ipv4Addr::UNSPECIFIED)), libc::EINVAL);
+    assert_eq!(
+        code(socket.bind_device(Some(b"no-such-device"))),
+        libc::ENODEV
+    );
+    assert_eq!(
+        code(socket.join_multicast_v4(Ipv4Addr::LOCALHOST, Ipv4Addr::UNSPECIFIED)),
+        libc::EINVAL
+    );
 }

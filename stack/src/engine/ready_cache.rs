@@ -135,6 +135,12 @@ impl ReadyCache {
             .without(bits.without(Readiness::READ_CLOSED | Readiness::WRITE_CLOSED));
     }
 
+    /// Takes "write closed" back. A datagram socket shows it with an error (as `epoll` does), and sends on afterwards;
+    /// a sender that meets a full queue must then be able to wait.
+    pub fn reopen_writing(&mut self) {
+        self.bits = self.bits.without(Readiness::WRITE_CLOSED);
+    }
+
     /// Clears bits unless an edge has come since `tick` was read (operations that run outside the lock).
     pub fn clear_if_unchanged(&mut self, bits: Readiness, tick: u32) {
         if self.tick == tick {

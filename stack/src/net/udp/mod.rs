@@ -208,7 +208,11 @@ impl UdpSocket {
     }
 
     fn send_now(&self, buf: &[u8], target: Option<SocketAddr>) -> io::Result<usize> {
-        Ok(self.io.shared().udp_send(self.io.slot(), buf, target)?)
+        let sent = self.io.shared().udp_send(self.io.slot(), buf, target);
+        if sent == Err(SocketError::WouldBlock) {
+            self.io.lock().ready.reopen_writing();
+        }
+        Ok(sent?)
     }
 
     /// Sends a datagram to the connected peer; gives its length.
