@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tidewire::Stack;
@@ -140,6 +141,40 @@ fn each_runtime_has_a_loopback_of_its_own() {
     let _same_port = two.block_on(TcpListener::bind(PORT)).unwrap();
     let connected = one.block_on(TcpStream::connect(PORT)).unwrap();
     drop((connected, listener));
+}
+
+#[test]
+fn a_refusal_names_the_runtime_whose_loopback_has_the_listener() {
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+    impl io::Write for Log {
+        fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(text)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let address = SocketAddr::from(([127, 0, 0, 1], 4321));
+    let (one, two) = (runtime(), runtime());
+    let listener = one.block_on(TcpListener::bind(address)).unwrap();
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(move || writer.clone())
+        .finish();
+    tracing::subscriber::with_default(subscriber, || {
+        assert!(two.block_on(TcpStream::connect(address)).is_err());
+        assert!(two.block_on(TcpStream::connect("127.0.0.1:4322")).is_err());
+    });
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert_eq!(text.matches("another tokio runtime").count(), 1, "{text}");
+    assert!(
+        text.contains(&one.handle().id().to_string()) && text.contains("127.0.0.1:4321"),
+        "{text}"
+    );
+    drop(listener);
 }
 
 #[test]
