@@ -171,7 +171,7 @@ impl TcpSocket {
 
     /// Sets how many octets may be written and not yet acknowledged (`SO_SNDBUF`).
     pub fn set_send_buffer_size(&self, size: u32) -> io::Result<()> {
-        self.state().options.socket.send_buffer = Some(size as usize);
+        self.state().options.socket.send_buffer = Some((size as usize).max(MIN_BUFFER));
         Ok(())
     }
 
@@ -183,7 +183,7 @@ impl TcpSocket {
 
     /// Sets how many octets may be received and not yet read (`SO_RCVBUF`), and with it the window offered.
     pub fn set_recv_buffer_size(&self, size: u32) -> io::Result<()> {
-        self.state().options.socket.receive_buffer = Some(size as usize);
+        self.state().options.socket.receive_buffer = Some((size as usize).max(MIN_BUFFER));
         Ok(())
     }
 
@@ -477,9 +477,13 @@ impl State {
     }
 }
 
-/// Linux doubles what was set, and has a floor (`SOCK_MIN_SNDBUF`, about 4.5 KiB).
+/// The smallest buffer in octets: half of Linux's floor (`SOCK_MIN_SNDBUF`, about 4.5 KiB with its bookkeeping). With less
+/// than a segment, each octet would be one of its own.
+const MIN_BUFFER: usize = 2304;
+
+/// Linux doubles what was set.
 fn shown_buffer(set: Option<usize>, default: impl FnOnce() -> usize) -> u32 {
-    let shown = set.map_or_else(default, |size| size.saturating_mul(2).max(4608));
+    let shown = set.map_or_else(default, |size| size.saturating_mul(2));
     u32::try_from(shown).unwrap_or(u32::MAX)
 }
 

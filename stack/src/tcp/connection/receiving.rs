@@ -62,6 +62,8 @@ impl ReceiveSide {
 
     /// The peer's SYN had sequence number `irs`; windows are shifted by `shift` from now on.
     pub(super) fn synchronize(&mut self, irs: SeqNum, shift: u8, mss: usize) {
+        // Less than a unit cannot be told (RFC 7323 2.2): a smaller buffer would keep the window shut for ever.
+        self.capacity = self.capacity.max(1 << shift);
         self.window = ReceiveWindow::new(irs, shift, self.capacity, mss);
     }
 
@@ -82,8 +84,8 @@ impl ReceiveSide {
 
     /// Changes [`Self::capacity`] (`SO_RCVBUF`).
     pub(super) fn set_capacity(&mut self, capacity: usize) {
-        self.capacity = capacity;
-        self.window.set_capacity(capacity);
+        self.capacity = capacity.max(self.window.unit());
+        self.window.set_capacity(self.capacity);
     }
 
     /// The peer has sent all it will.

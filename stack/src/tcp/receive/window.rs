@@ -101,6 +101,11 @@ impl ReceiveWindow {
         self.capacity
     }
 
+    /// The smallest step in octets that the window field can tell (RFC 7323 2.2).
+    pub fn unit(&self) -> usize {
+        1 << self.shift
+    }
+
     /// The buffer's size changed. A smaller one takes nothing back that has been promised.
     pub fn set_capacity(&mut self, capacity: usize) {
         self.capacity = capacity;

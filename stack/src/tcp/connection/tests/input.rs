@@ -319,6 +319,19 @@ fn reader_that_drains_opens_the_window_with_an_ack_of_its_own() {
 }
 
 #[test]
+fn buffer_smaller_than_a_unit_of_the_window_opens_again() {
+    // RFC 7323 2.2: the shift is settled by the SYNs, by the largest buffer there may ever be.
+    let mut config = config();
+    config.receive_buffer = 1;
+    let mut script = Script::established_with(config, "mss 1000 wscale 0");
+    assert_eq!(script.connection.info().window_scale, Some((10, 0)));
+    script.connection.set_receive_buffer(1);
+    script.run("< . 1:1001(1000) ack 1\n< . 1001:1025(24) ack 1\n> . 1:1(0) ack 1025 win 0");
+    assert_eq!(script.read_all(), 1024);
+    script.run("> . 1:1(0) ack 1025 win 1");
+}
+
+#[test]
 fn peek_leaves_data_and_read_chunk_takes_it() {
     let mut script = Script::established();
     script.run("< P. 1:11(10) ack 1\n+40\n> . 1:1(0) ack 11");
