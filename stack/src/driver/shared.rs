@@ -347,7 +347,7 @@ impl Core {
 
     /// Waits until every closed connection has delivered its data or was given up, then stops the driver.
     pub async fn shutdown(&self) {
-        while self.is_alive() && self.engine.orphan_count() > 0 {
+        while self.is_alive() && self.engine.has_undelivered() {
             // Orphans end by segments and timers that the driver handles; look again when time has passed.
             let _ =
                 tokio::time::timeout(std::time::Duration::from_millis(10), self.ended.notified())

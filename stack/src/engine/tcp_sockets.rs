@@ -359,6 +359,23 @@ impl Engine {
         self.orphans.load(Ordering::Relaxed)
     }
 
+    /// Whether a connection that nobody holds still has data or its FIN to deliver. Unlike an orphan, one in FIN-WAIT-2
+    /// does not count: it waits for nothing but the peer's close, which may never come.
+    pub fn has_undelivered(&self) -> bool {
+        if self.orphan_count() == 0 {
+            return false;
+        }
+        let connections: Vec<_> = read(&self.connections)
+            .sorted()
+            .into_iter()
+            .cloned()
+            .collect();
+        connections.iter().any(|slot| {
+            let socket = &slot.lock().socket;
+            socket.orphan && socket.connection.state() != State::FinWait2
+        })
+    }
+
     /// Every socket, as `ss` would list them.
     pub fn sockets(&self) -> Vec<SocketSummary> {
         let mut all = Vec::new();
