@@ -2,7 +2,10 @@
 //! network namespaces, fuzz targets.
 
 pub mod bodies;
+pub mod exchange;
 pub mod fuzz_targets;
+#[cfg(target_os = "linux")]
+pub mod kernel;
 #[cfg(target_os = "linux")]
 pub mod namespace;
 pub mod requirements;

@@ -246,6 +246,36 @@ pub async fn set_up(name: &str, up: bool) -> io::Result<()> {
     result
 }
 
+/// Deletes an interface.
+///
+/// # Errors
+/// As [`configure`].
+pub async fn delete_link(name: &str) -> io::Result<()> {
+    let (connection, netlink, _) = rtnetlink::new_connection()?;
+    let connection = tokio::spawn(connection);
+    let result = async {
+        let index = index_of(&netlink, name).await?;
+        let request = netlink.link().del(index);
+        request.execute().await.map_err(into_io)
+    };
+    let result = result.await;
+    connection.abort();
+    result
+}
+
+/// Runs a program in the calling thread's namespace to its end.
+///
+/// # Errors
+/// What it printed on standard error, when it fails or cannot be run.
+pub fn run_program(program: &str, arguments: &[&str]) -> Result<String, String> {
+    let output = Command::new(program).args(arguments).output();
+    let output = output.map_err(|error| error.to_string())?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
 async fn index_of(netlink: &Handle, name: &str) -> io::Result<u32> {
     let mut links = netlink.link().get().match_name(name).execute();
     let link = links.try_next().await.map_err(into_io)?;

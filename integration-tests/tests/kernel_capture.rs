@@ -1,0 +1,108 @@
+//! Connections with the kernel, recorded and judged by Wireshark.
+
+#![cfg(target_os = "linux")]
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use tidewire_integration_tests::bodies::body;
+use tidewire_integration_tests::exchange::exchange;
+use tidewire_integration_tests::kernel::{Family, LinkConfig, Role, on_each_family};
+use tidewire_integration_tests::requirements::{missing_program, skip};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// What Wireshark finds with a display filter, a line a packet.
+fn found(path: &Path, filter: &str) -> Vec<String> {
+    let output = Command::new("tshark")
+        .args([
+            "-o",
+            "tcp.check_checksum:TRUE",
+            "-o",
+            "udp.check_checksum:TRUE",
+        ])
+        .args(["-o", "ip.check_checksum:TRUE", "-n", "-r"])
+        .arg(path)
+        .args(["-Y", filter])
+        .output()
+        .expect("tshark");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn wireshark_finds_nothing_wrong() {
+    const TEST: &str = "wireshark_finds_nothing_wrong";
+    if let Some(reason) = missing_program("tshark") {
+        return skip(TEST, &reason);
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("capture.pcapng");
+    let config = LinkConfig {
+        capture: Some(path.clone()),
+        ..LinkConfig::default()
+    };
+    on_each_family(TEST, LIMIT, &config, async move |link, family| {
+        for role in Role::ALL {
+            let (mut ours, mut kernel) = link.connected(role, family).await;
+            let (up, down) = (body(1, 1 << 20), body(2, 1 << 20));
+            exchange(&mut ours, &mut kernel, &up, &down)
+                .await
+                .expect("alive");
+        }
+        one_datagram_each_way(link, family).await;
+        // The last ACKs of the connections.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        link.flush_capture();
+        assert_eq!(
+            found(&path, "tcp.flags.syn == 1 && tcp.flags.ack == 0").len(),
+            2
+        );
+        assert_eq!(found(&path, "tcp.flags.fin == 1").len(), 4);
+        assert!(
+            found(&path, "tcp.len > 1000").len() > 2000,
+            "super-packets appear cut"
+        );
+        let bad = [
+            "_ws.malformed",
+            // 0 is "bad", 1 "good".
+            "tcp.checksum.status == 0 || udp.checksum.status == 0 || ip.checksum.status == 0",
+            "tcp && !(tcp.checksum.status == 1)",
+            "icmp || icmpv6.type < 128",
+            "tcp.analysis.retransmission || tcp.analysis.fast_retransmission",
+            "tcp.analysis.spurious_retransmission || tcp.analysis.out_of_order",
+            "tcp.analysis.lost_segment || tcp.analysis.ack_lost_segment",
+            "tcp.flags.reset == 1",
+        ];
+        for filter in bad {
+            let found = found(&path, filter);
+            assert!(found.is_empty(), "{filter}:\n{}", found.join("\n"));
+        }
+    });
+}
+
+async fn one_datagram_each_way(link: &tidewire_integration_tests::kernel::Link, family: Family) {
+    let ours = link
+        .stack
+        .udp_socket((family.stack(), 0))
+        .await
+        .expect("free");
+    let kernel = tokio::net::UdpSocket::bind((family.kernel(), 0))
+        .await
+        .expect("free");
+    let mut buffer = [0; 3000];
+    let payload = body(3, 3000);
+    ours.send_to(&payload, kernel.local_addr().expect("bound"))
+        .await
+        .expect("sent");
+    let (len, from) = kernel.recv_from(&mut buffer).await.expect("received");
+    assert!(buffer[..len] == payload);
+    kernel.send_to(&buffer[..len], from).await.expect("sent");
+    assert_eq!(ours.recv(&mut buffer).await.expect("received"), 3000);
+}

@@ -1,0 +1,207 @@
+//! Many connections with the kernel: a thousand at once, thousands one after the other.
+
+#![cfg(target_os = "linux")]
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use futures::future::try_join_all;
+use futures::{StreamExt, TryStreamExt, stream};
+use tidewire::tcp::info::State;
+use tidewire_integration_tests::bodies::body;
+use tidewire_integration_tests::exchange::{digest, receive, send};
+use tidewire_integration_tests::kernel::{
+    Family, Link, LinkConfig, Role, kernel_connect, kernel_listen, on_each_family,
+};
+use tidewire_integration_tests::namespace::announce;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+const LIMIT: Duration = Duration::from_secs(40);
+
+/// Answers with what it is sent, until the end.
+async fn echo<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> io::Result<()> {
+    let (mut read, mut write) = tokio::io::split(stream);
+    tokio::io::copy(&mut read, &mut write).await?;
+    write.shutdown().await
+}
+
+/// Sends a body of its own, and reads it back.
+async fn ask<S: AsyncRead + AsyncWrite + Unpin>(stream: S, index: usize) -> io::Result<()> {
+    let request = body(index as u64, 1 + index * 37 % 20_000);
+    let (mut read, mut write) = tokio::io::split(stream);
+    let (got, ()) = tokio::try_join!(receive(&mut read), send(&mut write, &request))?;
+    assert_eq!(got, digest(&request), "connection {index}");
+    Ok(())
+}
+
+/// Opens `count` connections, keeps them all, then uses all of them at the same time.
+async fn at_once(link: &Link, family: Family, role: Role, count: usize) -> io::Result<()> {
+    /// Connections being opened at a time.
+    const OPENING: usize = 200;
+    match role {
+        Role::StackListens => {
+            let listener = link.stack.tcp_listener((family.stack(), 80)).await?;
+            let address = listener.local_addr()?;
+            let connect = stream::iter((0..count).map(|_| kernel_connect(address)));
+            let connect = connect.buffer_unordered(OPENING).try_collect::<Vec<_>>();
+            let accept = async {
+                let mut accepted = Vec::new();
+                for _ in 0..count {
+                    accepted.push(listener.accept().await?.0);
+                }
+                Ok(accepted)
+            };
+            let (clients, servers) = tokio::try_join!(connect, accept)?;
+            let asks = clients
+                .into_iter()
+                .enumerate()
+                .map(|(index, stream)| ask(stream, index));
+            tokio::try_join!(
+                try_join_all(asks),
+                try_join_all(servers.into_iter().map(echo))
+            )?;
+        }
+        Role::KernelListens => {
+            let listener = kernel_listen(SocketAddr::new(family.kernel(), 80));
+            let address = listener.local_addr()?;
+            let connect = stream::iter((0..count).map(|_| link.stack.tcp_stream(address)));
+            let connect = connect.buffer_unordered(OPENING).try_collect::<Vec<_>>();
+            let accept = async {
+                let mut accepted = Vec::new();
+                for _ in 0..count {
+                    accepted.push(listener.accept().await?.0);
+                }
+                Ok(accepted)
+            };
+            let (clients, servers) = tokio::try_join!(connect, accept)?;
+            let asks = clients
+                .into_iter()
+                .enumerate()
+                .map(|(index, stream)| ask(stream, index));
+            tokio::try_join!(
+                try_join_all(asks),
+                try_join_all(servers.into_iter().map(echo))
+            )?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_thousand_connections_at_once() {
+    let config = LinkConfig::default();
+    on_each_family(
+        "a_thousand_connections_at_once",
+        LIMIT,
+        &config,
+        async |link, family| {
+            for role in Role::ALL {
+                let started = Instant::now();
+                let done = at_once(link, family, role, 1000).await;
+                done.unwrap_or_else(|error| panic!("{role:?}: {error}\n{}", link.report()));
+                announce(&format!(
+                    "1,000 at once, {family:?} {role:?}: {:?}",
+                    started.elapsed()
+                ));
+            }
+            // A few RSTs may answer our ACKs of FINs that came twice, once the kernel's end is gone. No end saw one.
+            assert_eq!(link.counted("TcpEstabResets"), 0, "{}", link.report());
+        },
+    );
+}
+
+/// A request and a response of a few octets; who closes first alternates.
+async fn short<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, index: usize) -> io::Result<()> {
+    stream.write_all(&(index as u32).to_be_bytes()).await?;
+    if index.is_multiple_of(2) {
+        stream.shutdown().await?;
+    }
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await?;
+    assert_eq!(answer, (index as u32).to_be_bytes());
+    Ok(())
+}
+
+async fn answer_short<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) -> io::Result<()> {
+    let index = stream.read_u32().await?;
+    stream.write_all(&index.to_be_bytes()).await?;
+    stream.shutdown().await?;
+    // The client may not have closed yet; what is dropped now must not reset the connection.
+    drop(stream);
+    Ok(())
+}
+
+fn unfinished(link: &Link) -> usize {
+    let sockets = link.stack.sockets();
+    let unfinished = sockets
+        .iter()
+        .filter(|socket| socket.state != Some(State::TimeWait));
+    unfinished.count()
+}
+
+#[test]
+fn thousands_of_short_connections() {
+    const COUNT: usize = 3000;
+    const PARALLEL: usize = 32;
+    let config = LinkConfig::default();
+    on_each_family(
+        "thousands_of_short_connections",
+        LIMIT,
+        &config,
+        async |link, family| {
+            let started = Instant::now();
+            let listener = link
+                .stack
+                .tcp_listener((family.stack(), 80))
+                .await
+                .expect("bound");
+            let address = listener.local_addr().expect("bound");
+            let clients = stream::iter(0..COUNT)
+                .map(async |index| short(kernel_connect(address).await?, index).await);
+            let clients = clients.buffer_unordered(PARALLEL).try_collect::<Vec<_>>();
+            let servers = async {
+                for _ in 0..COUNT {
+                    let (stream, _) = listener.accept().await?;
+                    tokio::spawn(answer_short(stream));
+                }
+                Ok(())
+            };
+            let done = tokio::try_join!(clients, servers);
+            done.unwrap_or_else(|error| panic!("the kernel's clients: {error}\n{}", link.report()));
+            drop(listener);
+            let rate = COUNT as f64 / started.elapsed().as_secs_f64();
+            announce(&format!(
+                "{family:?}, the kernel's clients: {rate:.0} connections/s"
+            ));
+
+            let started = Instant::now();
+            let listener = kernel_listen(SocketAddr::new(family.kernel(), 80));
+            let address = listener.local_addr().expect("bound");
+            let clients = stream::iter(0..COUNT)
+                .map(async |index| short(link.stack.tcp_stream(address).await?, index).await);
+            let clients = clients.buffer_unordered(PARALLEL).try_collect::<Vec<_>>();
+            let servers = async {
+                for _ in 0..COUNT {
+                    let (stream, _) = listener.accept().await?;
+                    tokio::spawn(answer_short(stream));
+                }
+                Ok(())
+            };
+            let done = tokio::try_join!(clients, servers);
+            done.unwrap_or_else(|error| panic!("our clients: {error}\n{}", link.report()));
+            let rate = COUNT as f64 / started.elapsed().as_secs_f64();
+            announce(&format!("{family:?}, our clients: {rate:.0} connections/s"));
+            drop(listener);
+            assert_eq!(link.counted("TcpEstabResets"), 0, "{}", link.report());
+            // Nothing stays but TIME-WAIT.
+            for _ in 0..200 {
+                if unfinished(link) == 0 {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            assert_eq!(unfinished(link), 0, "{}", link.report());
+        },
+    );
+}

@@ -1,0 +1,181 @@
+//! The kernel as a router between two stacks of ours: forwarding, and a path that carries less than both links.
+
+#![cfg(target_os = "linux")]
+
+use std::time::Duration;
+
+use tidewire_integration_tests::bodies::body;
+use tidewire_integration_tests::exchange::exchange;
+use tidewire_integration_tests::kernel::{Family, Link, LinkConfig};
+use tidewire_integration_tests::namespace::{Flavor, announce, run, run_program, set_sysctl};
+use tidewire_integration_tests::requirements::{missing_program, skip};
+
+const LIMIT: Duration = Duration::from_secs(30);
+const MIB: usize = 1 << 20;
+/// What the path carries in the tests where it is narrow.
+const NARROW: usize = 1300;
+
+/// Two stacks, each behind a link of its own, and the kernel between them.
+async fn routed(mtus: [usize; 2]) -> [Link; 2] {
+    set_sysctl("ipv4/ip_forward", "1");
+    set_sysctl("ipv6/conf/all/forwarding", "1");
+    let [left, right] = mtus.map(|mtu| LinkConfig {
+        mtu,
+        ..LinkConfig::default()
+    });
+    [
+        Link::start(&LinkConfig { subnet: 7, ..left }).await,
+        Link::start(&LinkConfig { subnet: 8, ..right }).await,
+    ]
+}
+
+/// The kernel sends at most `NARROW` octets to either side, and says so to whoever sends more.
+fn narrow(family: Family, links: &[Link; 2]) -> Result<(), String> {
+    for (link, subnet) in links.iter().zip([7, 8]) {
+        if family == Family::V6 {
+            set_sysctl(&format!("ipv6/conf/{}/mtu", link.name), &NARROW.to_string());
+            continue;
+        }
+        let (prefix, mtu) = (format!("10.{subnet}.0.0/24"), NARROW.to_string());
+        let route = [
+            "route", "replace", &prefix, "dev", &link.name, "mtu", "lock", &mtu,
+        ];
+        run_program("ip", &route)?;
+    }
+    Ok(())
+}
+
+async fn connected(
+    links: &[Link; 2],
+    family: Family,
+) -> (tidewire::net::TcpStream, tidewire::net::TcpStream) {
+    let listener = links[1]
+        .stack
+        .tcp_listener((family.stack_in(8), 80))
+        .await
+        .expect("bound");
+    let address = listener.local_addr().expect("bound");
+    let (near, far) = tokio::join!(links[0].stack.tcp_stream(address), listener.accept());
+    (near.expect("connected"), far.expect("accepted").0)
+}
+
+fn on_each_family<F>(test: &str, body: F)
+where
+    F: AsyncFn(Family) + Clone + Send + 'static,
+{
+    for family in Family::ALL {
+        let body = body.clone();
+        let case = format!("{test} {family:?}");
+        run(&case, Flavor::CurrentThread, LIMIT, async move || {
+            body(family).await;
+        });
+    }
+    announce(&format!("kernel: {} cases ({test})", Family::ALL.len()));
+}
+
+#[test]
+fn stacks_talk_through_the_kernel() {
+    on_each_family("stacks_talk_through_the_kernel", async |family| {
+        for mtus in [[1500, 1500], [9000, 1500], [1280, 9000]] {
+            let links = routed(mtus).await;
+            let (mut near, mut far) = connected(&links, family).await;
+            let (up, down) = (body(1, 16 * MIB), body(2, 16 * MIB));
+            let both = exchange(&mut near, &mut far, &up, &down);
+            let both = links[0].within(LIMIT / 4, &format!("{mtus:?}"), both).await;
+            both.expect("alive");
+            links.iter().for_each(Link::assert_clean);
+        }
+    });
+}
+
+// RFC 1191, RFC 8201: the router's message shrinks the segments, and the transfer goes on.
+#[test]
+fn narrow_paths_are_found_out() {
+    const TEST: &str = "narrow_paths_are_found_out";
+    if let Some(reason) = missing_program("ip") {
+        return skip(TEST, &reason);
+    }
+    on_each_family(TEST, async |family| {
+        let links = routed([1500, 1500]).await;
+        narrow(family, &links).expect("root may");
+        let (mut near, mut far) = connected(&links, family).await;
+        let (up, down) = (body(3, 4 * MIB), body(4, 4 * MIB));
+        let both = exchange(&mut near, &mut far, &up, &down);
+        let both = links[0].within(LIMIT / 2, "a narrow path", both).await;
+        both.expect("alive");
+        let header = if family == Family::V4 { 40 } else { 60 };
+        for end in [&near, &far] {
+            assert!(end.info().mss <= NARROW - header, "{:?}", end.info());
+        }
+        // The next connection knows from the beginning: no retransmission.
+        drop((near, far));
+        let (mut near, mut far) = connected(&links, family).await;
+        exchange(&mut near, &mut far, &up, &down)
+            .await
+            .expect("alive");
+        assert_eq!(near.info().retransmits, 0, "{:?}", near.info());
+        links.iter().for_each(Link::assert_clean);
+    });
+}
+
+// The same for datagrams: the first is lost, those that follow go out in fragments.
+#[test]
+fn datagrams_are_cut_for_a_narrow_path() {
+    const TEST: &str = "datagrams_are_cut_for_a_narrow_path";
+    if let Some(reason) = missing_program("ip") {
+        return skip(TEST, &reason);
+    }
+    on_each_family(TEST, async |family| {
+        let links = routed([1500, 1500]).await;
+        narrow(family, &links).expect("root may");
+        let near = links[0]
+            .stack
+            .udp_socket((family.stack_in(7), 0))
+            .await
+            .expect("bound");
+        let far = links[1]
+            .stack
+            .udp_socket((family.stack_in(8), 0))
+            .await
+            .expect("bound");
+        let payload = body(5, 1400);
+        let mut buffer = [0; 2000];
+        for attempt in 0.. {
+            assert!(attempt < 5, "nothing arrives");
+            near.send_to(&payload, far.local_addr().expect("bound"))
+                .await
+                .expect("sent");
+            let received = tokio::time::timeout(LIMIT / 60, far.recv(&mut buffer)).await;
+            if let Ok(received) = received {
+                assert!(buffer[..received.expect("received")] == payload);
+                break;
+            }
+        }
+    });
+}
+
+// RFC 1122 3.2.1.7, RFC 792: a TTL that runs out on the way is told to who sent the packet.
+#[test]
+fn traces_of_the_path_name_the_router() {
+    on_each_family("traces_of_the_path_name_the_router", async |family| {
+        let links = routed([1500, 1500]).await;
+        let ping = links[0]
+            .stack
+            .icmp_socket(family.stack_in(7))
+            .await
+            .expect("an own address");
+        let mut buffer = [0; 64];
+        ping.send_to(b"far", 1, family.stack_in(8))
+            .await
+            .expect("sent");
+        let reply = ping.recv_from(&mut buffer).await.expect("a reply");
+        assert_eq!((reply.source, reply.ttl), (family.stack_in(8), 63));
+        ping.set_ttl(1).expect("a plain option");
+        ping.send_to(b"near", 2, family.stack_in(8))
+            .await
+            .expect("sent");
+        let answer = ping.recv_from(&mut buffer);
+        let answer = links[0].within(LIMIT / 6, "time exceeded", answer).await;
+        answer.expect_err("the router tells that the TTL ran out");
+    });
+}
