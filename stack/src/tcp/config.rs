@@ -30,7 +30,7 @@ pub struct Config {
     /// Retransmissions of data before giving up with ETIMEDOUT (RFC 9293 3.8.3, R2). Default 15, as Linux (about 15 minutes).
     pub retries: u32,
     /// Retransmissions of a SYN before giving up. RFC 9293 3.8.3 wants at least 3 minutes (MUST-23); Linux's 6 give up after
-    /// 127 s. Default 7 (255 s).
+    /// 127 s. Default 7 (247 s).
     pub syn_retries: u32,
     /// Retransmissions of a SYN-ACK before the request is forgotten. Default 5, as Linux.
     pub syn_ack_retries: u32,
