@@ -18,3 +18,8 @@ pub mod udp;
 pub mod wire;
 
 pub use net::stack::Stack;
+
+/// The README's examples, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
