@@ -13,6 +13,9 @@ use crate::driver::Clock;
 use crate::engine::SlotRef;
 use crate::time::Instant;
 
+/// Room for timers that an empty wheel keeps: the timers of a few busy connections come and go all the time.
+const KEPT_CAPACITY: usize = 1024;
+
 #[derive(Debug)]
 struct Entry {
     slot: SlotRef,
@@ -69,7 +72,11 @@ impl TimerWheel {
                         return Poll::Ready(entry.slot);
                     }
                 }
-                Poll::Ready(None) | Poll::Pending => return Poll::Pending,
+                Poll::Ready(None) => {
+                    self.shrink();
+                    return Poll::Pending;
+                }
+                Poll::Pending => return Poll::Pending,
             }
         }
     }
@@ -85,6 +92,14 @@ impl TimerWheel {
         if let Some(entry) = self.entries.try_remove(index) {
             self.queue.try_remove(&entry.key);
             entry.slot.timer().token.store(0, Ordering::Release);
+        }
+    }
+
+    /// A wheel that once was large does not stay so when no timer is left.
+    fn shrink(&mut self) {
+        if self.entries.is_empty() && self.entries.capacity() > KEPT_CAPACITY {
+            self.entries.shrink_to_fit();
+            self.queue.shrink_to_fit();
         }
     }
 

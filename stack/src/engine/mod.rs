@@ -309,6 +309,10 @@ impl Engine {
             while let Some(tuple) = time_wait.table.expire(now) {
                 expired.extend(time_wait.leases.remove(&tuple));
             }
+            if time_wait.table.is_empty() {
+                // As the table itself: one that once was large does not stay so.
+                time_wait.leases.shrink_to_fit();
+            }
             time_wait.table.poll_timeout()
         };
         drop(expired);

@@ -39,6 +39,9 @@ impl BuildHasher for KeyedState {
     }
 }
 
+/// Room that a table keeps, in connections, however few it holds: about 100 KiB.
+const KEPT_CAPACITY: usize = 1024;
+
 /// Connections by four-tuple.
 #[derive(Debug)]
 pub struct ConnectionTable<T>(HashMap<Tuple, T, KeyedState>);
@@ -67,7 +70,13 @@ impl<T> ConnectionTable<T> {
 
     /// Removes and gives the connection of this tuple.
     pub fn remove(&mut self, tuple: &Tuple) -> Option<T> {
-        self.0.remove(tuple)
+        let removed = self.0.remove(tuple);
+        // A table that once was large does not stay so. The share below which it shrinks leaves each octet moved paid
+        // for by a removal.
+        if self.0.capacity() > 4 * KEPT_CAPACITY && self.0.len() < self.0.capacity() / 8 {
+            self.0.shrink_to(KEPT_CAPACITY.max(2 * self.0.len()));
+        }
+        removed
     }
 
     /// How many there are.
@@ -219,6 +228,29 @@ impl<T> BoundTable<T> {
 mod tests {
     use super::*;
     use crate::random::Random;
+
+    #[test]
+    fn a_table_that_once_was_large_gives_its_memory_back() {
+        let mut table = ConnectionTable::new(HashKey::new(&mut Random::new(Some(1))));
+        let tuple = |port| Tuple {
+            local: ([127, 0, 0, 1], port).into(),
+            remote: ([127, 0, 0, 2], 80).into(),
+        };
+        for port in 0..20_000 {
+            table.insert_if_vacant(tuple(port), port).unwrap();
+        }
+        assert!(table.0.capacity() >= 20_000);
+        for port in (0..20_000).rev() {
+            assert_eq!(table.remove(&tuple(port)), Some(port));
+            let room = table.0.capacity();
+            assert!(
+                room <= 4 * KEPT_CAPACITY || table.len() >= room / 8,
+                "{room}"
+            );
+            assert!(port == 0 || table.find(&tuple(port - 1)).is_some());
+        }
+        assert!(table.is_empty() && table.0.capacity() <= 4 * KEPT_CAPACITY);
+    }
 
     #[test]
     fn the_most_specific_socket_wins() {
