@@ -204,3 +204,27 @@ impl TimerState {
         self.finished.load(Ordering::Acquire)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_and_what_lists_hold_of_them_stay_small() {
+        let parts = [
+            ("TcpSlot", size_of::<TcpSlot>(), 1600),
+            ("ListenerSlot", size_of::<ListenerSlot>(), 640),
+            ("UdpSlot", size_of::<UdpSlot>(), 768),
+            ("EchoSlot", size_of::<EchoSlot>(), 256),
+            ("ReadyCache", size_of::<ReadyCache>(), 64),
+            ("TimerState", size_of::<TimerState>(), 16),
+            ("SlotRef", size_of::<SlotRef>(), 16),
+        ];
+        for (part, size, limit) in parts {
+            println!("{part:16} {size:5} octets, {limit} at most");
+        }
+        for (part, size, limit) in parts {
+            assert!(size <= limit, "{part}: {size} octets");
+        }
+    }
+}

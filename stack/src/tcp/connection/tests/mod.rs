@@ -3,6 +3,7 @@
 mod adversary;
 mod close;
 mod errors;
+mod footprint;
 mod handshake;
 mod input;
 mod noise;

@@ -87,9 +87,3 @@ fn idle_connection_owns_no_buffers_after_a_transfer() {
         assert!(!end.owns_buffers(), "{end:?}");
     }
 }
-
-#[test]
-fn connection_is_small() {
-    let size = size_of::<Connection>();
-    assert!(size <= 1250, "{size} octets");
-}

@@ -1,0 +1,58 @@
+//! What a connection weighs, part by part: ten thousand idle ones must cost next to nothing.
+
+use crate::tcp::Connection;
+use crate::tcp::config::SocketOptions;
+use crate::tcp::connection::handshake::Handshake;
+use crate::tcp::connection::input::ChallengeLimit;
+use crate::tcp::connection::negotiated::Negotiated;
+use crate::tcp::connection::output::{AckSnapshot, Pending};
+use crate::tcp::connection::receiving::ReceiveSide;
+use crate::tcp::connection::state::Lifecycle;
+use crate::tcp::connection::timers::Timers;
+use crate::tcp::connection::{Counters, TimeWaitEntry};
+use crate::tcp::receive::{AckSchedule, Reassembly, ReceiveBuffer, ReceiveWindow, SackBlocks};
+use crate::tcp::send::{Recovery, Scoreboard, SendBuffer, SendWindow};
+use crate::transport::congestion::{Cubic, NewReno};
+use crate::transport::rtt::RttEstimator;
+
+#[test]
+fn a_connection_and_its_parts_stay_small() {
+    macro_rules! table {
+        ($($part:ty => $limit:literal),* $(,)?) => {
+            [$((stringify!($part), size_of::<$part>(), $limit)),*]
+        };
+    }
+    let parts = table! {
+        Connection => 1400,
+        Lifecycle => 24,
+        SocketOptions => 128,
+        Negotiated => 64,
+        SendBuffer => 96,
+        SendWindow => 64,
+        Scoreboard => 160,
+        Recovery => 64,
+        RttEstimator => 160,
+        ReceiveSide => 448,
+        ReceiveBuffer => 128,
+        ReceiveWindow => 64,
+        AckSchedule => 96,
+        Reassembly => 96,
+        SackBlocks => 64,
+        Timers => 96,
+        Pending => 64,
+        ChallengeLimit => 32,
+        Counters => 128,
+        // Allocated beside it, for as long as they are needed.
+        Cubic => 160,
+        NewReno => 64,
+        Handshake => 64,
+        AckSnapshot => 64,
+        TimeWaitEntry => 128,
+    };
+    for (part, size, limit) in parts {
+        println!("{part:16} {size:5} octets, {limit} at most");
+    }
+    for (part, size, limit) in parts {
+        assert!(size <= limit, "{part}: {size} octets");
+    }
+}
