@@ -167,7 +167,8 @@ impl Core {
         self.driver.stop.load(Ordering::SeqCst)
             || (self.abandoned.load(Ordering::SeqCst)
                 && self.engine.orphan_count() == 0
-                && !self.engine.has_ready())
+                && !self.engine.has_ready()
+                && !self.engine.has_staged())
     }
 
     /// The driver ends: every socket fails, everybody who waits is woken.

@@ -4,6 +4,7 @@
 
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use slab::Slab;
 use tokio_util::time::DelayQueue;
@@ -33,7 +34,7 @@ pub(crate) struct TimerWheel {
 impl TimerWheel {
     /// Arms, moves or removes a slot's entry as its update says.
     pub(crate) fn update(&mut self, slot: SlotRef, clock: &Clock) {
-        let wanted = slot.timer().take_update();
+        let wanted = slot.timer().take_update().map(|at| within_range(at, clock));
         let token = slot.timer().token.load(Ordering::Acquire);
         let finished = slot.timer().is_finished();
         match (token.checked_sub(1), wanted) {
@@ -108,3 +109,15 @@ impl TimerWheel {
         self.entries.len()
     }
 }
+
+/// A deadline that tokio's wheel takes; it panics on those more than two years ahead (a linger time, say). The entry
+/// then fires early, and the slot asks again.
+fn within_range(at: Instant, clock: &Clock) -> Instant {
+    if at <= Instant::ZERO + RANGE {
+        return at;
+    }
+    at.min(clock.now() + RANGE)
+}
+
+/// One year.
+const RANGE: Duration = Duration::from_secs(365 * 86_400);

@@ -28,7 +28,8 @@ impl Engine {
     /// `AddressNotAvailable` when `local` is not this host's; `NoBuffers` when all identifiers are taken.
     pub fn echo_open(&self, local: IpAddr) -> SocketResult<Arc<EchoSlot>> {
         self.check_alive()?;
-        if !self.network.can_bind(local) {
+        // A request's source, so no group and no broadcast address.
+        if !local.is_unspecified() && !self.network.is_own(local) {
             return Err(SocketError::AddressNotAvailable);
         }
         let is_v6 = local.is_ipv6();

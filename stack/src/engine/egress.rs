@@ -6,8 +6,8 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, TryLockError, Weak};
 
 use tidewire_netdev::checksum::{pseudo_header_v4, pseudo_header_v6};
 use tidewire_netdev::segmentation;
@@ -15,7 +15,7 @@ use tidewire_netdev::{Capabilities, Checksum, Packet, Segmentation, Segmentation
 
 use crate::engine::network::Path;
 use crate::engine::slot::{ListenerSlot, SlotRef, TcpSlot, UdpSlot};
-use crate::engine::{Engine, WakeList, lock};
+use crate::engine::{Engine, WakeList, lock, read};
 use crate::error::{SocketError, SocketResult};
 use crate::ip::InterfaceId;
 use crate::ip::output::{self, OutputHeader};
@@ -105,10 +105,10 @@ impl Engine {
         let shard = &self.shard;
         let mut budget = FLUSH_BUDGET;
         loop {
-            let egress = shard.egress.try_lock().ok().or_else(|| {
+            let egress = self.try_egress().or_else(|| {
                 shard.again.store(true, Ordering::SeqCst);
                 // The holder may have looked before that store: try once more.
-                shard.egress.try_lock().ok()
+                self.try_egress()
             });
             let Some(mut egress) = egress else {
                 return FlushOutcome::Busy;
@@ -116,13 +116,48 @@ impl Engine {
             shard.again.store(false, Ordering::SeqCst);
             self.run_egress(&mut egress, now, ports, &mut budget, wakes);
             drop(egress);
-            self.deliver_loopback(now, wakes);
-            if budget == 0 {
+            let delivered = self.deliver_loopback(now, wakes);
+            if budget == 0 || !delivered {
                 return FlushOutcome::Unfinished;
             }
             if !shard.again.swap(false, Ordering::SeqCst) && !self.has_ready() {
                 return FlushOutcome::Done;
             }
+        }
+    }
+
+    /// The egress lock, unless somebody holds it.
+    fn try_egress(&self) -> Option<MutexGuard<'_, Egress>> {
+        match self.shard.egress.try_lock() {
+            Ok(egress) => Some(egress),
+            Err(TryLockError::WouldBlock) => None,
+            Err(TryLockError::Poisoned(poisoned)) => {
+                self.shard.egress.clear_poison();
+                self.poll_all_anew();
+                Some(poisoned.into_inner())
+            }
+        }
+    }
+
+    /// A holder of the egress lock has panicked and taken the slots along that it was to poll: none may wait for a place
+    /// on the ready list that it believes to have.
+    #[cold]
+    fn poll_all_anew(&self) {
+        let mut slots: Vec<SlotRef> = Vec::new();
+        let connections = read(&self.connections);
+        slots.extend(connections.sorted().into_iter().map(SlotRef::from));
+        drop(connections);
+        let listeners = read(&self.listeners);
+        let listening = listeners.sorted().into_iter().filter_map(Weak::upgrade);
+        slots.extend(listening.map(SlotRef::Listener));
+        drop(listeners);
+        let datagrams = read(&self.datagrams);
+        let sockets = datagrams.sorted().into_iter().filter_map(Weak::upgrade);
+        slots.extend(sockets.map(SlotRef::Udp));
+        drop(datagrams);
+        for slot in slots {
+            slot.release_ready();
+            self.mark_ready(slot);
         }
     }
 
@@ -167,6 +202,13 @@ impl Engine {
             .is_some_and(|queue| queue.blocked)
     }
 
+    /// Whether anything waits for a device that is full.
+    pub(crate) fn has_staged(&self) -> bool {
+        let egress = lock(&self.shard.egress);
+        let mut queues = egress.queues.iter();
+        queues.any(|queue| !queue.packets.is_empty() || !queue.waiting.is_empty())
+    }
+
     /// A device has become full since the last call.
     pub(crate) fn take_new_block(&self) -> bool {
         self.shard.new_block.swap(false, Ordering::SeqCst)
@@ -184,6 +226,9 @@ impl Engine {
         budget: &mut usize,
         wakes: &mut WakeList,
     ) {
+        // What a device has left comes first: were slots polled before it, a device that takes a little at a time would
+        // leave more behind each time.
+        self.transmit_queues(egress, ports);
         self.stage_replies(egress);
         let mut batch = std::mem::take(&mut egress.batch);
         std::mem::swap(&mut batch, &mut *lock(&self.shard.ready));
@@ -207,15 +252,15 @@ impl Engine {
 
     fn transmit_queues(&self, egress: &mut Egress, ports: &dyn Ports) {
         for queue in &mut egress.queues {
-            if queue.packets.is_empty() || queue.failed {
+            // A full device is the driver's to wait for: only `unblock` lets the slots go that wait for it.
+            if queue.packets.is_empty() || queue.failed || queue.blocked {
                 continue;
             }
             match ports.try_transmit(queue.interface, &mut queue.packets) {
-                Ok(()) => queue.blocked = false,
+                Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if !std::mem::replace(&mut queue.blocked, true) {
-                        self.shard.new_block.store(true, Ordering::SeqCst);
-                    }
+                    queue.blocked = true;
+                    self.shard.new_block.store(true, Ordering::SeqCst);
                 }
                 Err(error) => {
                     // The receiving half meets the same end and closes the interface's sockets.
@@ -230,8 +275,21 @@ impl Engine {
     fn stage_replies(&self, egress: &mut Egress) {
         let replies = std::mem::take(&mut *lock(&self.shard.replies));
         for (interface, packet) in replies {
-            self.stage(egress, interface, packet);
+            if self.is_congested(egress, interface) {
+                self.counters.dropped(DropReason::RateLimited);
+            } else {
+                self.stage(egress, interface, packet);
+            }
         }
+    }
+
+    /// Whether the device is full and so much waits for it already that packets which no connection holds back (RST,
+    /// ICMP, SYN-ACK) are dropped: their number is up to the peers.
+    fn is_congested(&self, egress: &mut Egress, interface: InterfaceId) -> bool {
+        let limit = self.config.host.reply_queue;
+        egress
+            .queue(interface)
+            .is_some_and(|queue| queue.blocked && queue.packets.len() >= limit)
     }
 
     /// Queues a packet: to own addresses on the loopback, else on its interface's transmit queue.
@@ -367,6 +425,11 @@ impl Engine {
                 socket.device,
             );
             let Ok(path) = path else { continue };
+            if self.is_congested(egress, path.interface) {
+                // The timer sends it again.
+                self.counters.dropped(DropReason::RateLimited);
+                continue;
+            }
             let header = OutputHeader {
                 identification: socket.next_id,
                 hop_limit: socket.ttl,
@@ -409,6 +472,12 @@ impl Engine {
                 }
             };
             if self.hold_back(egress, path.interface, || SlotRef::Udp(Arc::clone(slot))) {
+                break;
+            }
+            if path.interface == InterfaceId::LOOPBACK && self.is_loopback_behind() {
+                // Another thread delivers, and slower than this one sends.
+                *budget = 0;
+                slot_budget = 0;
                 break;
             }
             let Some(transmit) = socket.socket.poll_transmit() else {

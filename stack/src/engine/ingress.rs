@@ -16,6 +16,11 @@ use crate::stats::DropReason;
 use crate::time::Instant;
 use crate::wire::protocol;
 
+/// Packets to own addresses that one call delivers: as a rule more than one flush sends, so that a call delivers what it sends.
+const LOOPBACK_BUDGET: usize = 4096;
+/// Packets to own addresses that wait for delivery before datagram sockets are held back.
+const LOOPBACK_BACKLOG: usize = 1024;
+
 impl Engine {
     /// Takes received packets. Answers are sent by the next flush; nobody is woken before the caller says so.
     pub fn receive(
@@ -47,17 +52,23 @@ impl Engine {
         }
     }
 
-    /// Delivers packets to own addresses until there are none. Whoever delivers at the moment delivers all, in order.
-    pub(crate) fn deliver_loopback(&self, now: Instant, wakes: &mut WakeList) {
+    /// Delivers packets to own addresses until there are none. Whoever delivers at the moment delivers all, in order;
+    /// but not for ever: `false` when others have sent so much meanwhile that somebody is to deliver the rest.
+    pub(crate) fn deliver_loopback(&self, now: Instant, wakes: &mut WakeList) -> bool {
         let mut cache = FlowCache::default();
+        let mut budget = LOOPBACK_BUDGET;
         while !lock(&self.shard.loopback).is_empty() {
             let guard = match self.shard.delivering.try_lock() {
                 Ok(guard) => guard,
                 Err(TryLockError::Poisoned(poisoned)) => PoisonError::into_inner(poisoned),
                 // The other one looks again after letting go.
-                Err(TryLockError::WouldBlock) => return,
+                Err(TryLockError::WouldBlock) => return true,
             };
             loop {
+                if budget == 0 {
+                    return false;
+                }
+                budget -= 1;
                 let Some(packet) = lock(&self.shard.loopback).pop_front() else {
                     break;
                 };
@@ -66,6 +77,12 @@ impl Engine {
             }
             drop(guard);
         }
+        true
+    }
+
+    /// Whether so many packets to own addresses wait that senders are to pause.
+    pub(crate) fn is_loopback_behind(&self) -> bool {
+        lock(&self.shard.loopback).len() >= LOOPBACK_BACKLOG
     }
 
     fn receive_ip(

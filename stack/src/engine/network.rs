@@ -1,12 +1,11 @@
 //! The interfaces of a stack, its addresses and routes, and the way to a destination.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 
 use tidewire_netdev::{Capabilities, Medium, OffloadSet};
 
-use crate::engine::sockets::unspecified;
 use crate::error::{SocketError, SocketResult};
 use crate::ip::address::{AddressClass, AddressTable, InterfaceAddress};
 use crate::ip::icmp::Responder;
@@ -203,7 +202,8 @@ impl Network {
     /// The way to `destination`, from `source` if that is given and not unspecified, through `device` if given.
     ///
     /// # Errors
-    /// [`SocketError::NetworkUnreachable`] without a route or a source address.
+    /// [`SocketError::NetworkUnreachable`] without a route or a source address, [`SocketError::InvalidInput`] from a
+    /// loopback address to another host.
     pub fn path(
         &self,
         now: Instant,
@@ -223,6 +223,10 @@ impl Network {
                 mtu: LOOPBACK_MTU,
                 generation,
             });
+        }
+        // RFC 1122 3.2.1.3 (g), RFC 4291 2.5.3: loopback addresses stay inside the host. Linux says EINVAL.
+        if source.is_some_and(|source| source.is_loopback()) {
+            return Err(SocketError::InvalidInput);
         }
         let route = match device {
             Some(device) => tables.routes.lookup_on(device, destination),
@@ -321,7 +325,7 @@ impl Tables {
         source: Option<IpAddr>,
         device: Option<InterfaceId>,
     ) -> Option<Route> {
-        let limited = destination == IpAddr::V4(std::net::Ipv4Addr::BROADCAST);
+        let limited = destination == IpAddr::V4(Ipv4Addr::BROADCAST);
         if !destination.is_multicast() && !limited {
             return None;
         }
@@ -340,13 +344,14 @@ impl Tables {
 
 /// The peer of a connect to "all addresses": this host (Linux).
 pub(crate) fn connectable(remote: SocketAddr) -> SocketAddr {
-    if remote.ip() == unspecified(remote.is_ipv6()) {
-        let loopback: IpAddr = if remote.is_ipv6() {
-            std::net::Ipv6Addr::LOCALHOST.into()
-        } else {
-            std::net::Ipv4Addr::LOCALHOST.into()
-        };
-        return SocketAddr::new(loopback, remote.port());
+    if !remote.ip().to_canonical().is_unspecified() {
+        return remote;
     }
-    remote
+    let loopback: IpAddr = match (remote.is_ipv6(), remote.ip().is_unspecified()) {
+        (false, _) => Ipv4Addr::LOCALHOST.into(),
+        (true, true) => Ipv6Addr::LOCALHOST.into(),
+        // `::ffff:0.0.0.0`
+        (true, false) => Ipv4Addr::LOCALHOST.to_ipv6_mapped().into(),
+    };
+    SocketAddr::new(loopback, remote.port())
 }

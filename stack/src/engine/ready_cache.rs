@@ -199,6 +199,13 @@ impl ReadyCache {
         waiter.is_some_and(|waiter| waiter.waker.is_none())
     }
 
+    /// The wakers that `poll_*` methods have left, when nobody holds the socket any more; to be dropped outside the
+    /// lock. A connection that closes in the background would otherwise keep their tasks, and drop them under a lock.
+    #[must_use = "drop the wakers after the lock is released"]
+    pub fn take_wakers(&mut self) -> (Option<Waker>, Option<Waker>) {
+        (self.reader.take(), self.writer.take())
+    }
+
     /// Removes a waiter whose future is done or dropped. Gives back its waker, to be dropped outside the lock.
     #[must_use = "drop the waker after the lock is released"]
     pub fn forget(&mut self, key: WaiterKey) -> Option<Waker> {

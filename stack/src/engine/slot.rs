@@ -120,6 +120,16 @@ impl SlotRef {
             Self::Housekeeping(_) => false,
         }
     }
+
+    pub(crate) fn release_ready(&self) {
+        match self {
+            Self::Tcp(slot) => slot.release_ready(),
+            Self::Listener(slot) => slot.release_ready(),
+            Self::Udp(slot) => slot.release_ready(),
+            Self::Echo(slot) => slot.release_ready(),
+            Self::Housekeeping(_) => {}
+        }
+    }
 }
 
 macro_rules! slot_ref_from {

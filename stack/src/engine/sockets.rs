@@ -81,7 +81,10 @@ impl TcpSocket {
 #[derive(Debug)]
 pub struct ListenerSocket {
     pub(crate) listener: tcp::Listener,
-    pub(crate) lease: Arc<PortLease>,
+    /// Where it is bound.
+    pub(crate) bound: SocketAddr,
+    /// Gone once it is closed: lists may hold the slot for longer.
+    pub(crate) lease: Option<Arc<PortLease>>,
     pub(crate) key: BoundKey,
     pub(crate) queue: VecDeque<Arc<TcpSlot>>,
     pub(crate) backlog: usize,
@@ -96,8 +99,8 @@ pub struct ListenerSocket {
 
 impl ListenerSocket {
     /// The bound address.
-    pub fn local(&self) -> SocketAddr {
-        self.lease.local()
+    pub const fn local(&self) -> SocketAddr {
+        self.bound
     }
 
     /// Connections that wait to be accepted.
@@ -111,11 +114,13 @@ impl ListenerSocket {
 pub struct UdpSocket {
     /// The protocol's state and the options.
     pub socket: udp::Socket,
+    /// As `bind` was told, with its real port.
+    pub(crate) requested: SocketAddr,
     pub(crate) bound: SocketAddr,
     pub(crate) remote: Option<SocketAddr>,
     pub(crate) dual_stack: bool,
-    #[allow(dead_code, reason = "held for its Drop")]
-    pub(crate) lease: PortLease,
+    /// Gone once it is closed: what it has sent may still wait.
+    pub(crate) lease: Option<PortLease>,
     pub(crate) key: BoundKey,
     pub(crate) device: Option<InterfaceId>,
     /// The last destination and the way to it.

@@ -165,7 +165,9 @@ impl Engine {
         let connection =
             Connection::from_request(now, *request, state.socket.options.socket.clone());
         let mapped = Self::is_mapped(&state.socket, &tuple);
-        let lease = Lease::Bound(Arc::clone(&state.socket.lease));
+        // A listener that is not closed has its lease.
+        let lease = state.socket.lease.clone().ok_or(DropReason::Closed)?;
+        let lease = Lease::Bound(lease);
         let mut socket = self.tcp_socket(
             connection,
             &state.socket.options,

@@ -1,7 +1,7 @@
 //! Commands on TCP sockets: bind, connect, listen, accept, close; and what follows from each change of a connection.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -11,6 +11,7 @@ use crate::engine::sockets::{Lease, ListenerSocket, TcpOptions, TcpSocket, canon
 use crate::engine::{Engine, WakeList, lock, read, write};
 use crate::error::{SocketError, SocketResult};
 use crate::ip::InterfaceId;
+use crate::ip::address::AddressClass;
 use crate::tcp::connection::{OpenParameters, Phase};
 use crate::tcp::info::State;
 use crate::tcp::time_wait::TimeWaitEntry;
@@ -19,6 +20,9 @@ use crate::time::Instant;
 use crate::transport::Readiness;
 use crate::transport::demux::{Bound, Tuple};
 use crate::transport::ports::{BindRequest, PortLease};
+
+/// Most connections that wait to be accepted, less one: Linux's `somaxconn`.
+const MAX_BACKLOG: u32 = 4096;
 
 /// One line of what `ss` would show.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,9 +86,9 @@ impl Engine {
         let remote = canonical(connectable(remote));
         let bound = lease.as_ref().map(|lease| canonical(lease.local()));
         let device = self.device(options.device.as_deref())?;
-        let broadcast =
-            remote.ip().is_multicast() || remote.ip() == IpAddr::V4(std::net::Ipv4Addr::BROADCAST);
-        if broadcast {
+        // RFC 1122 4.2.3.10, RFC 9293 MUST-46; the errno is Linux's.
+        let class = self.network.classify(remote.ip());
+        if matches!(class, AddressClass::Broadcast | AddressClass::Multicast) {
             return Err(SocketError::NetworkUnreachable);
         }
         let bound_ip = bound
@@ -161,7 +165,7 @@ impl Engine {
         }
     }
 
-    /// Listens on a bound port. `backlog` + 1 connections wait at most, as on Linux.
+    /// Listens on a bound port. `backlog` + 1 connections wait at most, as on Linux, which limits `backlog` to 4096, too.
     ///
     /// # Errors
     /// `AddressInUse` when another socket listens there already.
@@ -174,6 +178,7 @@ impl Engine {
     ) -> SocketResult<Arc<ListenerSlot>> {
         self.check_alive()?;
         let device = self.device(options.device.as_deref())?;
+        let backlog = backlog.min(MAX_BACKLOG);
         lease.set_listening(true)?;
         let bound = Bound {
             local: canonical_unless_any(lease.local()),
@@ -187,7 +192,8 @@ impl Engine {
             let key = listeners.insert(bound, slot.clone());
             let socket = ListenerSocket {
                 listener: Listener::new(Arc::clone(&self.tcp_config), &options.socket, backlog),
-                lease: Arc::new(lease),
+                bound: lease.local(),
+                lease: Some(Arc::new(lease)),
                 key,
                 queue: VecDeque::new(),
                 backlog: backlog as usize,
@@ -230,21 +236,22 @@ impl Engine {
 
     /// Closes a listener: its requests are forgotten, connections nobody accepted are reset.
     pub fn close_listener(&self, now: Instant, slot: &Arc<ListenerSlot>, wakes: &mut WakeList) {
-        let (key, lease, queue) = {
+        let (key, lease, queue, idle) = {
             let mut state = slot.lock();
+            let idle = state.ready.take_wakers();
             let socket = &mut state.socket;
             if std::mem::replace(&mut socket.closed, true) {
                 return;
             }
-            (
-                socket.key,
-                Arc::clone(&socket.lease),
-                std::mem::take(&mut socket.queue),
-            )
+            let queue = std::mem::take(&mut socket.queue);
+            (socket.key, socket.lease.take(), queue, idle)
         };
+        drop(idle);
         write(&self.listeners).remove(key);
-        let unlisten = lease.set_listening(false);
-        debug_assert!(unlisten.is_ok(), "ceasing to listen clashes with nobody");
+        if let Some(lease) = lease {
+            let unlisten = lease.set_listening(false);
+            debug_assert!(unlisten.is_ok(), "ceasing to listen clashes with nobody");
+        }
         self.finish_timer(&slot.timer, || SlotRef::Listener(Arc::clone(slot)));
         for child in queue {
             let mut state = child.lock();
@@ -263,6 +270,9 @@ impl Engine {
             state.socket.connection.abort();
         }
         self.settle_tcp(now, slot, &mut state, wakes);
+        let idle = state.ready.take_wakers();
+        drop(state);
+        drop(idle);
     }
 
     fn orphan(&self, socket: &mut TcpSocket) {
@@ -427,7 +437,7 @@ impl Engine {
 
     /// An accepted connection's addresses are mapped when its listener is an IPv6 one.
     pub(crate) fn is_mapped(listener: &ListenerSocket, tuple: &Tuple) -> bool {
-        listener.lease.local().is_ipv6() && tuple.remote.is_ipv4()
+        listener.bound.is_ipv6() && tuple.remote.is_ipv4()
     }
 }
 

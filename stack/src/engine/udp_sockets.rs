@@ -55,10 +55,11 @@ impl Engine {
             );
             let socket = UdpSocket {
                 socket: udp::Socket::new(self.config.udp),
+                requested: lease.local(),
                 bound: local,
                 remote: None,
                 dual_stack,
-                lease,
+                lease: Some(lease),
                 key,
                 device,
                 path: None,
@@ -89,10 +90,14 @@ impl Engine {
         let remote = canonical(remote);
         self.check_broadcast(socket, remote.ip())?;
         // A wildcard takes an address; one that was chosen by an earlier connect is chosen anew.
-        let bound = canonical_unless_any(socket.lease.local());
-        let source = Some(bound.ip()).filter(|ip| !ip.is_unspecified());
+        let bound = canonical_unless_any(socket.requested);
+        let source = self.source(bound.ip());
         let path = self.network.path(now, remote.ip(), source, socket.device)?;
-        socket.bound = SocketAddr::new(path.source, bound.port());
+        socket.bound = if bound.ip().is_unspecified() {
+            SocketAddr::new(path.source, bound.port())
+        } else {
+            bound
+        };
         socket.remote = Some(remote);
         socket.path = Some((remote.ip(), path));
         socket.socket.connect(remote)?;
@@ -168,7 +173,7 @@ impl Engine {
 
     /// An IPv4 socket speaks no IPv6; an IPv6 socket speaks IPv4 by mapped addresses, unless told otherwise.
     fn check_family(&self, socket: &UdpSocket, remote: SocketAddr) -> SocketResult<()> {
-        let is_v6 = socket.lease.local().is_ipv6();
+        let is_v6 = socket.requested.is_ipv6();
         let mapped = remote.is_ipv6() && remote.ip().to_canonical().is_ipv4();
         match (is_v6, remote.is_ipv6()) {
             (false, true) => Err(SocketError::AddressFamily),
@@ -201,14 +206,22 @@ impl Engine {
         {
             return Ok(path);
         }
-        let source =
-            Some(socket.bound.ip()).filter(|ip| !ip.is_unspecified() && !ip.is_multicast());
+        let source = self.source(socket.bound.ip());
         if source.is_some_and(|source| source.is_ipv4() != destination.is_ipv4()) {
             return Err(SocketError::NetworkUnreachable);
         }
         let path = self.network.path(now, destination, source, socket.device)?;
         socket.path = Some((destination, path));
         Ok(path)
+    }
+
+    /// The source that an address bound to demands: none, if it is a wildcard, a group or a broadcast address, which
+    /// no packet comes from (RFC 1122 3.2.1.3).
+    fn source(&self, bound: IpAddr) -> Option<IpAddr> {
+        match self.network.classify(bound) {
+            AddressClass::Unspecified | AddressClass::Multicast | AddressClass::Broadcast => None,
+            AddressClass::Own | AddressClass::Loopback | AddressClass::Remote => Some(bound),
+        }
     }
 
     /// Builds and queues what a socket sends.
@@ -466,12 +479,14 @@ impl Engine {
 
     /// Closes a UDP socket. What it has sent goes out; what it has received is gone.
     pub fn close_udp(&self, slot: &Arc<UdpSlot>) {
-        let key = {
+        let (key, lease, idle) = {
             let mut state = slot.lock();
             state.socket.closed = true;
-            state.socket.key
+            let lease = state.socket.lease.take();
+            (state.socket.key, lease, state.ready.take_wakers())
         };
         write(&self.datagrams).remove(key);
+        drop((lease, idle));
     }
 
     pub(crate) fn list_datagram_sockets(&self, all: &mut Vec<SocketSummary>) {

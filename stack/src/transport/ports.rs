@@ -124,7 +124,8 @@ impl PortTable {
         let mut table = self.table();
         let binding = Binding {
             id: table.next_id,
-            address: request.address.ip(),
+            // `::ffff:a.b.c.d` is IPv4, and clashes with it.
+            address: request.address.ip().to_canonical(),
             only_v6: request.only_v6,
             reuse_address: request.reuse_address,
             reuse_port: request.reuse_port,
