@@ -22,6 +22,8 @@ const RECEIVE_BATCH: usize = 64;
 const TURNS: usize = 16;
 /// Timers handled in one turn.
 const TIMER_BATCH: usize = 256;
+/// Room for timer updates that is kept after a storm of them.
+const KEPT_UPDATES: usize = 1024;
 
 /// The transmitting side of an interface.
 pub(crate) struct Port {
@@ -125,6 +127,7 @@ impl Driver {
             for slot in self.updates.drain(..) {
                 self.wheel.update(slot, self.shared.clock());
             }
+            self.updates.shrink_to(KEPT_UPDATES);
             match self.wheel.poll_expired(cx) {
                 Poll::Ready(slot) => {
                     fired += 1;

@@ -29,8 +29,15 @@ impl TimerUpdates {
             .is_empty()
     }
 
+    /// Moves the updates to the end of `into`. An empty one takes the list's place, so that two allocations alternate
+    /// and a large one ends with whoever trims it.
     pub(crate) fn take(&self, into: &mut Vec<SlotRef>) {
-        into.append(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut list = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if into.is_empty() {
+            std::mem::swap(into, &mut list);
+        } else {
+            into.append(&mut list);
+        }
     }
 }
 
