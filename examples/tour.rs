@@ -21,7 +21,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 #[derive(Parser, Clone)]
 struct Flags {
     /// Delay of the link in each direction, in milliseconds
-    #[arg(long, default_value_t = 15.0)]
+    #[arg(long, default_value_t = 30.0)]
     delay: f64,
     /// Packets lost in each direction, in percent
     #[arg(long, default_value_t = 1.0)]

@@ -14,6 +14,7 @@ use tidewire_netdev::segmentation;
 use tidewire_netdev::{Capabilities, Checksum, Packet, Segmentation, SegmentationKind};
 
 use crate::engine::network::Path;
+use crate::engine::restage;
 use crate::engine::slot::{ListenerSlot, SlotRef, TcpSlot, UdpSlot};
 use crate::engine::{Engine, WakeList, lock, read};
 use crate::error::{SocketError, SocketResult};
@@ -209,6 +210,15 @@ impl Engine {
         queues.any(|queue| !queue.packets.is_empty() || !queue.waiting.is_empty())
     }
 
+    /// Copies of the packets that wait for the device of `interface`, for tests and inspection.
+    pub fn staged(&self, interface: InterfaceId) -> Vec<Packet> {
+        let mut egress = lock(&self.shard.egress);
+        egress
+            .queue(interface)
+            .map(|queue| queue.packets.iter().cloned().collect())
+            .unwrap_or_default()
+    }
+
     /// A device has become full since the last call.
     pub(crate) fn take_new_block(&self) -> bool {
         self.shard.new_block.swap(false, Ordering::SeqCst)
@@ -226,6 +236,11 @@ impl Engine {
         budget: &mut usize,
         wakes: &mut WakeList,
     ) {
+        for (destination, mtu) in std::mem::take(&mut *lock(&self.shard.shrunk)) {
+            for queue in &mut egress.queues {
+                restage::shrink(&mut queue.packets, &queue.capabilities, destination, mtu);
+            }
+        }
         // What a device has left comes first: were slots polled before it, a device that takes a little at a time would
         // leave more behind each time.
         self.transmit_queues(egress, ports);
@@ -359,6 +374,8 @@ impl Engine {
     ) {
         let mut state = slot.lock();
         slot.release_ready();
+        let span = state.socket.span.clone();
+        let _entered = span.enter();
         let socket = &mut state.socket;
         let tuple = socket.connection.tuple();
         let path = match socket.path.filter(|path| self.network.is_current(path)) {
@@ -381,6 +398,14 @@ impl Engine {
         let limits = limits(&path, tuple);
         let mut slot_budget = SLOT_BUDGET.min(*budget);
         while let Some(transmit) = socket.connection.poll_transmit(now, &limits) {
+            tracing::trace!(
+                flags = ?transmit.header.flags,
+                sequence = transmit.header.sequence,
+                acknowledgment = transmit.header.acknowledgment,
+                window = transmit.header.window,
+                segment_size = transmit.segment_size,
+                "sent"
+            );
             let count = transmit_count(&transmit);
             let header = OutputHeader {
                 identification: socket.next_id,

@@ -17,6 +17,9 @@ use crate::transport::IcmpError;
 use crate::transport::demux::Tuple;
 use crate::wire::protocol;
 
+/// Path MTU changes remembered between two flushes.
+const MAX_SHRUNK: usize = 64;
+
 impl Engine {
     /// A packet that starts at an ICMP header.
     pub(crate) fn receive_icmp(
@@ -136,6 +139,12 @@ impl Engine {
         }
         if let IcmpError::PacketTooBig { mtu } = error.error {
             self.network.learn_path_mtu(now, error.destination, mtu);
+            let mut shrunk = lock(&self.shard.shrunk);
+            // A flush takes them; between two flushes a batch of errors fits.
+            if shrunk.len() < MAX_SHRUNK {
+                shrunk.push((error.destination, mtu));
+            }
+            drop(shrunk);
             self.note_housekeeping(self.network.poll_timeout());
         }
         Ok(())

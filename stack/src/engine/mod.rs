@@ -19,6 +19,7 @@ mod icmp;
 mod ingress;
 pub mod network;
 pub mod ready_cache;
+mod restage;
 pub mod slot;
 pub mod sockets;
 mod tcp_ingress;
@@ -27,6 +28,7 @@ mod timers;
 mod udp_sockets;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
@@ -116,6 +118,8 @@ struct Shard {
     armed: AtomicU64,
     /// A deadline before `armed` came up: the driver must be woken.
     rearm: AtomicBool,
+    /// Path MTUs that shrank since the last flush: what is staged for them is cut anew.
+    shrunk: Mutex<Vec<(IpAddr, usize)>>,
     /// A device became full since the driver looked.
     new_block: AtomicBool,
     housekeeping: Arc<TimerState>,
@@ -176,6 +180,7 @@ impl Engine {
                 updates: TimerUpdates::default(),
                 armed: AtomicU64::new(u64::MAX),
                 rearm: AtomicBool::new(false),
+                shrunk: Mutex::default(),
                 new_block: AtomicBool::new(false),
                 housekeeping: Arc::default(),
             },
@@ -275,6 +280,8 @@ impl Engine {
         match slot {
             SlotRef::Tcp(slot) => {
                 let mut state = slot.lock();
+                let span = state.socket.span.clone();
+                let _entered = span.enter();
                 if state
                     .socket
                     .connection

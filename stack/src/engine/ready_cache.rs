@@ -151,14 +151,20 @@ impl ReadyCache {
     /// Keeps the last `poll_*` waker of a direction, replacing the one before. Gives back the replaced waker, to be
     /// dropped outside the lock.
     #[must_use = "drop the replaced waker after the lock is released"]
-    pub fn set_waker(&mut self, direction: Direction, waker: &Waker) -> Option<Waker> {
-        let place = match direction {
+    pub fn set_waker(&mut self, direction: Direction, waker: Waker) -> Option<Waker> {
+        self.waker_of(direction).replace(waker)
+    }
+
+    /// Whether the direction's kept waker wakes the same task as `waker`, so that it need not be cloned again.
+    pub fn has_waker(&mut self, direction: Direction, waker: &Waker) -> bool {
+        let kept = self.waker_of(direction);
+        kept.as_ref().is_some_and(|kept| kept.will_wake(waker))
+    }
+
+    fn waker_of(&mut self, direction: Direction) -> &mut Option<Waker> {
+        match direction {
             Direction::Read => &mut self.reader,
             Direction::Write => &mut self.writer,
-        };
-        match place {
-            Some(old) if old.will_wake(waker) => None,
-            _ => place.replace(waker.clone()),
         }
     }
 
@@ -169,17 +175,17 @@ impl ReadyCache {
         &mut self,
         key: &mut Option<WaiterKey>,
         interest: Readiness,
-        waker: &Waker,
+        waker: Waker,
     ) -> Option<Waker> {
         let waiters = self.waiters.get_or_insert_default();
         match key {
             Some(WaiterKey(index)) => waiters
                 .get_mut(*index)
-                .and_then(|waiter| waiter.waker.replace(waker.clone())),
+                .and_then(|waiter| waiter.waker.replace(waker)),
             None => {
                 *key = Some(WaiterKey(waiters.insert(Waiter {
                     interest,
-                    waker: Some(waker.clone()),
+                    waker: Some(waker),
                 })));
                 None
             }

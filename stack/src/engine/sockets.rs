@@ -58,6 +58,8 @@ pub struct TcpSocket {
     pub(crate) orphan: bool,
     /// Left the demux for good.
     pub(crate) detached: bool,
+    /// What the connection logs stands in this span, with its addresses.
+    pub(crate) span: tracing::Span,
 }
 
 impl TcpSocket {

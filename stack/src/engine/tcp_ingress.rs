@@ -55,8 +55,12 @@ impl Engine {
             cache.0 = None;
             return self.receive_unconnected(now, tuple, segment, wakes);
         }
+        let span = state.socket.span.clone();
+        let entered = span.enter();
+        trace_received(&segment);
         let result = state.socket.connection.handle_segment(now, segment);
         self.settle_tcp(now, &slot, &mut state, wakes);
+        drop(entered);
         let detached = state.socket.detached;
         drop(state);
         cache.0 = (!detached).then_some((tuple, slot));
@@ -201,6 +205,18 @@ impl Engine {
         self.settle_tcp(now, &slot, &mut state, wakes);
         result
     }
+}
+
+fn trace_received(segment: &Segment) {
+    let header = &segment.header;
+    tracing::trace!(
+        flags = ?header.flags,
+        sequence = header.sequence,
+        acknowledgment = header.acknowledgment,
+        window = header.window,
+        len = segment.payload_len(),
+        "received"
+    );
 }
 
 fn parse(origin: SegmentOrigin, mut packet: Packet) -> Result<(Tuple, Segment), ParseError> {

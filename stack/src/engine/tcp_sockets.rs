@@ -148,6 +148,7 @@ impl Engine {
         path: Path,
         device: Option<InterfaceId>,
     ) -> TcpSocket {
+        let Tuple { local, remote } = connection.tuple();
         let next_id =
             self.flow_key
                 .hash_pair(connection.tuple().remote, connection.tuple().local) as u16;
@@ -162,6 +163,7 @@ impl Engine {
             next_id,
             orphan: false,
             detached: false,
+            span: tracing::debug_span!("tcp", %local, %remote),
         }
     }
 

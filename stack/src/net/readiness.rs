@@ -15,7 +15,7 @@ use std::io;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::sync::{Arc, MutexGuard};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use tokio::io::{Interest, Ready};
 use tokio::task::coop::poll_proceed;
@@ -195,13 +195,20 @@ impl<T: Socket> Io<T> {
         mut op: impl FnMut(&mut SlotState<T>) -> SocketResult<R>,
     ) -> Poll<io::Result<R>> {
         let coop = ready!(poll_proceed(cx));
+        let mut spare = None;
         let mut state = self.slot.lock();
         loop {
             if !state.ready.bits().intersects(direction.mask()) {
                 if !self.shared.is_alive() {
                     return Poll::Ready(Err(stack_ended()));
                 }
-                let replaced = state.ready.set_waker(direction, cx.waker());
+                if spare.is_none() && !state.ready.has_waker(direction, cx.waker()) {
+                    state = self.clone_waker(state, cx, &mut spare);
+                    continue;
+                }
+                let replaced = spare
+                    .take()
+                    .and_then(|waker| state.ready.set_waker(direction, waker));
                 let flush = state.socket.wants_flush();
                 drop(state);
                 drop(replaced);
@@ -311,24 +318,46 @@ impl<T: Socket> Io<T> {
 
     fn poll_event(&self, cx: &mut Context<'_>, direction: Direction) -> Poll<io::Result<Event>> {
         let coop = ready!(poll_proceed(cx));
+        let mut spare = None;
         let mut state = self.slot.lock();
-        let bits = state.ready.bits() & direction.mask();
-        if !bits.is_empty() {
-            coop.made_progress();
-            let tick = state.ready.tick();
-            return Poll::Ready(Ok(Event {
-                bits,
-                tick,
-                fresh: false,
-            }));
+        loop {
+            let bits = state.ready.bits() & direction.mask();
+            if !bits.is_empty() {
+                coop.made_progress();
+                let tick = state.ready.tick();
+                return Poll::Ready(Ok(Event {
+                    bits,
+                    tick,
+                    fresh: false,
+                }));
+            }
+            if !self.shared.is_alive() {
+                return Poll::Ready(Err(stack_ended()));
+            }
+            if spare.is_none() && !state.ready.has_waker(direction, cx.waker()) {
+                state = self.clone_waker(state, cx, &mut spare);
+                continue;
+            }
+            let replaced = spare
+                .take()
+                .and_then(|waker| state.ready.set_waker(direction, waker));
+            drop(state);
+            drop(replaced);
+            return Poll::Pending;
         }
-        if !self.shared.is_alive() {
-            return Poll::Ready(Err(stack_ended()));
-        }
-        let replaced = state.ready.set_waker(direction, cx.waker());
+    }
+
+    /// Clones the task's waker with the lock released: a waker's clone may be anybody's code. The caller looks at the
+    /// socket again.
+    fn clone_waker<'a>(
+        &'a self,
+        state: MutexGuard<'a, SlotState<T>>,
+        cx: &Context<'_>,
+        spare: &mut Option<Waker>,
+    ) -> MutexGuard<'a, SlotState<T>> {
         drop(state);
-        drop(replaced);
-        Poll::Pending
+        *spare = Some(cx.waker().clone());
+        self.slot.lock()
     }
 
     fn event(&self, mask: Readiness) -> Event {
@@ -389,26 +418,33 @@ impl<T: Socket> Future for Wait<'_, T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
+        let mut spare = None;
         let mut state = this.io.slot.lock();
-        let event = Event {
-            bits: state.ready.bits() & this.mask,
-            tick: state.ready.tick(),
-            fresh: state.ready.take_fresh(this.mask) && this.key.is_none(),
-        };
-        let woken = this.key.is_some_and(|key| state.ready.is_woken(key));
-        if !event.bits.is_empty() || woken {
-            let waker = this.key.take().and_then(|key| state.ready.forget(key));
+        loop {
+            let event = Event {
+                bits: state.ready.bits() & this.mask,
+                tick: state.ready.tick(),
+                fresh: state.ready.take_fresh(this.mask) && this.key.is_none(),
+            };
+            let woken = this.key.is_some_and(|key| state.ready.is_woken(key));
+            if !event.bits.is_empty() || woken {
+                let waker = this.key.take().and_then(|key| state.ready.forget(key));
+                drop(state);
+                drop(waker);
+                return Poll::Ready(Ok(event));
+            }
+            if !this.io.shared.is_alive() {
+                return Poll::Ready(Err(stack_ended()));
+            }
+            let Some(waker) = spare.take() else {
+                state = this.io.clone_waker(state, cx, &mut spare);
+                continue;
+            };
+            let replaced = state.ready.wait(&mut this.key, this.mask, waker);
             drop(state);
-            drop(waker);
-            return Poll::Ready(Ok(event));
+            drop(replaced);
+            return Poll::Pending;
         }
-        if !this.io.shared.is_alive() {
-            return Poll::Ready(Err(stack_ended()));
-        }
-        let replaced = state.ready.wait(&mut this.key, this.mask, cx.waker());
-        drop(state);
-        drop(replaced);
-        Poll::Pending
     }
 }
 

@@ -1,0 +1,63 @@
+//! Packets that waited for a full device while their path's MTU shrank: they are cut anew before they leave.
+//!
+//! Only TCP is cut: a datagram that no longer fits is for IP to fragment, or for its sender to hear of.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use tidewire_netdev::segmentation;
+use tidewire_netdev::{Capabilities, Packet, Segmentation, SegmentationKind};
+
+use crate::wire::protocol;
+use crate::wire::tcp::Flags;
+
+/// Cuts every staged TCP packet to `destination` so that none has more than `mtu` octets on the wire; order is kept.
+pub(crate) fn shrink(
+    packets: &mut VecDeque<Packet>,
+    capabilities: &Capabilities,
+    destination: IpAddr,
+    mtu: usize,
+) {
+    let staged = std::mem::take(packets);
+    for mut packet in staged {
+        if let Some(segmentation) = cut_for(&packet, destination, mtu) {
+            packet.offload.segmentation = Some(segmentation);
+        }
+        if segmentation::prepare(packet, capabilities, packets).is_err() {
+            debug_assert!(
+                false,
+                "the stack's own packets have headers that can be cut"
+            );
+        }
+    }
+}
+
+/// The cut a packet of ours needs; `None` for packets to others, of others, or small enough.
+fn cut_for(packet: &Packet, destination: IpAddr, mtu: usize) -> Option<Segmentation> {
+    let head = packet.contiguous();
+    let (kind, ip_len) = match (head.first()? >> 4, destination) {
+        (4, IpAddr::V4(to)) => {
+            let octets: [u8; 4] = head.get(16..20)?.try_into().ok()?;
+            let ours = Ipv4Addr::from(octets) == to && *head.get(9)? == protocol::TCP;
+            (SegmentationKind::TcpV4, ours.then_some(20)?)
+        }
+        (6, IpAddr::V6(to)) => {
+            let octets: [u8; 16] = head.get(24..40)?.try_into().ok()?;
+            let ours = Ipv6Addr::from(octets) == to && *head.get(6)? == protocol::TCP;
+            (SegmentationKind::TcpV6, ours.then_some(40)?)
+        }
+        _ => return None,
+    };
+    let tcp_len = usize::from(head.get(ip_len + 12)? >> 4) * 4;
+    let room = mtu.checked_sub(ip_len + tcp_len).filter(|room| *room > 0)?;
+    let payload = packet.len().checked_sub(ip_len + tcp_len)?;
+    let now = packet
+        .offload
+        .segmentation
+        .map_or(payload, |cut| usize::from(cut.segment_size));
+    (now > room && payload > room).then(|| Segmentation {
+        kind,
+        segment_size: room as u16,
+        ecn: Flags(head[ip_len + 13]).contains(Flags::CWR),
+    })
+}
