@@ -72,7 +72,7 @@ fn what_is_staged_is_cut_anew_when_the_path_mtu_shrinks() {
         let mut largest = 0;
         for packet in batch {
             segment(packet, Medium::Ip, CutChecksum::Complete, |wire| {
-                largest = largest.max(wire.len())
+                largest = largest.max(wire.len());
             })
             .expect("valid");
         }
