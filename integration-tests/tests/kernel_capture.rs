@@ -64,26 +64,29 @@ fn wireshark_finds_nothing_wrong() {
             found(&path, "tcp.flags.syn == 1 && tcp.flags.ack == 0").len(),
             2
         );
-        assert_eq!(found(&path, "tcp.flags.fin == 1").len(), 4);
-        assert!(
-            found(&path, "tcp.len > 1000").len() > 2000,
-            "super-packets appear cut"
-        );
+        let fins = found(&path, "tcp.flags.fin == 1 && !tcp.analysis.retransmission");
+        assert_eq!(fins.len(), 4, "{}", fins.join("\n"));
+        let cut = found(&path, "tcp.len > 1000").len();
+        assert!(cut > 2000, "super-packets appear cut: {cut} segments");
         let bad = [
             "_ws.malformed",
             // 0 is "bad", 1 "good".
             "tcp.checksum.status == 0 || udp.checksum.status == 0 || ip.checksum.status == 0",
-            "tcp && !(tcp.checksum.status == 1)",
+            "(tcp && !(tcp.checksum.status == 1))",
             "icmp || icmpv6.type < 128",
-            "tcp.analysis.retransmission || tcp.analysis.fast_retransmission",
-            "tcp.analysis.spurious_retransmission || tcp.analysis.out_of_order",
             "tcp.analysis.lost_segment || tcp.analysis.ack_lost_segment",
             "tcp.flags.reset == 1",
+            // The kernel may probe the tail (RFC 8985 7) when this process has not run for some milliseconds.
+            "((ip.src == 10.7.0.2 || ipv6.src == fd07::2) && (tcp.analysis.out_of_order || \
+             tcp.analysis.retransmission || tcp.analysis.fast_retransmission))",
         ];
-        for filter in bad {
-            let found = found(&path, filter);
-            assert!(found.is_empty(), "{filter}:\n{}", found.join("\n"));
-        }
+        let found = found(&path, &bad.join(" || "));
+        assert!(found.is_empty(), "{}", found.join("\n"));
+        let (sent_again, probes) = (
+            link.counted("TcpRetransSegs"),
+            link.counted("TcpExtTCPLossProbes"),
+        );
+        assert!(sent_again <= probes, "{}", link.report());
     });
 }
 

@@ -16,12 +16,17 @@ const LIMIT: Duration = Duration::from_secs(60);
 fn paths() -> Vec<(&'static str, usize, ImpairmentConfig)> {
     let base = ImpairmentConfig::delay(Duration::from_millis(2));
     vec![
-        ("1 % loss", 4 << 20, base.clone().with_loss(0.01)),
-        ("5 % loss", 1 << 20, base.clone().with_loss(0.05)),
-        ("10 % loss", 200_000, base.clone().with_loss(0.1)),
+        ("1 % loss", 2 << 20, base.clone().with_loss(0.01)),
+        ("5 % loss", 500_000, base.clone().with_loss(0.05)),
+        ("10 % loss", 100_000, base.clone().with_loss(0.1)),
+        (
+            "5 % loss, small segments",
+            60_000,
+            base.clone().with_loss(0.05),
+        ),
         (
             "bursts",
-            4 << 20,
+            2 << 20,
             ImpairmentConfig {
                 loss: Loss::GilbertElliott {
                     good_to_bad: 0.004,
@@ -35,7 +40,7 @@ fn paths() -> Vec<(&'static str, usize, ImpairmentConfig)> {
         ),
         (
             "reordering",
-            4 << 20,
+            2 << 20,
             ImpairmentConfig {
                 reorder: Reorder {
                     probability: 0.05,
@@ -62,6 +67,11 @@ fn paths() -> Vec<(&'static str, usize, ImpairmentConfig)> {
             },
         ),
         (
+            "long and fat",
+            12 << 20,
+            ImpairmentConfig::delay(Duration::from_millis(20)).with_rate(1_000_000_000, 1 << 20),
+        ),
+        (
             "a shallow bottleneck",
             4 << 20,
             base.with_rate(200_000_000, 100_000),
@@ -73,11 +83,16 @@ fn paths() -> Vec<(&'static str, usize, ImpairmentConfig)> {
 fn transfers_over_a_bad_path_arrive_whole() {
     let mut cases = 0;
     for (name, size, impairment) in paths() {
+        // Small segments: hundreds of holes and ranges.
+        let small = name == "5 % loss, small segments";
         for (role, family) in Role::ALL.into_iter().zip(Family::ALL) {
-            let config = LinkConfig {
+            let mut config = LinkConfig {
                 impairment: Some(impairment.clone()),
                 ..LinkConfig::default()
             };
+            if small {
+                config.tcp.max_mss = Some(100);
+            }
             let case = format!("{name}, {role:?}, {family:?}");
             run(
                 &case.clone(),

@@ -12,9 +12,9 @@ use tidewire::tcp::info::State;
 use tidewire_integration_tests::bodies::body;
 use tidewire_integration_tests::exchange::{digest, receive, send};
 use tidewire_integration_tests::kernel::{
-    Family, Link, LinkConfig, Role, kernel_connect, kernel_listen, on_each_family,
+    Family, Link, LinkConfig, Role, kernel_connect, kernel_listen, kernel_socket, on_each_family,
 };
-use tidewire_integration_tests::namespace::announce;
+use tidewire_integration_tests::namespace::{announce, set_sysctl};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 const LIMIT: Duration = Duration::from_secs(40);
@@ -191,7 +191,11 @@ fn thousands_of_short_connections() {
             let done = tokio::try_join!(clients, servers);
             done.unwrap_or_else(|error| panic!("our clients: {error}\n{}", link.report()));
             let rate = COUNT as f64 / started.elapsed().as_secs_f64();
-            announce(&format!("{family:?}, our clients: {rate:.0} connections/s"));
+            announce(&format!(
+                "{family:?}, our clients: {rate:.0} connections/s; the kernel retransmitted {} segments, {} by timeout",
+                link.counted("TcpRetransSegs"),
+                link.counted("TcpExtTCPTimeouts"),
+            ));
             drop(listener);
             assert_eq!(link.counted("TcpEstabResets"), 0, "{}", link.report());
             // Nothing stays but TIME-WAIT.
@@ -202,6 +206,69 @@ fn thousands_of_short_connections() {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
             assert_eq!(unfinished(link), 0, "{}", link.report());
+        },
+    );
+}
+
+// A full accept queue refuses nobody: SYNs, or final ACKs, are dropped and come again (as Linux).
+#[test]
+fn full_backlogs_only_delay() {
+    const CLIENTS: usize = 8;
+    let config = LinkConfig::default();
+    on_each_family(
+        "full_backlogs_only_delay",
+        LIMIT,
+        &config,
+        async |link, family| {
+            // Cookies of so small a queue fail when more of them come back than were sent of late, with a RST.
+            set_sysctl("ipv4/tcp_syncookies", "0");
+            let socket = match family {
+                Family::V4 => link.stack.tcp_socket_v4(),
+                Family::V6 => link.stack.tcp_socket_v6(),
+            };
+            let socket = socket.expect("a socket");
+            socket
+                .bind(SocketAddr::new(family.stack(), 80))
+                .expect("a free port");
+            let listener = socket.listen(2).expect("bound");
+            let address = listener.local_addr().expect("bound");
+            let clients = try_join_all(
+                (0..CLIENTS).map(async |index| ask(kernel_connect(address).await?, index).await),
+            );
+            let servers = async {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                let mut served = Vec::new();
+                for _ in 0..CLIENTS {
+                    served.push(tokio::spawn(echo(listener.accept().await?.0)));
+                }
+                try_join_all(served).await.map_err(io::Error::other)
+            };
+            let both = async { tokio::try_join!(clients, servers) };
+            let both = link.within(LIMIT / 3, "the kernel's clients", both).await;
+            both.expect("none is refused");
+
+            let socket = kernel_socket(family);
+            socket
+                .bind(SocketAddr::new(family.kernel(), 80))
+                .expect("a free port");
+            let listener = socket.listen(1).expect("bound");
+            let address = listener.local_addr().expect("bound");
+            let clients = try_join_all(
+                (0..CLIENTS)
+                    .map(async |index| ask(link.stack.tcp_stream(address).await?, index).await),
+            );
+            let servers = async {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                let mut served = Vec::new();
+                for _ in 0..CLIENTS {
+                    served.push(tokio::spawn(echo(listener.accept().await?.0)));
+                }
+                try_join_all(served).await.map_err(io::Error::other)
+            };
+            let both = async { tokio::try_join!(clients, servers) };
+            let both = link.within(LIMIT / 3, "our clients", both).await;
+            both.expect("none is refused");
+            assert!(link.counted("TcpExtListenDrops") > 0, "{}", link.report());
         },
     );
 }
