@@ -13,6 +13,7 @@ use tidewire_netdev::checksum::{pseudo_header_v4, pseudo_header_v6};
 use tidewire_netdev::segmentation;
 use tidewire_netdev::{Capabilities, Checksum, Packet, Segmentation, SegmentationKind};
 
+use crate::engine::ingress::Delivery;
 use crate::engine::network::Path;
 use crate::engine::restage;
 use crate::engine::slot::{ListenerSlot, SlotRef, TcpSlot, UdpSlot};
@@ -48,7 +49,7 @@ pub trait Ports {
 pub enum FlushOutcome {
     /// Nothing is left to do.
     Done,
-    /// Another thread is flushing and will look again.
+    /// Another thread is flushing or delivering, and will look again.
     Busy,
     /// The budget is used up: somebody should flush again soon.
     Unfinished,
@@ -117,11 +118,17 @@ impl Engine {
             shard.again.store(false, Ordering::SeqCst);
             self.run_egress(&mut egress, now, ports, &mut budget, wakes);
             drop(egress);
-            let delivered = self.deliver_loopback(now, wakes);
-            if budget == 0 || !delivered {
+            let delivery = self.deliver_loopback(now, wakes);
+            if budget == 0 || delivery == Delivery::Unfinished {
                 return FlushOutcome::Unfinished;
             }
-            if !shard.again.swap(false, Ordering::SeqCst) && !self.has_ready() {
+            if shard.again.swap(false, Ordering::SeqCst) {
+                continue;
+            }
+            if delivery == Delivery::Elsewhere && !self.has_polls() {
+                return FlushOutcome::Busy;
+            }
+            if !self.has_ready() {
                 return FlushOutcome::Done;
             }
         }

@@ -16,6 +16,17 @@ use crate::stats::DropReason;
 use crate::time::Instant;
 use crate::wire::protocol;
 
+/// How delivering packets to own addresses ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Delivery {
+    /// None is left.
+    Done,
+    /// Another thread is at it, and looks for more before it stops. To wait for it would be to spin.
+    Elsewhere,
+    /// Others have sent so much meanwhile that somebody is to deliver the rest.
+    Unfinished,
+}
+
 /// Packets to own addresses that one call delivers: as a rule more than one flush sends, so that a call delivers what it sends.
 const LOOPBACK_BUDGET: usize = 4096;
 /// Packets to own addresses that wait for delivery before datagram sockets are held back.
@@ -52,9 +63,9 @@ impl Engine {
         }
     }
 
-    /// Delivers packets to own addresses until there are none. Whoever delivers at the moment delivers all, in order;
-    /// but not for ever: `false` when others have sent so much meanwhile that somebody is to deliver the rest.
-    pub(crate) fn deliver_loopback(&self, now: Instant, wakes: &mut WakeList) -> bool {
+    /// Delivers packets to own addresses until there are none. Whoever delivers at the moment delivers all, in order,
+    /// but not for ever.
+    pub(crate) fn deliver_loopback(&self, now: Instant, wakes: &mut WakeList) -> Delivery {
         let mut cache = FlowCache::default();
         let mut budget = LOOPBACK_BUDGET;
         while !lock(&self.shard.loopback).is_empty() {
@@ -62,11 +73,11 @@ impl Engine {
                 Ok(guard) => guard,
                 Err(TryLockError::Poisoned(poisoned)) => PoisonError::into_inner(poisoned),
                 // The other one looks again after letting go.
-                Err(TryLockError::WouldBlock) => return true,
+                Err(TryLockError::WouldBlock) => return Delivery::Elsewhere,
             };
             loop {
                 if budget == 0 {
-                    return false;
+                    return Delivery::Unfinished;
                 }
                 budget -= 1;
                 let Some(packet) = lock(&self.shard.loopback).pop_front() else {
@@ -77,7 +88,7 @@ impl Engine {
             }
             drop(guard);
         }
-        true
+        Delivery::Done
     }
 
     /// Whether so many packets to own addresses wait that senders are to pause.

@@ -219,9 +219,12 @@ impl Engine {
 
     /// Whether egress has something to look at.
     pub fn has_ready(&self) -> bool {
-        !lock(&self.shard.ready).is_empty()
-            || !lock(&self.shard.replies).is_empty()
-            || !lock(&self.shard.loopback).is_empty()
+        self.has_polls() || !lock(&self.shard.loopback).is_empty()
+    }
+
+    /// Whether a slot is to be polled or a reply to be sent.
+    fn has_polls(&self) -> bool {
+        !lock(&self.shard.ready).is_empty() || !lock(&self.shard.replies).is_empty()
     }
 
     /// A slot's deadline: queues an update if it moved earlier.
@@ -440,3 +443,6 @@ impl Engine {
         self.ended.load(Ordering::SeqCst)
     }
 }
+
+#[cfg(test)]
+mod tests;
