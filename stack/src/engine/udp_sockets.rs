@@ -444,8 +444,8 @@ impl Engine {
         result
     }
 
-    /// Joins a multicast group: its datagrams reach the socket. Membership is announced on the link by a later issue's
-    /// IGMP and MLD; loopback and point-to-point links need none.
+    /// Joins a multicast group: its datagrams reach the socket. Nothing is announced on the link, since there is no IGMP
+    /// or MLD yet; loopback and point-to-point links need none.
     ///
     /// # Errors
     /// `InvalidInput` for an address that is no group, `AddressInUse` when joined already.
