@@ -11,7 +11,7 @@ use crate::ip::address::{AddressClass, AddressTable, InterfaceAddress};
 use crate::ip::icmp::Responder;
 use crate::ip::path_mtu::PathMtuCache;
 use crate::ip::route::{Route, RouteTable};
-use crate::ip::source_address::{self, PolicyTable, Source, Target};
+use crate::ip::source_address::{self, PolicyTable, Target};
 use crate::ip::{Cidr, InterfaceId};
 use crate::time::Instant;
 
@@ -270,27 +270,6 @@ impl Network {
             mtu,
             generation,
         })
-    }
-
-    /// Destinations in the order to try them (RFC 6724 6). The sort is stable.
-    pub fn sort_destinations(&self, destinations: &mut [IpAddr]) {
-        let tables = self.read();
-        source_address::sort_destinations(destinations, &tables.policy, |destination| {
-            if tables.addresses.is_own(destination) {
-                return Some(Source {
-                    address: destination,
-                    prefix_len: if destination.is_ipv4() { 32 } else { 128 },
-                    deprecated: false,
-                });
-            }
-            let route = tables.routes.lookup(destination)?;
-            let target = Target {
-                destination,
-                interface: route.interface,
-                next_hop: route.next_hop(destination),
-            };
-            source_address::select(&target, &tables.addresses, &tables.policy)
-        });
     }
 
     /// Runs `build` with what answering a packet from `towards` needs.

@@ -86,11 +86,6 @@ impl RttEstimator {
         }
     }
 
-    /// Ends the backoff without a sample.
-    pub fn reset_backoff(&mut self) {
-        self.backoff = 0;
-    }
-
     /// How often the RTO has been doubled since the last sample.
     pub fn backoff(&self) -> u32 {
         self.backoff

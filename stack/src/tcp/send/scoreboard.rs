@@ -134,11 +134,6 @@ impl Scoreboard {
         self.sacked > 0
     }
 
-    /// When the oldest octet in flight was sent last.
-    pub fn oldest_sent_at(&self) -> Option<Instant> {
-        self.ranges.front().map(|range| range.sent_at)
-    }
-
     /// New octets up to `end` went out at `now`, in segments of `segment_size`.
     pub fn on_sent(&mut self, end: SeqNum, now: Instant, segment_size: u16) {
         let start = self.ranges.back().map_or(self.una, |last| last.end);
@@ -373,13 +368,6 @@ impl Scoreboard {
         if self.retransmit_hint.at_or_after(start) {
             self.retransmit_hint = self.retransmit_hint.max(end);
         }
-    }
-
-    /// Whether `sequence` was retransmitted at least once.
-    pub fn was_retransmitted(&self, sequence: SeqNum) -> bool {
-        self.ranges
-            .get(self.index_at(sequence))
-            .is_some_and(|range| range.ever_retransmitted)
     }
 
     /// Forgets everything: the connection is over.
