@@ -26,7 +26,7 @@ use tidewire::ip::Cidr;
 use tidewire_netdev::capture::{self, Capture, CaptureConfig, SharedCapture};
 use tidewire_netdev::linux::{Tun, TunConfig, TunCounters};
 use tidewire_netdev::memory::{ImpairmentConfig, PairConfig, impaired_pair};
-use tidewire_netdev::{Device, OffloadSet, Packet, Receiver, Transmitter};
+use tidewire_netdev::{Device, DeviceQueue, OffloadSet, Packet, Receiver, Transmitter};
 use tokio::net::TcpSocket;
 
 use crate::namespace::{Counters, Flavor, announce, configure, run, socket_list};
@@ -502,17 +502,16 @@ impl Meter {
 }
 
 fn metered(device: Device, meter: &Arc<Meter>) -> Device {
-    Device {
+    device.map_queues(|queue| DeviceQueue {
         receiver: Box::new(MeteredReceiver {
-            inner: device.receiver,
+            inner: queue.receiver,
             meter: Arc::clone(meter),
         }),
         transmitter: Box::new(MeteredTransmitter {
-            inner: device.transmitter,
+            inner: queue.transmitter,
             meter: Arc::clone(meter),
         }),
-        ..device
-    }
+    })
 }
 
 struct MeteredReceiver {

@@ -19,7 +19,7 @@ use pcap_file::pcapng::blocks::interface_description::{
 };
 use pcap_file::{DataLink, PcapError};
 
-use crate::device::{Device, Medium, Receiver, Transmitter};
+use crate::device::{Device, DeviceQueue, Medium, Receiver, Transmitter};
 use crate::packet::Packet;
 use crate::segmentation::{CutChecksum, complete_checksum, segment};
 
@@ -263,18 +263,16 @@ where
         interface,
         clock,
     });
-    Ok(Device {
-        name: device.name,
+    Ok(device.map_queues(|queue| DeviceQueue {
         receiver: Box::new(TappedReceiver {
-            inner: device.receiver,
+            inner: queue.receiver,
             tap: Arc::clone(&tap),
         }),
         transmitter: Box::new(TappedTransmitter {
-            inner: device.transmitter,
-            tap,
+            inner: queue.transmitter,
+            tap: Arc::clone(&tap),
         }),
-        capabilities: device.capabilities,
-    })
+    }))
 }
 
 fn lock<W: Write>(capture: &SharedCapture<W>) -> MutexGuard<'_, Capture<W>> {

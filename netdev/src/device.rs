@@ -8,6 +8,7 @@ use std::fmt;
 use std::io;
 use std::task::{Context, Poll};
 
+use crate::mac::MacAddress;
 use crate::packet::Packet;
 
 /// What a device's packets begin with.
@@ -114,22 +115,77 @@ pub trait Transmitter: Send + Sync + 'static {
     fn poll_transmit_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 }
 
-/// A device, ready to be given to a stack.
-pub struct Device {
-    /// A name for logs and for `bind_device`, as an interface has it.
-    pub name: String,
+/// One queue of a device: packets in, packets out.
+pub struct DeviceQueue {
     /// Packets in.
     pub receiver: Box<dyn Receiver>,
     /// Packets out.
     pub transmitter: Box<dyn Transmitter>,
+}
+
+/// A device, ready to be given to a stack.
+///
+/// One with several queues gets a driver task for each, so that they run on several threads. Which packets come
+/// through which queue is the device's choice; packets of one flow should come through one
+/// ([`flow_hash`](crate::flow_hash)), or they may overtake each other.
+pub struct Device {
+    /// A name for logs and for `bind_device`, as an interface has it.
+    pub name: String,
+    /// Packets in, on the first queue.
+    pub receiver: Box<dyn Receiver>,
+    /// Packets out, on the first queue.
+    pub transmitter: Box<dyn Transmitter>,
+    /// The other queues of a device that has several.
+    pub more_queues: Vec<DeviceQueue>,
+    /// The address of an Ethernet device that has one; with `None` the stack makes one up.
+    pub hardware_address: Option<MacAddress>,
     /// What the device can do.
     pub capabilities: Capabilities,
+}
+
+impl Device {
+    /// A device of one queue and without a hardware address.
+    pub fn new(
+        name: impl Into<String>,
+        receiver: impl Receiver,
+        transmitter: impl Transmitter,
+        capabilities: Capabilities,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            receiver: Box::new(receiver),
+            transmitter: Box::new(transmitter),
+            more_queues: Vec::new(),
+            hardware_address: None,
+            capabilities,
+        }
+    }
+
+    /// The same device with every queue passed through `change`, first queue first: to watch or to impair it.
+    #[must_use]
+    pub fn map_queues(mut self, mut change: impl FnMut(DeviceQueue) -> DeviceQueue) -> Self {
+        let first = change(DeviceQueue {
+            receiver: self.receiver,
+            transmitter: self.transmitter,
+        });
+        self.receiver = first.receiver;
+        self.transmitter = first.transmitter;
+        self.more_queues = self.more_queues.into_iter().map(change).collect();
+        self
+    }
+
+    /// How many queues it has.
+    pub fn queue_count(&self) -> usize {
+        1 + self.more_queues.len()
+    }
 }
 
 impl fmt::Debug for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Device")
             .field("name", &self.name)
+            .field("queues", &self.queue_count())
+            .field("hardware_address", &self.hardware_address)
             .field("capabilities", &self.capabilities)
             .finish_non_exhaustive()
     }

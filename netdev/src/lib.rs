@@ -13,9 +13,11 @@ pub mod capture;
 pub mod checksum;
 pub mod device;
 pub mod errno;
+pub mod flow_hash;
 mod headers;
 #[cfg(target_os = "linux")]
 pub mod linux;
+pub mod mac;
 pub mod memory;
 pub mod offload;
 pub mod packet;
@@ -25,6 +27,7 @@ pub mod segmentation;
 mod test_packets;
 pub mod virtio_header;
 
-pub use device::{Capabilities, Device, Medium, OffloadSet, Receiver, Transmitter};
+pub use device::{Capabilities, Device, DeviceQueue, Medium, OffloadSet, Receiver, Transmitter};
+pub use mac::MacAddress;
 pub use offload::{Checksum, Segmentation, SegmentationKind};
 pub use packet::{Packet, Payload};

@@ -146,21 +146,21 @@ impl Tun {
             virtio_header: self.virtio_header,
             counters: self.counters,
         });
-        Ok(Device {
-            name: self.name,
-            receiver: Box::new(TunReceiver {
+        Ok(Device::new(
+            self.name,
+            TunReceiver {
                 removed: Some(removal(Arc::clone(&queue))),
                 queue: Arc::clone(&queue),
                 pool: ReceivePool::new(BUFFER_SIZE),
-            }),
-            transmitter: Box::new(TunTransmitter { queue }),
-            capabilities: Capabilities {
+            },
+            TunTransmitter { queue },
+            Capabilities {
                 medium: Medium::Ip,
                 mtu: self.mtu,
                 offloads: self.offloads,
                 max_super_packet: usize::from(u16::MAX),
             },
-        })
+        ))
     }
 }
 

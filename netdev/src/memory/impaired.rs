@@ -64,18 +64,8 @@ pub fn impaired_pair_with_monitors(
     let (a_out, b_in) = direction(a_to_b, 0);
     let (b_out, a_in) = direction(b_to_a, 1);
     let [a_name, b_name] = config.names;
-    let a = Device {
-        name: a_name,
-        receiver: Box::new(a_in),
-        transmitter: Box::new(a_out),
-        capabilities: capabilities.clone(),
-    };
-    let b = Device {
-        name: b_name,
-        receiver: Box::new(b_in),
-        transmitter: Box::new(b_out),
-        capabilities,
-    };
+    let a = Device::new(a_name, a_in, a_out, capabilities.clone());
+    let b = Device::new(b_name, b_in, b_out, capabilities);
     (a, b, monitors)
 }
 

@@ -60,18 +60,8 @@ pub fn pair(config: PairConfig) -> (Device, Device) {
     let (a_out, b_in) = channel(config.queue_packets, config.queue_bytes);
     let (b_out, a_in) = channel(config.queue_packets, config.queue_bytes);
     let [a_name, b_name] = config.names;
-    let a = Device {
-        name: a_name,
-        receiver: Box::new(a_in),
-        transmitter: Box::new(a_out),
-        capabilities: capabilities.clone(),
-    };
-    let b = Device {
-        name: b_name,
-        receiver: Box::new(b_in),
-        transmitter: Box::new(b_out),
-        capabilities,
-    };
+    let a = Device::new(a_name, a_in, a_out, capabilities.clone());
+    let b = Device::new(b_name, b_in, b_out, capabilities);
     (a, b)
 }
 
