@@ -16,7 +16,7 @@ use tidewire_netdev::{Checksum, Medium, OffloadSet, Packet};
 struct Full;
 
 impl Ports for Full {
-    fn try_transmit(&self, _: InterfaceId, _: &mut VecDeque<Packet>) -> io::Result<()> {
+    fn try_transmit(&self, _: InterfaceId, _: usize, _: &mut VecDeque<Packet>) -> io::Result<()> {
         Err(io::ErrorKind::WouldBlock.into())
     }
 }

@@ -31,7 +31,12 @@ struct Device {
 }
 
 impl Ports for Device {
-    fn try_transmit(&self, _: InterfaceId, queue: &mut VecDeque<Packet>) -> io::Result<()> {
+    fn try_transmit(
+        &self,
+        _: InterfaceId,
+        _: usize,
+        queue: &mut VecDeque<Packet>,
+    ) -> io::Result<()> {
         assert!(!self.panics.get(), "as a device might");
         let count = self.room.get().min(queue.len());
         self.room.set(self.room.get() - count);

@@ -174,6 +174,15 @@ impl Device {
         self
     }
 
+    /// Its queues, the first one first.
+    pub fn into_queues(self) -> impl Iterator<Item = DeviceQueue> {
+        let first = DeviceQueue {
+            receiver: self.receiver,
+            transmitter: self.transmitter,
+        };
+        std::iter::once(first).chain(self.more_queues)
+    }
+
     /// How many queues it has.
     pub fn queue_count(&self) -> usize {
         1 + self.more_queues.len()

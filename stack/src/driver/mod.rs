@@ -1,4 +1,4 @@
-//! The thin async shell around the engine: one task per stack, the clock, the timer wheel, wakes.
+//! The thin async shell around the engine: one task per device queue, the clock, the timer wheel, wakes.
 //!
 //! The driver task reads devices, runs timers (one entry per socket on tokio's wheel) and flushes. A task that writes
 //! flushes by itself while the driver is parked; what it cannot send (a full device) it leaves to the driver.
@@ -45,7 +45,8 @@ pub enum Lifetime {
     Runtime,
 }
 
-/// Starts a stack: the loopback, the interfaces given, and a driver task on `handle`'s runtime.
+/// Starts a stack: the loopback, the interfaces given, and driver tasks on `handle`'s runtime, as many as the widest
+/// device has queues.
 ///
 /// # Errors
 /// A runtime without time; a gateway that no interface's network contains.
@@ -56,9 +57,14 @@ pub fn start(
     lifetime: Lifetime,
 ) -> io::Result<Arc<Shared>> {
     let clock = Clock::new(handle.clone())?;
-    let engine = Engine::new(config);
+    let shards = interfaces
+        .iter()
+        .map(|interface| interface.device.queue_count())
+        .max()
+        .unwrap_or(1);
+    let engine = Engine::with_shards(config, shards);
     let mut ports = Vec::new();
-    let mut receivers = Vec::new();
+    let mut receivers: Vec<Vec<_>> = (0..engine.shard_count()).map(|_| Vec::new()).collect();
     for InterfaceConfig {
         device,
         addresses,
@@ -70,7 +76,11 @@ pub fn start(
         if let Some(mtu) = mtu {
             capabilities.mtu = capabilities.mtu.min(mtu);
         }
-        let id = engine.add_interface(device.name, capabilities);
+        let id = engine.add_interface_with_queues(
+            device.name.clone(),
+            device.queue_count(),
+            capabilities,
+        );
         for address in addresses {
             engine.network.add_address(id, address);
         }
@@ -88,16 +98,22 @@ pub fn start(
             };
             engine.network.add_route(default, Route::via(id, gateway));
         }
+        let mut transmitters = Vec::new();
+        for (queue, receivers) in device.into_queues().zip(&mut receivers) {
+            transmitters.push(queue.transmitter);
+            receivers.push((id, queue.receiver));
+        }
         ports.push(Port {
             interface: id,
-            transmitter: device.transmitter,
+            transmitters,
         });
-        receivers.push((id, device.receiver));
     }
     let core = Arc::new(Core::new(engine, clock, ports));
     let shared = Arc::new(Shared::new(Arc::clone(&core)));
-    let keep = (lifetime == Lifetime::Runtime).then(|| Arc::clone(&shared));
-    let driver = Driver::new(core, keep, receivers);
-    drop(handle.spawn(driver));
+    let keep = (lifetime == Lifetime::Runtime).then_some(&shared);
+    for (shard, receivers) in core.engine().shard_ids().zip(receivers) {
+        let driver = Driver::new(Arc::clone(&core), shard, keep.cloned(), receivers);
+        drop(handle.spawn(driver));
+    }
     Ok(shared)
 }

@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use crate::driver::Clock;
 use crate::driver::task::{Port, transmit};
 use crate::engine::network::Network;
+use crate::engine::shard::ShardId;
 use crate::engine::sockets::{EchoReply, TcpOptions};
 use crate::engine::{
     EchoSlot, Engine, FlushOutcome, ListenerSlot, Ports, SlotRef, SocketSummary, StackStats,
@@ -42,7 +43,7 @@ impl std::ops::Deref for Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         self.core.abandoned.store(true, Ordering::SeqCst);
-        self.core.driver.waker.wake();
+        self.core.wake_drivers();
     }
 }
 
@@ -58,7 +59,10 @@ pub struct Core {
     engine: Engine,
     clock: Clock,
     ports: Vec<Port>,
-    driver: DriverState,
+    /// One for each shard.
+    drivers: Box<[DriverState]>,
+    /// The drivers are to end.
+    stop: AtomicBool,
     /// Woken when the driver has ended, for [`Core::shutdown`].
     ended: Notify,
     /// No socket and no handle holds the stack any more.
@@ -70,27 +74,36 @@ struct DriverState {
     waker: AtomicWaker,
     /// The driver has looked at everything and returned; writers flush by themselves.
     parked: AtomicBool,
-    /// The driver is to end.
-    stop: AtomicBool,
+}
+
+impl DriverState {
+    const fn new() -> Self {
+        Self {
+            waker: AtomicWaker::new(),
+            parked: AtomicBool::new(true),
+        }
+    }
 }
 
 impl Ports for Core {
-    fn try_transmit(&self, interface: InterfaceId, queue: &mut VecDeque<Packet>) -> io::Result<()> {
-        transmit(&self.ports, interface, queue)
+    fn try_transmit(
+        &self,
+        interface: InterfaceId,
+        queue: usize,
+        packets: &mut VecDeque<Packet>,
+    ) -> io::Result<()> {
+        transmit(&self.ports, interface, queue, packets)
     }
 }
 
 impl Core {
     pub(crate) fn new(engine: Engine, clock: Clock, ports: Vec<Port>) -> Self {
         Self {
+            drivers: engine.shard_ids().map(|_| DriverState::new()).collect(),
             engine,
             clock,
             ports,
-            driver: DriverState {
-                waker: AtomicWaker::new(),
-                parked: AtomicBool::new(true),
-                stop: AtomicBool::new(false),
-            },
+            stop: AtomicBool::new(false),
             ended: Notify::new(),
             abandoned: AtomicBool::new(false),
         }
@@ -139,63 +152,115 @@ impl Core {
         self.engine.sockets()
     }
 
+    fn wake_drivers(&self) {
+        for driver in &self.drivers {
+            driver.waker.wake();
+        }
+    }
+
     // The driver's side of parking.
 
-    pub(crate) fn unpark(&self, waker: &Waker) {
-        self.driver.waker.register(waker);
-        self.driver.parked.store(false, Ordering::SeqCst);
+    pub(crate) fn unpark(&self, shard: ShardId, waker: &Waker) {
+        let driver = &self.drivers[shard.index()];
+        driver.waker.register(waker);
+        driver.parked.store(false, Ordering::SeqCst);
     }
 
     /// The driver has nothing to do until `deadline`. `false` when something came up since it looked.
-    pub(crate) fn park(&self, deadline: Option<Instant>) -> bool {
-        self.engine.set_armed(deadline);
-        self.driver.parked.store(true, Ordering::SeqCst);
+    pub(crate) fn park(&self, id: ShardId, deadline: Option<Instant>) -> bool {
+        let (driver, shard) = (&self.drivers[id.index()], self.engine.shard(id));
+        shard.set_armed(deadline);
+        driver.parked.store(true, Ordering::SeqCst);
         // Whoever put something on a list before that store has seen a driver awake and left it to us.
-        if self.engine.has_ready()
-            || self.engine.has_timer_updates()
-            || self.engine.has_new_block()
+        if shard.has_ready()
+            || !shard.updates.is_empty()
+            || shard.has_new_block()
             || self.should_end()
         {
-            self.driver.parked.store(false, Ordering::SeqCst);
+            driver.parked.store(false, Ordering::SeqCst);
             return false;
         }
         true
     }
 
-    /// The driver was stopped, or nobody holds the stack and nothing is left to deliver.
+    fn is_parked(&self, shard: ShardId) -> bool {
+        self.drivers[shard.index()].parked.load(Ordering::SeqCst)
+    }
+
+    /// The drivers were stopped, one of them has ended, or nobody holds the stack and nothing is left to deliver.
     pub(crate) fn should_end(&self) -> bool {
-        self.driver.stop.load(Ordering::SeqCst)
+        self.stop.load(Ordering::SeqCst)
+            || self.engine.has_ended()
             || (self.abandoned.load(Ordering::SeqCst)
                 && self.engine.orphan_count() == 0
                 && !self.engine.has_ready()
                 && !self.engine.has_staged())
     }
 
-    /// The driver ends: every socket fails, everybody who waits is woken.
+    /// A driver ends, and the others with it: every socket fails, everybody who waits is woken.
     pub(crate) fn finish(&self, error: SocketError) {
         let mut wakes = WakeList::new();
         // The runtime may be going down: its clock is no more needed than time is.
         self.engine.end(Instant::ZERO, error, &mut wakes);
         wakes.wake_all();
         self.ended.notify_waiters();
+        self.wake_drivers();
     }
 
     fn flush(&self, now: Instant, wakes: &mut WakeList) {
         let outcome = self.engine.flush(now, self, wakes);
-        if outcome == FlushOutcome::Unfinished
-            || self.engine.take_rearm()
-            || self.engine.has_new_block()
-        {
-            self.driver.waker.wake();
+        for id in self.engine.shard_ids() {
+            let shard = self.engine.shard(id);
+            let unfinished = outcome == FlushOutcome::Unfinished
+                && (self.drivers.len() == 1 || shard.has_ready());
+            if unfinished || shard.take_rearm() || shard.has_new_block() {
+                self.drivers[id.index()].waker.wake();
+            }
         }
+    }
+
+    /// A driver's flush: its own shard, and what it has brought about in others whose drivers sleep.
+    pub(crate) fn flush_as(&self, id: ShardId, wakes: &mut WakeList) -> FlushOutcome {
+        let now = self.clock.now();
+        let outcome = self.engine.flush_shard(id, now, self, wakes);
+        if self.drivers.len() > 1 {
+            for other in self.engine.shard_ids().filter(|other| *other != id) {
+                self.flush_for(other, now, wakes);
+            }
+        }
+        outcome
+    }
+
+    fn flush_for(&self, id: ShardId, now: Instant, wakes: &mut WakeList) {
+        let shard = self.engine.shard(id);
+        let mut is_needed = false;
+        if shard.has_ready() && self.is_parked(id) {
+            let outcome = self.engine.flush_shard(id, now, self, wakes);
+            is_needed = outcome == FlushOutcome::Unfinished;
+        }
+        if is_needed || shard.take_rearm() || shard.has_new_block() {
+            self.drivers[id.index()].waker.wake();
+        }
+    }
+
+    /// The packets of a full queue were taken: their shards go on. Whether there are any.
+    pub(crate) fn unblock(&self, id: ShardId, interface: InterfaceId, queue: usize) -> bool {
+        let mut any = false;
+        for unblocked in self.engine.unblock_queue(interface, queue) {
+            any = true;
+            if unblocked != id {
+                self.drivers[unblocked.index()].waker.wake();
+            }
+        }
+        any
     }
 
     /// After a command on a socket, its lock released: sends what it caused, delivers packets to own addresses within
     /// this call, and wakes whom that concerns. While the driver is awake, what goes to a device is left to it.
     pub fn kick(&self, slot: SlotRef) {
-        let local = slot.is_local();
+        let (local, home) = (slot.is_local(), slot.home());
         self.engine.mark_ready(slot);
-        if !local && !self.driver.parked.load(Ordering::SeqCst) {
+        if !local && !self.is_parked(home) {
             return;
         }
         let mut wakes = WakeList::new();
@@ -372,7 +437,7 @@ impl Core {
 
     /// Stops the driver: every socket fails.
     pub fn stop(&self) {
-        self.driver.stop.store(true, Ordering::SeqCst);
-        self.driver.waker.wake();
+        self.stop.store(true, Ordering::SeqCst);
+        self.wake_drivers();
     }
 }

@@ -12,6 +12,7 @@ use tidewire_netdev::{Packet, Receiver, Transmitter};
 use crate::driver::Shared;
 use crate::driver::shared::Core;
 use crate::driver::timer_wheel::TimerWheel;
+use crate::engine::shard::ShardId;
 use crate::engine::{FlushOutcome, SlotRef, WakeList};
 use crate::error::SocketError;
 use crate::ip::InterfaceId;
@@ -28,13 +29,15 @@ const KEPT_UPDATES: usize = 1024;
 /// The transmitting side of an interface.
 pub(crate) struct Port {
     pub(crate) interface: InterfaceId,
-    pub(crate) transmitter: Box<dyn Transmitter>,
+    /// One for each queue of the device.
+    pub(crate) transmitters: Vec<Box<dyn Transmitter>>,
 }
 
 impl std::fmt::Debug for Port {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Port")
             .field("interface", &self.interface)
+            .field("queues", &self.transmitters.len())
             .finish_non_exhaustive()
     }
 }
@@ -45,12 +48,13 @@ struct Input {
     ended: bool,
 }
 
-/// The task that reads the devices, runs the timers and sends what nobody else has sent.
+/// The task that reads the devices, runs the timers and sends what nobody else has sent: one for each shard.
 ///
 /// When it is dropped, by the runtime's shutdown, a panic or cancellation, every socket of the stack fails and
 /// everybody who waits is woken.
 pub(crate) struct Driver {
     shared: Arc<Core>,
+    shard: ShardId,
     /// Held by a stack that lives as long as its runtime.
     _keep: Option<Arc<Shared>>,
     inputs: Vec<Input>,
@@ -62,6 +66,7 @@ pub(crate) struct Driver {
 impl Driver {
     pub(crate) fn new(
         shared: Arc<Core>,
+        shard: ShardId,
         keep: Option<Arc<Shared>>,
         receivers: Vec<(InterfaceId, Box<dyn Receiver>)>,
     ) -> Self {
@@ -72,6 +77,7 @@ impl Driver {
         };
         Self {
             shared,
+            shard,
             _keep: keep,
             inputs: receivers.into_iter().map(input).collect(),
             batch: Vec::with_capacity(RECEIVE_BATCH),
@@ -113,9 +119,11 @@ impl Driver {
         any
     }
 
-    /// A stack whose devices have all ended ends with them.
+    /// A stack whose devices have all ended ends with them. Only the first driver reads every device.
     fn is_cut_off(&self) -> bool {
-        !self.inputs.is_empty() && self.inputs.iter().all(|input| input.ended)
+        self.shard == ShardId::FIRST
+            && !self.inputs.is_empty()
+            && self.inputs.iter().all(|input| input.ended)
     }
 
     /// Arms what has changed and fires what is due; whether anything fired.
@@ -123,7 +131,7 @@ impl Driver {
         let engine = self.shared.engine();
         let mut fired = 0;
         loop {
-            engine.take_timer_updates(&mut self.updates);
+            engine.shard(self.shard).updates.take(&mut self.updates);
             for slot in self.updates.drain(..) {
                 self.wheel.update(slot, self.shared.clock());
             }
@@ -141,17 +149,21 @@ impl Driver {
         }
     }
 
-    /// Waits for full devices; whether one takes packets again.
+    /// Waits for full devices; whether one takes packets again. The queue of the shard's own number is waited for, on
+    /// behalf of all shards that share it.
     fn unblock(&self, cx: &mut Context<'_>) -> bool {
         let engine = self.shared.engine();
-        engine.take_new_block();
+        engine.shard(self.shard).take_new_block();
+        let index = self.shard.index();
         let mut any = false;
         for port in self.shared.ports() {
-            if engine.is_blocked(port.interface)
-                && port.transmitter.poll_transmit_ready(cx).is_ready()
+            let Some(transmitter) = port.transmitters.get(index) else {
+                continue;
+            };
+            if engine.is_queue_blocked(port.interface, index)
+                && transmitter.poll_transmit_ready(cx).is_ready()
             {
-                engine.unblock(port.interface);
-                any = true;
+                any |= self.shared.unblock(self.shard, port.interface, index);
             }
         }
         any
@@ -162,10 +174,7 @@ impl Driver {
         let received = self.receive(cx, wakes);
         let fired = self.run_timers(cx, wakes);
         let unblocked = self.unblock(cx);
-        let outcome = self
-            .shared
-            .engine()
-            .flush(self.shared.clock().now(), &*self.shared, wakes);
+        let outcome = self.shared.flush_as(self.shard, wakes);
         received || fired || unblocked || outcome == FlushOutcome::Unfinished
     }
 }
@@ -175,7 +184,7 @@ impl Future for Driver {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        this.shared.unpark(cx.waker());
+        this.shared.unpark(this.shard, cx.waker());
         let mut wakes = WakeList::new();
         for _ in 0..TURNS {
             let progress = this.turn(cx, &mut wakes);
@@ -192,7 +201,7 @@ impl Future for Driver {
             if !progress
                 && this
                     .shared
-                    .park(this.wheel.next_deadline(this.shared.clock()))
+                    .park(this.shard, this.wheel.next_deadline(this.shared.clock()))
             {
                 return Poll::Pending;
             }
@@ -218,14 +227,16 @@ impl std::fmt::Debug for Driver {
     }
 }
 
-/// Sends through the port of an interface.
+/// Sends through a queue of an interface's port.
 pub(crate) fn transmit(
     ports: &[Port],
     interface: InterfaceId,
-    queue: &mut VecDeque<Packet>,
+    queue: usize,
+    packets: &mut VecDeque<Packet>,
 ) -> io::Result<()> {
-    match ports.iter().find(|port| port.interface == interface) {
-        Some(port) => port.transmitter.try_transmit(queue),
+    let port = ports.iter().find(|port| port.interface == interface);
+    match port.and_then(|port| port.transmitters.get(queue)) {
+        Some(transmitter) => transmitter.try_transmit(packets),
         None => Err(io::ErrorKind::NotFound.into()),
     }
 }

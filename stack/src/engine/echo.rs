@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tidewire_netdev::Packet;
 
 use crate::engine::network::Path;
+use crate::engine::shard::ShardId;
 use crate::engine::slot::{EchoSlot, Slot};
 use crate::engine::sockets::{EchoReply, EchoSocket};
 use crate::engine::{Engine, WakeList, lock};
@@ -159,7 +160,7 @@ impl Engine {
         header: OutputHeader,
     ) -> SocketResult<()> {
         for packet in self.with_header(path.mtu, packet, header)? {
-            self.reply(path.interface, packet)?;
+            self.reply(ShardId::FIRST, path.interface, packet)?;
         }
         Ok(())
     }

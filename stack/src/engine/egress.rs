@@ -16,6 +16,7 @@ use tidewire_netdev::{Capabilities, Checksum, Packet, Segmentation, Segmentation
 use crate::engine::ingress::Delivery;
 use crate::engine::network::Path;
 use crate::engine::restage;
+use crate::engine::shard::{Shard, ShardId};
 use crate::engine::slot::{ListenerSlot, SlotRef, TcpSlot, UdpSlot};
 use crate::engine::{Engine, WakeList, lock, read};
 use crate::error::{SocketError, SocketResult};
@@ -39,13 +40,27 @@ const CHECKSUM_OFFSET: usize = 16;
 
 /// The transmitters of a stack's interfaces.
 pub trait Ports {
-    /// Sends packets from the front of `queue`, removing what was taken. [`io::ErrorKind::WouldBlock`] leaves the rest
-    /// and holds the interface's sockets back until [`Engine::unblock`]; any other error is the device's end.
-    fn try_transmit(&self, interface: InterfaceId, queue: &mut VecDeque<Packet>) -> io::Result<()>;
+    /// Sends packets from the front of `packets` through that queue of the interface's device, removing what was taken.
+    ///
+    /// [`io::ErrorKind::WouldBlock`] leaves the rest and holds the interface's sockets back until [`Engine::unblock`];
+    /// any other error is the device's end.
+    fn try_transmit(
+        &self,
+        interface: InterfaceId,
+        queue: usize,
+        packets: &mut VecDeque<Packet>,
+    ) -> io::Result<()>;
+}
+
+/// A packet that belongs to no socket.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) interface: InterfaceId,
+    pub(crate) packet: Packet,
 }
 
 /// How a flush ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FlushOutcome {
     /// Nothing is left to do.
     Done,
@@ -58,6 +73,7 @@ pub enum FlushOutcome {
 /// The transmit queues of one shard.
 #[derive(Debug)]
 pub(crate) struct Egress {
+    shard: ShardId,
     queues: Vec<TransmitQueue>,
     /// Reused between flushes.
     batch: VecDeque<SlotRef>,
@@ -66,6 +82,8 @@ pub(crate) struct Egress {
 #[derive(Debug)]
 struct TransmitQueue {
     interface: InterfaceId,
+    /// Which of the device's queues.
+    index: usize,
     capabilities: Capabilities,
     packets: VecDeque<Packet>,
     blocked: bool,
@@ -75,16 +93,23 @@ struct TransmitQueue {
 }
 
 impl Egress {
-    pub(crate) fn new() -> Self {
+    pub(crate) const fn new(shard: ShardId) -> Self {
         Self {
+            shard,
             queues: Vec::new(),
             batch: VecDeque::new(),
         }
     }
 
-    pub(crate) fn add_interface(&mut self, interface: InterfaceId, capabilities: Capabilities) {
+    pub(crate) fn add_interface(
+        &mut self,
+        interface: InterfaceId,
+        queues: usize,
+        capabilities: Capabilities,
+    ) {
         self.queues.push(TransmitQueue {
             interface,
+            index: self.shard.index() % queues.max(1),
             capabilities,
             packets: VecDeque::new(),
             blocked: false,
@@ -101,16 +126,40 @@ impl Egress {
 }
 
 impl Engine {
-    /// Sends what ready slots have to send and delivers packets to own addresses, until nothing is left or the budget
-    /// is used up. The caller holds no lock and wakes `wakes` afterwards.
+    /// Flushes every shard that has something to send; for callers that are no shard's driver.
     pub fn flush(&self, now: Instant, ports: &dyn Ports, wakes: &mut WakeList) -> FlushOutcome {
-        let shard = &self.shard;
+        if self.shards.len() == 1 {
+            return self.flush_shard(ShardId::FIRST, now, ports, wakes);
+        }
+        let mut outcome = FlushOutcome::Done;
+        // What one shard delivers to own addresses may concern another: twice round settles an exchange.
+        for id in self.shard_ids().chain(self.shard_ids()) {
+            if self.shard(id).has_ready() {
+                outcome = outcome.max(self.flush_shard(id, now, ports, wakes));
+            }
+        }
+        match outcome {
+            FlushOutcome::Done if self.has_ready() => FlushOutcome::Unfinished,
+            outcome => outcome,
+        }
+    }
+
+    /// Sends what a shard's ready slots have to send and delivers its packets to own addresses, until nothing is left or
+    /// the budget is used up. The caller holds no lock and wakes `wakes` afterwards.
+    pub fn flush_shard(
+        &self,
+        id: ShardId,
+        now: Instant,
+        ports: &dyn Ports,
+        wakes: &mut WakeList,
+    ) -> FlushOutcome {
+        let shard = self.shard(id);
         let mut budget = FLUSH_BUDGET;
         loop {
-            let egress = self.try_egress().or_else(|| {
+            let egress = self.try_egress(shard).or_else(|| {
                 shard.again.store(true, Ordering::SeqCst);
                 // The holder may have looked before that store: try once more.
-                self.try_egress()
+                self.try_egress(shard)
             });
             let Some(mut egress) = egress else {
                 return FlushOutcome::Busy;
@@ -118,29 +167,29 @@ impl Engine {
             shard.again.store(false, Ordering::SeqCst);
             self.run_egress(&mut egress, now, ports, &mut budget, wakes);
             drop(egress);
-            let delivery = self.deliver_loopback(now, wakes);
+            let delivery = self.deliver_loopback(shard, now, wakes);
             if budget == 0 || delivery == Delivery::Unfinished {
                 return FlushOutcome::Unfinished;
             }
             if shard.again.swap(false, Ordering::SeqCst) {
                 continue;
             }
-            if delivery == Delivery::Elsewhere && !self.has_polls() {
+            if delivery == Delivery::Elsewhere && !shard.has_polls() {
                 return FlushOutcome::Busy;
             }
-            if !self.has_ready() {
+            if !shard.has_ready() {
                 return FlushOutcome::Done;
             }
         }
     }
 
     /// The egress lock, unless somebody holds it.
-    fn try_egress(&self) -> Option<MutexGuard<'_, Egress>> {
-        match self.shard.egress.try_lock() {
+    fn try_egress<'a>(&self, shard: &'a Shard) -> Option<MutexGuard<'a, Egress>> {
+        match shard.egress.try_lock() {
             Ok(egress) => Some(egress),
             Err(TryLockError::WouldBlock) => None,
             Err(TryLockError::Poisoned(poisoned)) => {
-                self.shard.egress.clear_poison();
+                shard.egress.clear_poison();
                 self.poll_all_anew();
                 Some(poisoned.into_inner())
             }
@@ -179,60 +228,93 @@ impl Engine {
     ) {
         struct Collect;
         impl Ports for Collect {
-            fn try_transmit(&self, _: InterfaceId, _: &mut VecDeque<Packet>) -> io::Result<()> {
+            fn try_transmit(
+                &self,
+                _: InterfaceId,
+                _: usize,
+                _: &mut VecDeque<Packet>,
+            ) -> io::Result<()> {
                 Ok(())
             }
         }
         while self.flush(now, &Collect, wakes) == FlushOutcome::Unfinished {}
-        let mut egress = lock(&self.shard.egress);
-        if let Some(queue) = egress.queue(interface) {
-            batch.extend(queue.packets.drain(..));
+        for shard in &self.shards {
+            let mut egress = lock(&shard.egress);
+            if let Some(queue) = egress.queue(interface) {
+                batch.extend(queue.packets.drain(..));
+            }
         }
     }
 
-    /// The device of `interface` takes packets again.
+    /// The device of `interface` takes packets again, on all its queues.
     pub fn unblock(&self, interface: InterfaceId) {
+        for shard in &self.shards {
+            self.unblock_shard(shard, interface);
+        }
+    }
+
+    /// Queue number `queue` of the device of `interface` takes packets again: gives the shards that go on.
+    pub(crate) fn unblock_queue(
+        &self,
+        interface: InterfaceId,
+        queue: usize,
+    ) -> impl Iterator<Item = ShardId> {
+        self.shard_ids().filter(move |id| {
+            let is_blocked = lock(&self.shard(*id).egress)
+                .queue(interface)
+                .is_some_and(|transmit| transmit.index == queue && transmit.blocked);
+            if is_blocked {
+                self.unblock_shard(self.shard(*id), interface);
+            }
+            is_blocked
+        })
+    }
+
+    fn unblock_shard(&self, shard: &Shard, interface: InterfaceId) {
         let waiting = {
-            let mut egress = lock(&self.shard.egress);
+            let mut egress = lock(&shard.egress);
             let Some(queue) = egress.queue(interface) else {
                 return;
             };
             queue.blocked = false;
             std::mem::take(&mut queue.waiting)
         };
-        lock(&self.shard.ready).extend(waiting);
+        lock(&shard.ready).extend(waiting);
     }
 
     /// Whether packets wait for the device of `interface`.
     pub fn is_blocked(&self, interface: InterfaceId) -> bool {
-        lock(&self.shard.egress)
-            .queue(interface)
-            .is_some_and(|queue| queue.blocked)
+        let blocked = |queue: &TransmitQueue| queue.interface == interface && queue.blocked;
+        self.any_queue(blocked)
+    }
+
+    /// Whether packets wait for queue number `index` of the device of `interface`.
+    pub(crate) fn is_queue_blocked(&self, interface: InterfaceId, index: usize) -> bool {
+        self.any_queue(|queue| {
+            queue.interface == interface && queue.index == index && queue.blocked
+        })
     }
 
     /// Whether anything waits for a device that is full.
     pub(crate) fn has_staged(&self) -> bool {
-        let egress = lock(&self.shard.egress);
-        let mut queues = egress.queues.iter();
-        queues.any(|queue| !queue.packets.is_empty() || !queue.waiting.is_empty())
+        self.any_queue(|queue| !queue.packets.is_empty() || !queue.waiting.is_empty())
+    }
+
+    fn any_queue(&self, is_meant: impl Fn(&TransmitQueue) -> bool) -> bool {
+        self.shards
+            .iter()
+            .any(|shard| lock(&shard.egress).queues.iter().any(&is_meant))
     }
 
     /// Copies of the packets that wait for the device of `interface`, for tests and inspection.
     pub fn staged(&self, interface: InterfaceId) -> Vec<Packet> {
-        let mut egress = lock(&self.shard.egress);
-        egress
-            .queue(interface)
-            .map(|queue| queue.packets.iter().cloned().collect())
-            .unwrap_or_default()
-    }
-
-    /// A device has become full since the last call.
-    pub(crate) fn take_new_block(&self) -> bool {
-        self.shard.new_block.swap(false, Ordering::SeqCst)
-    }
-
-    pub(crate) fn has_new_block(&self) -> bool {
-        self.shard.new_block.load(Ordering::SeqCst)
+        let mut staged = Vec::new();
+        for shard in &self.shards {
+            if let Some(queue) = lock(&shard.egress).queue(interface) {
+                staged.extend(queue.packets.iter().cloned());
+            }
+        }
+        staged
     }
 
     fn run_egress(
@@ -243,7 +325,8 @@ impl Engine {
         budget: &mut usize,
         wakes: &mut WakeList,
     ) {
-        for (destination, mtu) in std::mem::take(&mut *lock(&self.shard.shrunk)) {
+        let shard = self.shard(egress.shard);
+        for (destination, mtu) in std::mem::take(&mut *lock(&shard.shrunk)) {
             for queue in &mut egress.queues {
                 restage::shrink(&mut queue.packets, &queue.capabilities, destination, mtu);
             }
@@ -253,7 +336,7 @@ impl Engine {
         self.transmit_queues(egress, ports);
         self.stage_replies(egress);
         let mut batch = std::mem::take(&mut egress.batch);
-        std::mem::swap(&mut batch, &mut *lock(&self.shard.ready));
+        std::mem::swap(&mut batch, &mut *lock(&shard.ready));
         while *budget > 0 {
             let Some(slot) = batch.pop_front() else { break };
             let before = *budget;
@@ -265,7 +348,7 @@ impl Engine {
         self.transmit_queues(egress, ports);
         if !batch.is_empty() {
             // Out of budget: the rest keeps its place before what came meanwhile.
-            let mut ready = lock(&self.shard.ready);
+            let mut ready = lock(&shard.ready);
             batch.append(&mut ready);
             std::mem::swap(&mut batch, &mut ready);
         }
@@ -278,11 +361,13 @@ impl Engine {
             if queue.packets.is_empty() || queue.failed || queue.blocked {
                 continue;
             }
-            match ports.try_transmit(queue.interface, &mut queue.packets) {
+            match ports.try_transmit(queue.interface, queue.index, &mut queue.packets) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     queue.blocked = true;
-                    self.shard.new_block.store(true, Ordering::SeqCst);
+                    // The driver of the shard of the queue's number waits for it, for all who share it.
+                    let waiter = &self.shards[queue.index];
+                    waiter.new_block.store(true, Ordering::SeqCst);
                 }
                 Err(error) => {
                     // The receiving half meets the same end and closes the interface's sockets.
@@ -295,8 +380,8 @@ impl Engine {
     }
 
     fn stage_replies(&self, egress: &mut Egress) {
-        let replies = std::mem::take(&mut *lock(&self.shard.replies));
-        for (interface, packet) in replies {
+        let replies = std::mem::take(&mut *lock(&self.shard(egress.shard).replies));
+        for Reply { interface, packet } in replies {
             if self.is_congested(egress, interface) {
                 self.counters.dropped(DropReason::RateLimited);
             } else {
@@ -318,7 +403,7 @@ impl Engine {
     pub(crate) fn stage(&self, egress: &mut Egress, interface: InterfaceId, packet: Packet) {
         self.counters.sent(packet.len());
         if interface == InterfaceId::LOOPBACK {
-            lock(&self.shard.loopback).push_back(packet);
+            lock(&self.shard(egress.shard).loopback).push_back(packet);
             return;
         }
         let Some(queue) = egress.queue(interface) else {
@@ -506,7 +591,7 @@ impl Engine {
             if self.hold_back(egress, path.interface, || SlotRef::Udp(Arc::clone(slot))) {
                 break;
             }
-            if path.interface == InterfaceId::LOOPBACK && self.is_loopback_behind() {
+            if path.interface == InterfaceId::LOOPBACK && self.is_loopback_behind(egress.shard) {
                 // Another thread delivers, and slower than this one sends.
                 *budget = 0;
                 slot_budget = 0;
@@ -531,10 +616,15 @@ impl Engine {
     ///
     /// # Errors
     /// `NoBuffers` when too many wait already; it is counted.
-    pub(crate) fn reply(&self, interface: InterfaceId, packet: Packet) -> SocketResult<()> {
-        let mut replies = lock(&self.shard.replies);
+    pub(crate) fn reply(
+        &self,
+        shard: ShardId,
+        interface: InterfaceId,
+        packet: Packet,
+    ) -> SocketResult<()> {
+        let mut replies = lock(&self.shard(shard).replies);
         if replies.len() < self.config.host.reply_queue {
-            replies.push_back((interface, packet));
+            replies.push_back(Reply { interface, packet });
             return Ok(());
         }
         drop(replies);
@@ -555,7 +645,8 @@ impl Engine {
             ..OutputHeader::new(tuple.local.ip(), tuple.remote.ip(), protocol::TCP)
         };
         // Too many at once: the peer asks again.
-        let _ = self.reply(path.interface, tcp_packet(tuple, transmit, &header));
+        let packet = tcp_packet(tuple, transmit, &header);
+        let _ = self.reply(self.home_of(&tuple), path.interface, packet);
     }
 }
 

@@ -139,12 +139,13 @@ impl Engine {
         }
         if let IcmpError::PacketTooBig { mtu } = error.error {
             self.network.learn_path_mtu(now, error.destination, mtu);
-            let mut shrunk = lock(&self.shard.shrunk);
-            // A flush takes them; between two flushes a batch of errors fits.
-            if shrunk.len() < MAX_SHRUNK {
-                shrunk.push((error.destination, mtu));
+            for shard in &self.shards {
+                let mut shrunk = lock(&shard.shrunk);
+                // A flush takes them; between two flushes a batch of errors fits.
+                if shrunk.len() < MAX_SHRUNK {
+                    shrunk.push((error.destination, mtu));
+                }
             }
-            drop(shrunk);
             self.note_housekeeping(self.network.poll_timeout());
         }
         Ok(())

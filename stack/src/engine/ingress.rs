@@ -6,6 +6,7 @@ use std::sync::{PoisonError, TryLockError};
 use tidewire_netdev::checksum::{pseudo_header_v4, pseudo_header_v6, sum_packet};
 use tidewire_netdev::{Checksum, Packet};
 
+use crate::engine::shard::{Shard, ShardId};
 use crate::engine::tcp_ingress::{FlowCache, SegmentOrigin};
 use crate::engine::{Engine, WakeList, lock};
 use crate::ip::InterfaceId;
@@ -65,11 +66,16 @@ impl Engine {
 
     /// Delivers packets to own addresses until there are none. Whoever delivers at the moment delivers all, in order,
     /// but not for ever.
-    pub(crate) fn deliver_loopback(&self, now: Instant, wakes: &mut WakeList) -> Delivery {
+    pub(crate) fn deliver_loopback(
+        &self,
+        shard: &Shard,
+        now: Instant,
+        wakes: &mut WakeList,
+    ) -> Delivery {
         let mut cache = FlowCache::default();
         let mut budget = LOOPBACK_BUDGET;
-        while !lock(&self.shard.loopback).is_empty() {
-            let guard = match self.shard.delivering.try_lock() {
+        while !lock(&shard.loopback).is_empty() {
+            let guard = match shard.delivering.try_lock() {
                 Ok(guard) => guard,
                 Err(TryLockError::Poisoned(poisoned)) => PoisonError::into_inner(poisoned),
                 // The other one looks again after letting go.
@@ -80,7 +86,7 @@ impl Engine {
                     return Delivery::Unfinished;
                 }
                 budget -= 1;
-                let Some(packet) = lock(&self.shard.loopback).pop_front() else {
+                let Some(packet) = lock(&shard.loopback).pop_front() else {
                     break;
                 };
                 self.counters.received(1, packet.len() as u64);
@@ -92,8 +98,8 @@ impl Engine {
     }
 
     /// Whether so many packets to own addresses wait that senders are to pause.
-    pub(crate) fn is_loopback_behind(&self) -> bool {
-        lock(&self.shard.loopback).len() >= LOOPBACK_BACKLOG
+    pub(crate) fn is_loopback_behind(&self, shard: ShardId) -> bool {
+        lock(&self.shard(shard).loopback).len() >= LOOPBACK_BACKLOG
     }
 
     fn receive_ip(

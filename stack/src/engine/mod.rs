@@ -20,6 +20,7 @@ mod ingress;
 pub mod network;
 pub mod ready_cache;
 mod restage;
+pub(crate) mod shard;
 pub mod slot;
 pub mod sockets;
 mod tcp_ingress;
@@ -27,19 +28,20 @@ mod tcp_sockets;
 mod timers;
 mod udp_sockets;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
 };
 
-use tidewire_netdev::{Capabilities, Packet};
+use tidewire_netdev::Capabilities;
+use tidewire_netdev::flow_hash::flow_hash;
 
 pub use counters::StackStats;
 pub use egress::{FlushOutcome, Ports};
 pub use ready_cache::WakeList;
-pub use slot::{EchoSlot, ListenerSlot, SlotRef, TcpSlot, UdpSlot};
+pub use shard::ShardId;
+pub use slot::{EchoSlot, ListenerSlot, Slot, SlotRef, TcpSlot, UdpSlot};
 pub use tcp_sockets::SocketSummary;
 
 use crate::config::Config;
@@ -56,11 +58,11 @@ use crate::transport::Readiness;
 use crate::transport::demux::{BoundTable, ConnectionTable, KeyedState, Tuple};
 use crate::transport::ports::{PortTable, Sharing};
 use counters::Counters;
-use egress::Egress;
 use network::Network;
+use shard::Shard;
 use slot::TimerState;
 use sockets::Lease;
-use timers::{TimerHeap, TimerUpdates};
+use timers::TimerHeap;
 
 /// A whole stack without a runtime. All methods take `&self`: it is shared between tasks and threads.
 #[derive(Debug)]
@@ -83,7 +85,9 @@ pub struct Engine {
     random: Mutex<Random>,
     isn: IsnGenerator,
     flow_key: HashKey,
-    shard: Shard,
+    shards: Box<[Shard]>,
+    /// The timer of the stack itself, in its first shard.
+    housekeeping: Arc<TimerState>,
     counters: Counters,
     orphans: AtomicUsize,
     /// The stack has ended; new sockets fail with this.
@@ -96,33 +100,6 @@ pub struct Engine {
 struct TimeWait {
     table: tcp::TimeWaitTable,
     leases: HashMap<Tuple, Lease, KeyedState>,
-}
-
-/// What one driver works through: its ready list, its transmit queues, its timers.
-///
-/// One shard serves all interfaces today; a slot's shard is fixed for life, so that more of them need no new locks.
-#[derive(Debug)]
-struct Shard {
-    egress: Mutex<Egress>,
-    /// Somebody met a locked `egress`: its holder looks at the ready list once more.
-    again: AtomicBool,
-    ready: Mutex<VecDeque<SlotRef>>,
-    /// Complete packets that belong to no socket: RST, ICMP. Bounded.
-    replies: Mutex<VecDeque<(InterfaceId, Packet)>>,
-    /// Packets to own addresses.
-    loopback: Mutex<VecDeque<Packet>>,
-    /// Held by whoever delivers loopback packets, so that they stay in order.
-    delivering: Mutex<()>,
-    updates: TimerUpdates,
-    /// The earliest deadline the driver sleeps until, in nanoseconds.
-    armed: AtomicU64,
-    /// A deadline before `armed` came up: the driver must be woken.
-    rearm: AtomicBool,
-    /// Path MTUs that shrank since the last flush: what is staged for them is cut anew.
-    shrunk: Mutex<Vec<(IpAddr, usize)>>,
-    /// A device became full since the driver looked.
-    new_block: AtomicBool,
-    housekeeping: Arc<TimerState>,
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -138,8 +115,13 @@ fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 }
 
 impl Engine {
-    /// A stack of the loopback alone; interfaces are added with [`Self::add_interface`].
+    /// A stack of the loopback alone, with one shard; interfaces are added with [`Self::add_interface`].
     pub fn new(config: Config) -> Self {
+        Self::with_shards(config, 1)
+    }
+
+    /// The same with several shards, one for each driver: at least 1, at most 65,536.
+    pub fn with_shards(config: Config, shards: usize) -> Self {
         let mut random = Random::new(config.seed);
         let mut key = || HashKey::new(&mut random);
         let (connections, listeners, datagrams) = (key(), key(), key());
@@ -170,20 +152,11 @@ impl Engine {
             isn,
             flow_key,
             random: Mutex::new(random),
-            shard: Shard {
-                egress: Mutex::new(Egress::new()),
-                again: AtomicBool::new(false),
-                ready: Mutex::default(),
-                replies: Mutex::default(),
-                loopback: Mutex::default(),
-                delivering: Mutex::new(()),
-                updates: TimerUpdates::default(),
-                armed: AtomicU64::new(u64::MAX),
-                rearm: AtomicBool::new(false),
-                shrunk: Mutex::default(),
-                new_block: AtomicBool::new(false),
-                housekeeping: Arc::default(),
-            },
+            shards: (0..shards.max(1))
+                .map_while(ShardId::new)
+                .map(Shard::new)
+                .collect(),
+            housekeeping: Arc::default(),
             counters: Counters::default(),
             orphans: AtomicUsize::new(0),
             ended: AtomicBool::new(false),
@@ -193,10 +166,23 @@ impl Engine {
         }
     }
 
-    /// Adds an interface over a device with these capabilities.
+    /// Adds an interface over a device of one queue with these capabilities.
     pub fn add_interface(&self, name: String, capabilities: Capabilities) -> InterfaceId {
+        self.add_interface_with_queues(name, 1, capabilities)
+    }
+
+    /// The same over a device with several queues. Shards beyond their number share them: the shard of number `s` sends
+    /// through queue `s` modulo their number.
+    pub fn add_interface_with_queues(
+        &self,
+        name: String,
+        queues: usize,
+        capabilities: Capabilities,
+    ) -> InterfaceId {
         let id = self.network.add_interface(name, capabilities.clone());
-        lock(&self.shard.egress).add_interface(id, capabilities);
+        for shard in &self.shards {
+            lock(&shard.egress).add_interface(id, queues, capabilities.clone());
+        }
         id
     }
 
@@ -210,71 +196,63 @@ impl Engine {
         self.counters.snapshot()
     }
 
-    /// Puts a slot on the ready list: egress will poll it.
+    /// How many shards, and so drivers, it has.
+    pub const fn shard_count(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// All shards.
+    pub(crate) fn shard_ids(&self) -> impl Iterator<Item = ShardId> + use<> {
+        (0..self.shards.len()).map_while(ShardId::new)
+    }
+
+    pub(crate) fn shard(&self, id: ShardId) -> &Shard {
+        &self.shards[id.index()]
+    }
+
+    /// The home of a flow's slot: that of both directions, so that a stack that talks to itself needs one shard.
+    pub(crate) fn home_of(&self, tuple: &Tuple) -> ShardId {
+        let count = self.shards.len();
+        if count == 1 {
+            return ShardId::FIRST;
+        }
+        let (local, remote) = (tuple.local, tuple.remote);
+        let hash = flow_hash(local.ip(), local.port(), remote.ip(), remote.port());
+        ShardId::of_hash(hash, count)
+    }
+
+    /// Puts a slot on its shard's ready list: egress will poll it.
     pub fn mark_ready(&self, slot: SlotRef) {
         if slot.claim_ready() {
-            lock(&self.shard.ready).push_back(slot);
+            lock(&self.shard(slot.home()).ready).push_back(slot);
         }
     }
 
-    /// Whether egress has something to look at.
+    /// Whether egress of any shard has something to look at.
     pub fn has_ready(&self) -> bool {
-        self.has_polls() || !lock(&self.shard.loopback).is_empty()
-    }
-
-    /// Whether a slot is to be polled or a reply to be sent.
-    fn has_polls(&self) -> bool {
-        !lock(&self.shard.ready).is_empty() || !lock(&self.shard.replies).is_empty()
+        self.shards.iter().any(Shard::has_ready)
     }
 
     /// A slot's deadline: queues an update if it moved earlier.
-    fn note_deadline(
+    fn note_deadline<T>(
         &self,
-        timer: &TimerState,
+        slot: &Slot<T>,
         deadline: Option<Instant>,
-        slot: impl FnOnce() -> SlotRef,
+        reference: impl FnOnce() -> SlotRef,
     ) {
-        let Some(deadline) = deadline else { return };
-        if timer.lower(deadline) {
-            self.shard.updates.push(slot());
-            if deadline.as_nanos() < self.shard.armed.load(Ordering::SeqCst) {
-                self.shard.rearm.store(true, Ordering::SeqCst);
-            }
-        }
+        self.shard(slot.home())
+            .note_deadline(&slot.timer, deadline, reference);
     }
 
     fn note_housekeeping(&self, deadline: Option<Instant>) {
-        let timer = &self.shard.housekeeping;
-        self.note_deadline(timer, deadline, || SlotRef::Housekeeping(Arc::clone(timer)));
+        let timer = &self.housekeeping;
+        self.shard(ShardId::FIRST)
+            .note_deadline(timer, deadline, || SlotRef::Housekeeping(Arc::clone(timer)));
     }
 
     /// A slot has left for good: its timer entry goes.
-    fn finish_timer(&self, timer: &TimerState, slot: impl FnOnce() -> SlotRef) {
-        if timer.finish() {
-            self.shard.updates.push(slot());
-        }
-    }
-
-    pub(crate) fn has_timer_updates(&self) -> bool {
-        !self.shard.updates.is_empty()
-    }
-
-    /// Slots whose deadline moved earlier, and slots that are gone. For whoever runs the timers.
-    pub(crate) fn take_timer_updates(&self, into: &mut Vec<SlotRef>) {
-        self.shard.updates.take(into);
-    }
-
-    /// The driver sleeps until `deadline` at the latest.
-    pub(crate) fn set_armed(&self, deadline: Option<Instant>) {
-        self.shard.armed.store(
-            deadline.map_or(u64::MAX, Instant::as_nanos),
-            Ordering::SeqCst,
-        );
-    }
-
-    /// Whether a deadline earlier than the driver's sleep has come up since the last call.
-    pub(crate) fn take_rearm(&self) -> bool {
-        self.shard.rearm.swap(false, Ordering::SeqCst)
+    fn finish_timer<T>(&self, slot: &Slot<T>, reference: impl FnOnce() -> SlotRef) {
+        self.shard(slot.home()).finish_timer(&slot.timer, reference);
     }
 
     /// A slot's timer has fired: it handles what is due and asks for its next deadline.
@@ -342,7 +320,7 @@ impl Engine {
     pub fn handle_timeout(&self, now: Instant, wakes: &mut WakeList) {
         let mut updates = Vec::new();
         loop {
-            self.take_timer_updates(&mut updates);
+            self.take_all_timer_updates(&mut updates);
             let due = {
                 let mut heap = lock(&self.heap);
                 heap.apply(&mut updates);
@@ -358,10 +336,16 @@ impl Engine {
     /// When [`Self::handle_timeout`] is due, for engines without a runtime.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let mut updates = Vec::new();
-        self.take_timer_updates(&mut updates);
+        self.take_all_timer_updates(&mut updates);
         let mut heap = lock(&self.heap);
         heap.apply(&mut updates);
         heap.next_deadline()
+    }
+
+    fn take_all_timer_updates(&self, updates: &mut Vec<SlotRef>) {
+        for shard in &self.shards {
+            shard.updates.take(updates);
+        }
     }
 
     /// Ends the stack: every socket fails with `error`, everybody who waits is woken, new sockets are refused.

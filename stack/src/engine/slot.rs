@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::engine::ready_cache::ReadyCache;
+use crate::engine::shard::ShardId;
 use crate::engine::sockets::{EchoSocket, ListenerSocket, TcpSocket, UdpSocket};
 use crate::time::Instant;
 use crate::transport::Readiness;
@@ -34,6 +35,8 @@ pub struct Slot<T> {
     queued: AtomicBool,
     /// Its packets go to own addresses, so that sending delivers them.
     local: bool,
+    /// The shard whose ready list and timers it is on, for life.
+    home: ShardId,
     /// Its timer.
     pub(crate) timer: TimerState,
 }
@@ -48,6 +51,7 @@ impl<T> Slot<T> {
             }),
             queued: AtomicBool::new(false),
             local: false,
+            home: ShardId::FIRST,
             timer: TimerState::default(),
         }
     }
@@ -57,6 +61,18 @@ impl<T> Slot<T> {
     pub(crate) fn with_local(mut self, local: bool) -> Self {
         self.local = local;
         self
+    }
+
+    /// The same slot, at home in that shard.
+    #[must_use]
+    pub(crate) fn with_home(mut self, home: ShardId) -> Self {
+        self.home = home;
+        self
+    }
+
+    /// The shard whose ready list and timers it is on.
+    pub const fn home(&self) -> ShardId {
+        self.home
     }
 
     /// Locks the state. Order of locks: shard egress, then one slot, then leaf locks.
@@ -103,6 +119,17 @@ impl SlotRef {
             Self::Udp(slot) => &slot.timer,
             Self::Echo(slot) => &slot.timer,
             Self::Housekeeping(timer) => timer,
+        }
+    }
+
+    /// The shard whose ready list and timers it is on.
+    pub fn home(&self) -> ShardId {
+        match self {
+            Self::Tcp(slot) => slot.home,
+            Self::Listener(slot) => slot.home,
+            Self::Udp(slot) => slot.home,
+            Self::Echo(slot) => slot.home,
+            Self::Housekeeping(_) => ShardId::FIRST,
         }
     }
 

@@ -184,7 +184,9 @@ impl Engine {
         // tokio's accepted sockets begin readable and writable, and find out.
         let local = path.interface == InterfaceId::LOOPBACK;
         let child = Arc::new(
-            Slot::new(socket, Readiness::READABLE | Readiness::WRITABLE).with_local(local),
+            Slot::new(socket, Readiness::READABLE | Readiness::WRITABLE)
+                .with_local(local)
+                .with_home(self.home_of(&tuple)),
         );
         let inserted = write(&self.connections).insert_if_vacant(tuple, Arc::clone(&child));
         if inserted.is_ok() {

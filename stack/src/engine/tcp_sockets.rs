@@ -126,7 +126,9 @@ impl Engine {
         );
         let socket = self.tcp_socket(connection, options, mapped, lease, path, device);
         let slot = Arc::new(
-            Slot::new(socket, Readiness::NONE).with_local(path.interface == InterfaceId::LOOPBACK),
+            Slot::new(socket, Readiness::NONE)
+                .with_local(path.interface == InterfaceId::LOOPBACK)
+                .with_home(self.home_of(&tuple)),
         );
         write(&self.connections)
             .insert_if_vacant(tuple, Arc::clone(&slot))
@@ -254,7 +256,7 @@ impl Engine {
             let unlisten = lease.set_listening(false);
             debug_assert!(unlisten.is_ok(), "ceasing to listen clashes with nobody");
         }
-        self.finish_timer(&slot.timer, || SlotRef::Listener(Arc::clone(slot)));
+        self.finish_timer(slot, || SlotRef::Listener(Arc::clone(slot)));
         for child in queue {
             let mut state = child.lock();
             state.socket.connection.abort();
@@ -303,7 +305,7 @@ impl Engine {
         match state.socket.connection.phase() {
             Phase::Open => {
                 let deadline = state.socket.connection.poll_timeout();
-                self.note_deadline(&slot.timer, deadline, || SlotRef::Tcp(Arc::clone(slot)));
+                self.note_deadline(slot, deadline, || SlotRef::Tcp(Arc::clone(slot)));
             }
             Phase::TimeWait(entry) => self.enter_time_wait(now, slot, state, *entry),
             Phase::Closed => {
@@ -349,7 +351,7 @@ impl Engine {
             self.orphans.fetch_sub(1, Ordering::Relaxed);
         }
         write(&self.connections).remove(&state.socket.connection.tuple());
-        self.finish_timer(&slot.timer, || SlotRef::Tcp(Arc::clone(slot)));
+        self.finish_timer(slot, || SlotRef::Tcp(Arc::clone(slot)));
         state.socket.lease.take()
     }
 
@@ -361,7 +363,7 @@ impl Engine {
         if socket.listener.wants_transmit() {
             self.mark_ready(SlotRef::Listener(Arc::clone(slot)));
         }
-        self.note_deadline(&slot.timer, socket.listener.poll_timeout(), || {
+        self.note_deadline(slot, socket.listener.poll_timeout(), || {
             SlotRef::Listener(Arc::clone(slot))
         });
     }

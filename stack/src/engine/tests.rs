@@ -11,7 +11,7 @@ use crate::transport::ports::BindRequest;
 struct NoDevices;
 
 impl Ports for NoDevices {
-    fn try_transmit(&self, _: InterfaceId, _: &mut VecDeque<Packet>) -> io::Result<()> {
+    fn try_transmit(&self, _: InterfaceId, _: usize, _: &mut VecDeque<Packet>) -> io::Result<()> {
         Err(io::ErrorKind::NotFound.into())
     }
 }
@@ -29,7 +29,7 @@ fn datagrams_sent_faster_than_another_thread_delivers_them_stay_in_their_socket(
     let (sender, receiver) = (bind("127.0.0.1:1"), bind("127.0.0.1:2"));
     let mut wakes = WakeList::new();
     let mut sent = 0;
-    let deliverer = lock(&engine.shard.delivering);
+    let deliverer = lock(&engine.shards[0].delivering);
     let refusal = loop {
         let to = "127.0.0.1:2".parse().unwrap();
         match engine.udp_send(Instant::ZERO, &sender, b"datagram", Some(to)) {
@@ -40,7 +40,7 @@ fn datagrams_sent_faster_than_another_thread_delivers_them_stay_in_their_socket(
         assert!(sent < 1_000_000, "nothing holds the sender back");
     };
     assert_eq!(refusal, SocketError::WouldBlock);
-    let waiting = lock(&engine.shard.loopback).len();
+    let waiting = lock(&engine.shards[0].loopback).len();
     assert!(waiting <= 2048, "{waiting} packets wait");
     drop(deliverer);
     while engine.flush(Instant::ZERO, &NoDevices, &mut wakes) == FlushOutcome::Unfinished {}
@@ -58,7 +58,7 @@ fn who_delivers_to_own_addresses_does_not_do_so_for_ever() {
     });
     // Others have queued more than one call delivers.
     for _ in 0..10_000 {
-        lock(&engine.shard.loopback).push_back(Packet::new());
+        lock(&engine.shards[0].loopback).push_back(Packet::new());
     }
     let mut wakes = WakeList::new();
     let mut flushes = 1;
