@@ -23,9 +23,11 @@ mod restage;
 pub(crate) mod shard;
 pub mod slot;
 pub mod sockets;
+mod tcp_egress;
 mod tcp_ingress;
 mod tcp_sockets;
 mod timers;
+mod transmit_queue;
 mod udp_sockets;
 
 use std::collections::{BTreeMap, HashMap};
@@ -38,11 +40,12 @@ use tidewire_netdev::Capabilities;
 use tidewire_netdev::flow_hash::flow_hash;
 
 pub use counters::StackStats;
-pub use egress::{FlushOutcome, Ports};
+pub use egress::FlushOutcome;
 pub use ready_cache::WakeList;
 pub use shard::ShardId;
 pub use slot::{EchoSlot, ListenerSlot, Slot, SlotRef, TcpSlot, UdpSlot};
 pub use tcp_sockets::SocketSummary;
+pub use transmit_queue::Ports;
 
 use crate::config::Config;
 use crate::error::SocketError;

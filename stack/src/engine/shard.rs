@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tidewire_netdev::Packet;
 
-use crate::engine::egress::{Egress, Reply};
 use crate::engine::lock;
 use crate::engine::slot::{SlotRef, TimerState};
 use crate::engine::timers::TimerUpdates;
+use crate::engine::transmit_queue::{Egress, Reply};
 use crate::time::Instant;
 
 /// Which shard of a stack.

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tidewire_netdev::{Checksum, Packet, Segmentation, SegmentationKind};
 
-use crate::engine::egress::{Egress, pseudo_checksum};
 use crate::engine::ingress::verify;
 use crate::engine::network::{Path, connectable};
 use crate::engine::slot::{Slot, SlotRef, UdpSlot};
 use crate::engine::sockets::{UdpSocket, canonical, unspecified};
+use crate::engine::tcp_egress::pseudo_checksum;
 use crate::engine::tcp_sockets::{SocketSummary, canonical_unless_any};
+use crate::engine::transmit_queue::Egress;
 use crate::engine::{Engine, WakeList, lock, read, write};
 use crate::error::{SocketError, SocketResult};
 use crate::ip::address::AddressClass;

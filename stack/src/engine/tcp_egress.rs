@@ -1,0 +1,252 @@
+//! TCP's way out: polls connections and listeners, and builds their packets.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use tidewire_netdev::checksum::{pseudo_header_v4, pseudo_header_v6};
+use tidewire_netdev::{Checksum, Packet, Segmentation, SegmentationKind};
+
+use crate::engine::egress::SLOT_BUDGET;
+use crate::engine::network::Path;
+use crate::engine::slot::{ListenerSlot, SlotRef, TcpSlot};
+use crate::engine::transmit_queue::Egress;
+use crate::engine::{Engine, WakeList};
+use crate::ip::InterfaceId;
+use crate::ip::output::{self, OutputHeader};
+use crate::stats::DropReason;
+use crate::tcp::{Transmit, TransmitLimits};
+use crate::time::Instant;
+use crate::transport::demux::Tuple;
+use crate::wire::protocol;
+use crate::wire::tcp::Flags;
+
+/// The largest payload of one transmit: what an IPv4 or IPv6 super-packet carries besides its headers.
+const MAX_SUPER_PAYLOAD: usize = 65_535 - 120;
+/// Where the checksum lies in a TCP header.
+const CHECKSUM_OFFSET: usize = 16;
+
+impl Engine {
+    pub(crate) fn poll_tcp(
+        &self,
+        egress: &mut Egress,
+        now: Instant,
+        slot: &Arc<TcpSlot>,
+        budget: &mut usize,
+        wakes: &mut WakeList,
+    ) {
+        let mut state = slot.lock();
+        slot.release_ready();
+        let span = state.socket.span.clone();
+        let _entered = span.enter();
+        let socket = &mut state.socket;
+        let tuple = socket.connection.tuple();
+        let path = match socket.path.filter(|path| self.network.is_current(path)) {
+            Some(path) => path,
+            None => match self.network.path(
+                now,
+                tuple.remote.ip(),
+                Some(tuple.local.ip()),
+                socket.device,
+            ) {
+                Ok(path) => path,
+                // The route went away. The timers go on, and give up if it does not come back.
+                Err(_) => socket.path.unwrap_or(Path::nowhere(tuple)),
+            },
+        };
+        socket.path = Some(path);
+        if self.hold_back(egress, path.interface, || SlotRef::Tcp(Arc::clone(slot))) {
+            return;
+        }
+        let limits = limits(&path, tuple);
+        let mut slot_budget = SLOT_BUDGET.min(*budget);
+        while let Some(transmit) = socket.connection.poll_transmit(now, &limits) {
+            tracing::trace!(
+                flags = ?transmit.header.flags,
+                sequence = transmit.header.sequence,
+                acknowledgment = transmit.header.acknowledgment,
+                window = transmit.header.window,
+                segment_size = transmit.segment_size,
+                "sent"
+            );
+            let count = transmit_count(&transmit);
+            let header = OutputHeader {
+                identification: socket.next_id,
+                traffic_class: socket.tos,
+                hop_limit: socket.ttl,
+                ..OutputHeader::new(tuple.local.ip(), tuple.remote.ip(), protocol::TCP)
+            };
+            socket.next_id = socket.next_id.wrapping_add(count as u16);
+            self.stage(egress, path.interface, tcp_packet(tuple, transmit, &header));
+            slot_budget -= 1;
+            *budget -= 1;
+            if slot_budget == 0 {
+                break;
+            }
+        }
+        self.settle_tcp(now, slot, &mut state, wakes);
+        if slot_budget == 0 {
+            drop(state);
+            self.mark_ready(SlotRef::Tcp(Arc::clone(slot)));
+        }
+    }
+
+    pub(crate) fn poll_listener(
+        &self,
+        egress: &mut Egress,
+        now: Instant,
+        slot: &Arc<ListenerSlot>,
+        budget: &mut usize,
+    ) {
+        let mut state = slot.lock();
+        slot.release_ready();
+        let socket = &mut state.socket;
+        let mut slot_budget = SLOT_BUDGET.min(*budget);
+        while slot_budget > 0 {
+            let Some((tuple, transmit)) = socket.listener.poll_transmit(now) else {
+                break;
+            };
+            let path = self.network.path(
+                now,
+                tuple.remote.ip(),
+                Some(tuple.local.ip()),
+                socket.device,
+            );
+            let Ok(path) = path else { continue };
+            if self.is_congested(egress, path.interface) {
+                // The timer sends it again.
+                self.counters.dropped(DropReason::RateLimited);
+                continue;
+            }
+            let header = OutputHeader {
+                identification: socket.next_id,
+                hop_limit: socket.ttl,
+                traffic_class: socket.options.tos & !3,
+                ..OutputHeader::new(tuple.local.ip(), tuple.remote.ip(), protocol::TCP)
+            };
+            socket.next_id = socket.next_id.wrapping_add(1);
+            self.stage(egress, path.interface, tcp_packet(tuple, transmit, &header));
+            slot_budget -= 1;
+            *budget -= 1;
+        }
+        self.settle_listener(slot, &state.socket);
+        if slot_budget == 0 {
+            drop(state);
+            self.mark_ready(SlotRef::Listener(Arc::clone(slot)));
+        }
+    }
+
+    /// Sends a segment that belongs to no connection: a RST to nobody, an ACK from TIME-WAIT.
+    pub(crate) fn reply_tcp(&self, now: Instant, tuple: Tuple, transmit: Transmit) {
+        let Ok(path) = self
+            .network
+            .path(now, tuple.remote.ip(), Some(tuple.local.ip()), None)
+        else {
+            return;
+        };
+        let header = OutputHeader {
+            hop_limit: self.config.host.ttl,
+            ..OutputHeader::new(tuple.local.ip(), tuple.remote.ip(), protocol::TCP)
+        };
+        // Too many at once: the peer asks again.
+        let packet = tcp_packet(tuple, transmit, &header);
+        let _ = self.reply(self.home_of(&tuple), path.interface, packet);
+    }
+}
+
+impl Path {
+    /// A path for a connection whose route is gone before it was ever used: packets fall off the loopback.
+    fn nowhere(tuple: Tuple) -> Self {
+        Self {
+            interface: InterfaceId(0),
+            next_hop: tuple.remote.ip(),
+            source: tuple.local.ip(),
+            mtu: 1280,
+            generation: 0,
+        }
+    }
+}
+
+/// How many wire packets a transmit becomes: a super-packet takes one IPv4 identification each.
+fn transmit_count(transmit: &Transmit) -> usize {
+    match transmit.segment_size {
+        Some(size) => transmit
+            .payload
+            .iter()
+            .map(bytes::Bytes::len)
+            .sum::<usize>()
+            .div_ceil(usize::from(size.max(1))),
+        None => 1,
+    }
+}
+
+/// What a path lets a connection send at once. Where the device cannot cut, software does it just above the device,
+/// which still saves a pass through the connection per segment.
+fn limits(path: &Path, tuple: Tuple) -> TransmitLimits {
+    TransmitLimits {
+        path_mtu: path.mtu,
+        ip_header_len: if tuple.remote.is_ipv4() { 20 } else { 40 },
+        max_super_payload: MAX_SUPER_PAYLOAD,
+    }
+}
+
+/// The folded sum of a pseudo-header, as a partial checksum field holds it.
+pub(crate) fn pseudo_checksum(
+    source: IpAddr,
+    destination: IpAddr,
+    protocol: u8,
+    length: usize,
+) -> u16 {
+    match (source, destination) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            pseudo_header_v4(source, destination, protocol, length as u32).fold()
+        }
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            pseudo_header_v6(source, destination, protocol, length as u32).fold()
+        }
+        _ => 0,
+    }
+}
+
+/// A TCP packet: headers inline, payload borrowed, checksum left partial.
+fn tcp_packet(tuple: Tuple, transmit: Transmit, header: &OutputHeader) -> Packet {
+    let Transmit {
+        header: tcp_header,
+        payload,
+        segment_size,
+        ecn,
+    } = transmit;
+    let mut packet = Packet::from_payload(payload);
+    let payload_len = packet.len();
+    let header_len = tcp_header.encoded_len();
+    let area = packet.prepend(header_len);
+    tcp_header.emit(area);
+    let pseudo = pseudo_checksum(
+        tuple.local.ip(),
+        tuple.remote.ip(),
+        protocol::TCP,
+        header_len + payload_len,
+    );
+    area[CHECKSUM_OFFSET..CHECKSUM_OFFSET + 2].copy_from_slice(&pseudo.to_be_bytes());
+    packet.offload.checksum = Checksum::Partial {
+        start: 0,
+        offset: CHECKSUM_OFFSET as u16,
+    };
+    if let Some(segment_size) = segment_size.filter(|size| usize::from(*size) < payload_len) {
+        let kind = if tuple.remote.is_ipv4() {
+            SegmentationKind::TcpV4
+        } else {
+            SegmentationKind::TcpV6
+        };
+        packet.offload.segmentation = Some(Segmentation {
+            kind,
+            segment_size,
+            ecn: tcp_header.flags.contains(Flags::CWR),
+        });
+    }
+    let prepended = output::prepend(&mut packet, &header.with_ecn(ecn));
+    debug_assert!(
+        prepended.is_ok(),
+        "a transmit is at most {MAX_SUPER_PAYLOAD} octets, of one IP version"
+    );
+    packet
+}

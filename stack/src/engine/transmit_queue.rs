@@ -1,0 +1,272 @@
+//! The queues in front of the devices: what waits for a full one, and who waits with it.
+//!
+//! A connection's packets never overtake each other: they join the interface's queue before the egress lock is
+//! released. A full device holds its sockets back; nothing is dropped between our own layers.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::atomic::Ordering;
+
+use tidewire_netdev::segmentation;
+use tidewire_netdev::{Capabilities, Packet};
+
+use crate::engine::shard::{Shard, ShardId};
+use crate::engine::slot::SlotRef;
+use crate::engine::{Engine, lock};
+use crate::error::{SocketError, SocketResult};
+use crate::ip::InterfaceId;
+use crate::stats::DropReason;
+
+/// The transmitters of a stack's interfaces.
+pub trait Ports {
+    /// Sends packets from the front of `packets` through that queue of the interface's device, removing what was taken.
+    ///
+    /// [`io::ErrorKind::WouldBlock`] leaves the rest and holds the interface's sockets back until [`Engine::unblock`];
+    /// any other error is the device's end.
+    fn try_transmit(
+        &self,
+        interface: InterfaceId,
+        queue: usize,
+        packets: &mut VecDeque<Packet>,
+    ) -> io::Result<()>;
+}
+
+/// A packet that belongs to no socket.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) interface: InterfaceId,
+    pub(crate) packet: Packet,
+}
+
+/// The transmit queues of one shard.
+#[derive(Debug)]
+pub(crate) struct Egress {
+    pub(crate) shard: ShardId,
+    pub(crate) queues: Vec<TransmitQueue>,
+    /// Reused between flushes.
+    pub(crate) batch: VecDeque<SlotRef>,
+}
+
+#[derive(Debug)]
+pub(crate) struct TransmitQueue {
+    interface: InterfaceId,
+    /// Which of the device's queues.
+    index: usize,
+    pub(crate) capabilities: Capabilities,
+    pub(crate) packets: VecDeque<Packet>,
+    blocked: bool,
+    failed: bool,
+    /// Slots that wait for the device.
+    waiting: VecDeque<SlotRef>,
+}
+
+impl Egress {
+    pub(crate) const fn new(shard: ShardId) -> Self {
+        Self {
+            shard,
+            queues: Vec::new(),
+            batch: VecDeque::new(),
+        }
+    }
+
+    pub(crate) fn add_interface(
+        &mut self,
+        interface: InterfaceId,
+        queues: usize,
+        capabilities: Capabilities,
+    ) {
+        self.queues.push(TransmitQueue {
+            interface,
+            index: self.shard.index() % queues.max(1),
+            capabilities,
+            packets: VecDeque::new(),
+            blocked: false,
+            failed: false,
+            waiting: VecDeque::new(),
+        });
+    }
+
+    pub(crate) fn queue(&mut self, interface: InterfaceId) -> Option<&mut TransmitQueue> {
+        self.queues
+            .iter_mut()
+            .find(|queue| queue.interface == interface)
+    }
+}
+
+impl Engine {
+    /// The device of `interface` takes packets again, on all its queues.
+    pub fn unblock(&self, interface: InterfaceId) {
+        for shard in &self.shards {
+            self.unblock_shard(shard, interface);
+        }
+    }
+
+    /// Queue number `queue` of the device of `interface` takes packets again: gives the shards that go on.
+    pub(crate) fn unblock_queue(
+        &self,
+        interface: InterfaceId,
+        queue: usize,
+    ) -> impl Iterator<Item = ShardId> {
+        self.shard_ids().filter(move |id| {
+            let is_blocked = lock(&self.shard(*id).egress)
+                .queue(interface)
+                .is_some_and(|transmit| transmit.index == queue && transmit.blocked);
+            if is_blocked {
+                self.unblock_shard(self.shard(*id), interface);
+            }
+            is_blocked
+        })
+    }
+
+    fn unblock_shard(&self, shard: &Shard, interface: InterfaceId) {
+        let waiting = {
+            let mut egress = lock(&shard.egress);
+            let Some(queue) = egress.queue(interface) else {
+                return;
+            };
+            queue.blocked = false;
+            std::mem::take(&mut queue.waiting)
+        };
+        lock(&shard.ready).extend(waiting);
+    }
+
+    /// Whether packets wait for the device of `interface`.
+    pub fn is_blocked(&self, interface: InterfaceId) -> bool {
+        let blocked = |queue: &TransmitQueue| queue.interface == interface && queue.blocked;
+        self.any_queue(blocked)
+    }
+
+    /// Whether packets wait for queue number `index` of the device of `interface`.
+    pub(crate) fn is_queue_blocked(&self, interface: InterfaceId, index: usize) -> bool {
+        self.any_queue(|queue| {
+            queue.interface == interface && queue.index == index && queue.blocked
+        })
+    }
+
+    /// Whether anything waits for a device that is full.
+    pub(crate) fn has_staged(&self) -> bool {
+        self.any_queue(|queue| !queue.packets.is_empty() || !queue.waiting.is_empty())
+    }
+
+    fn any_queue(&self, is_meant: impl Fn(&TransmitQueue) -> bool) -> bool {
+        self.shards
+            .iter()
+            .any(|shard| lock(&shard.egress).queues.iter().any(&is_meant))
+    }
+
+    /// Copies of the packets that wait for the device of `interface`, for tests and inspection.
+    pub fn staged(&self, interface: InterfaceId) -> Vec<Packet> {
+        let mut staged = Vec::new();
+        for shard in &self.shards {
+            if let Some(queue) = lock(&shard.egress).queue(interface) {
+                staged.extend(queue.packets.iter().cloned());
+            }
+        }
+        staged
+    }
+
+    pub(crate) fn transmit_queues(&self, egress: &mut Egress, ports: &dyn Ports) {
+        for queue in &mut egress.queues {
+            // A full device is the driver's to wait for: only `unblock` lets the slots go that wait for it.
+            if queue.packets.is_empty() || queue.failed || queue.blocked {
+                continue;
+            }
+            match ports.try_transmit(queue.interface, queue.index, &mut queue.packets) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    queue.blocked = true;
+                    // The driver of the shard of the queue's number waits for it, for all who share it.
+                    let waiter = &self.shards[queue.index];
+                    waiter.new_block.store(true, Ordering::SeqCst);
+                }
+                Err(error) => {
+                    // The receiving half meets the same end and closes the interface's sockets.
+                    tracing::debug!(interface = queue.interface.0, %error, "device failed on transmit");
+                    queue.failed = true;
+                    queue.packets.clear();
+                }
+            }
+        }
+    }
+
+    pub(crate) fn stage_replies(&self, egress: &mut Egress) {
+        let replies = std::mem::take(&mut *lock(&self.shard(egress.shard).replies));
+        for Reply { interface, packet } in replies {
+            if self.is_congested(egress, interface) {
+                self.counters.dropped(DropReason::RateLimited);
+            } else {
+                self.stage(egress, interface, packet);
+            }
+        }
+    }
+
+    /// Whether the device is full and so much waits for it already that packets which no connection holds back (RST,
+    /// ICMP, SYN-ACK) are dropped: their number is up to the peers.
+    pub(crate) fn is_congested(&self, egress: &mut Egress, interface: InterfaceId) -> bool {
+        let limit = self.config.host.reply_queue;
+        egress
+            .queue(interface)
+            .is_some_and(|queue| queue.blocked && queue.packets.len() >= limit)
+    }
+
+    /// Queues a packet: to own addresses on the loopback, else on its interface's transmit queue.
+    pub(crate) fn stage(&self, egress: &mut Egress, interface: InterfaceId, packet: Packet) {
+        self.counters.sent(packet.len());
+        if interface == InterfaceId::LOOPBACK {
+            lock(&self.shard(egress.shard).loopback).push_back(packet);
+            return;
+        }
+        let Some(queue) = egress.queue(interface) else {
+            return;
+        };
+        if queue.failed {
+            return;
+        }
+        if segmentation::prepare(packet, &queue.capabilities, &mut queue.packets).is_err() {
+            debug_assert!(
+                false,
+                "the stack's own packets have headers that can be cut"
+            );
+        }
+    }
+
+    /// Whether the interface takes no more at the moment; the slot then waits for it.
+    pub(crate) fn hold_back(
+        &self,
+        egress: &mut Egress,
+        interface: InterfaceId,
+        slot: impl FnOnce() -> SlotRef,
+    ) -> bool {
+        let Some(queue) = egress.queue(interface) else {
+            return false;
+        };
+        if !queue.blocked {
+            return false;
+        }
+        let slot = slot();
+        if slot.claim_ready() {
+            queue.waiting.push_back(slot);
+        }
+        true
+    }
+
+    /// Queues a complete packet that belongs to no socket (RST, ICMP).
+    ///
+    /// # Errors
+    /// `NoBuffers` when too many wait already; it is counted.
+    pub(crate) fn reply(
+        &self,
+        shard: ShardId,
+        interface: InterfaceId,
+        packet: Packet,
+    ) -> SocketResult<()> {
+        let mut replies = lock(&self.shard(shard).replies);
+        if replies.len() < self.config.host.reply_queue {
+            replies.push_back(Reply { interface, packet });
+            return Ok(());
+        }
+        drop(replies);
+        self.counters.dropped(DropReason::RateLimited);
+        Err(SocketError::NoBuffers)
+    }
+}
