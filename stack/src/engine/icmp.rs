@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 
 use tidewire_netdev::Packet;
 
+use crate::engine::ingress::Inbound;
 use crate::engine::{Engine, WakeList, lock, read};
 use crate::ip::icmp::{self, Message, echo};
 use crate::ip::icmp::{Outgoing, Problem, ReceivedError, errors};
@@ -24,11 +25,11 @@ impl Engine {
     /// A packet that starts at an ICMP header.
     pub(crate) fn receive_icmp(
         &self,
-        now: Instant,
+        inbound: &mut Inbound<'_>,
         ip: &IpPacket,
         mut packet: Packet,
-        wakes: &mut WakeList,
     ) -> Result<(), DropReason> {
+        let now = inbound.now;
         match icmp::parse(ip, &mut packet)? {
             Message::EchoRequest(request) => {
                 if !self.config.host.answer_echo {
@@ -39,8 +40,8 @@ impl Engine {
                 });
                 self.send_outgoing(now, reply.ok_or(DropReason::NoSocket)?)
             }
-            Message::EchoReply(reply) => self.receive_echo_reply(ip, reply, packet, wakes),
-            Message::Error(error) => self.receive_error(now, &error, wakes),
+            Message::EchoReply(reply) => self.receive_echo_reply(ip, reply, packet, inbound.wakes),
+            Message::Error(error) => self.receive_error(now, &error, inbound.wakes),
             Message::OtherV4(_) | Message::OtherV6(_) => Err(DropReason::UnknownProtocol),
         }
     }

@@ -33,6 +33,15 @@ const LOOPBACK_BUDGET: usize = 4096;
 /// Packets to own addresses that wait for delivery before datagram sockets are held back.
 const LOOPBACK_BACKLOG: usize = 1024;
 
+/// What the packets of one batch have in common.
+pub(crate) struct Inbound<'a> {
+    pub(crate) now: Instant,
+    /// Where they came in.
+    pub(crate) interface: InterfaceId,
+    pub(crate) cache: FlowCache,
+    pub(crate) wakes: &'a mut WakeList,
+}
+
 impl Engine {
     /// Takes received packets. Answers are sent by the next flush; nobody is woken before the caller says so.
     pub fn receive(
@@ -44,22 +53,20 @@ impl Engine {
     ) {
         let bytes: usize = batch.iter().map(Packet::len).sum();
         self.counters.received(batch.len() as u64, bytes as u64);
-        let mut cache = FlowCache::default();
+        let mut inbound = Inbound {
+            now,
+            interface,
+            cache: FlowCache::default(),
+            wakes,
+        };
         for packet in batch.drain(..) {
-            self.receive_packet(now, interface, packet, &mut cache, wakes);
+            self.receive_packet(&mut inbound, packet);
         }
     }
 
-    fn receive_packet(
-        &self,
-        now: Instant,
-        interface: InterfaceId,
-        packet: Packet,
-        cache: &mut FlowCache,
-        wakes: &mut WakeList,
-    ) {
-        if let Err(reason) = self.receive_ip(now, interface, packet, cache, wakes) {
-            tracing::trace!(interface = interface.0, ?reason, "dropped");
+    fn receive_packet(&self, inbound: &mut Inbound<'_>, packet: Packet) {
+        if let Err(reason) = self.receive_ip(inbound, packet) {
+            tracing::trace!(interface = inbound.interface.0, ?reason, "dropped");
             self.counters.dropped(reason);
         }
     }
@@ -72,7 +79,12 @@ impl Engine {
         now: Instant,
         wakes: &mut WakeList,
     ) -> Delivery {
-        let mut cache = FlowCache::default();
+        let mut inbound = Inbound {
+            now,
+            interface: InterfaceId::LOOPBACK,
+            cache: FlowCache::default(),
+            wakes,
+        };
         let mut budget = LOOPBACK_BUDGET;
         while !lock(&shard.loopback).is_empty() {
             let guard = match shard.delivering.try_lock() {
@@ -90,7 +102,7 @@ impl Engine {
                     break;
                 };
                 self.counters.received(1, packet.len() as u64);
-                self.receive_packet(now, InterfaceId::LOOPBACK, packet, &mut cache, wakes);
+                self.receive_packet(&mut inbound, packet);
             }
             drop(guard);
         }
@@ -102,14 +114,8 @@ impl Engine {
         lock(&self.shard(shard).loopback).len() >= LOOPBACK_BACKLOG
     }
 
-    fn receive_ip(
-        &self,
-        now: Instant,
-        interface: InterfaceId,
-        mut packet: Packet,
-        cache: &mut FlowCache,
-        wakes: &mut WakeList,
-    ) -> Result<(), DropReason> {
+    fn receive_ip(&self, inbound: &mut Inbound<'_>, mut packet: Packet) -> Result<(), DropReason> {
+        let (now, interface) = (inbound.now, inbound.interface);
         let arrival = if interface == InterfaceId::LOOPBACK {
             Arrival::Loopback
         } else {
@@ -119,7 +125,7 @@ impl Engine {
             .map_err(|refusal| self.refuse_packet(now, refusal, &packet))?;
         let class = self.admit(interface, &ip)?;
         if ip.fragment.is_none() {
-            return self.receive_transport(now, &ip, class, packet, cache, wakes);
+            return self.receive_transport(inbound, &ip, class, packet);
         }
         let joined = {
             let mut reassembly = lock(&self.reassembly);
@@ -132,7 +138,7 @@ impl Engine {
         };
         let ip = input::resume(ip, &mut packet)
             .map_err(|refusal| self.refuse_packet(now, refusal, &packet))?;
-        self.receive_transport(now, &ip, class, packet, cache, wakes)
+        self.receive_transport(inbound, &ip, class, packet)
     }
 
     /// Whether the packet is for this host and may come from where it says (RFC 1122 3.2.1.3).
@@ -166,12 +172,10 @@ impl Engine {
 
     fn receive_transport(
         &self,
-        now: Instant,
+        inbound: &mut Inbound<'_>,
         ip: &IpPacket,
         class: AddressClass,
         packet: Packet,
-        cache: &mut FlowCache,
-        wakes: &mut WakeList,
     ) -> Result<(), DropReason> {
         let broadcast = matches!(class, AddressClass::Broadcast | AddressClass::Multicast);
         match ip.protocol {
@@ -184,12 +188,12 @@ impl Engine {
                     destination: ip.destination,
                     ecn: ip.ecn(),
                 };
-                self.receive_tcp(now, origin, packet, cache, wakes)
+                self.receive_tcp(inbound, origin, packet)
             }
-            protocol::UDP => self.receive_udp(now, ip, class, packet, wakes),
-            protocol::ICMPV4 | protocol::ICMPV6 => self.receive_icmp(now, ip, packet, wakes),
+            protocol::UDP => self.receive_udp(inbound, ip, class, packet),
+            protocol::ICMPV4 | protocol::ICMPV6 => self.receive_icmp(inbound, ip, packet),
             _ => {
-                self.report(now, Problem::ProtocolUnreachable, ip, &packet);
+                self.report(inbound.now, Problem::ProtocolUnreachable, ip, &packet);
                 Err(DropReason::UnknownProtocol)
             }
         }

@@ -4,9 +4,10 @@ use std::sync::{Arc, Weak};
 
 use tidewire_netdev::Packet;
 
+use crate::engine::ingress::Inbound;
 use crate::engine::slot::{ListenerSlot, Slot, TcpSlot};
 use crate::engine::sockets::Lease;
-use crate::engine::{Engine, WakeList, lock, read, write};
+use crate::engine::{Engine, lock, read, write};
 use crate::ip::InterfaceId;
 use crate::stats::DropReason;
 use crate::tcp::connection::reset_reply;
@@ -35,45 +36,43 @@ impl Engine {
     /// A packet that starts at the TCP header, its checksum verified.
     pub(crate) fn receive_tcp(
         &self,
-        now: Instant,
+        inbound: &mut Inbound<'_>,
         origin: SegmentOrigin,
         packet: Packet,
-        cache: &mut FlowCache,
-        wakes: &mut WakeList,
     ) -> Result<(), DropReason> {
         let (tuple, segment) = parse(origin, packet).map_err(|_| DropReason::Malformed)?;
-        let slot = match &cache.0 {
+        let slot = match &inbound.cache.0 {
             Some((cached, slot)) if *cached == tuple => Some(Arc::clone(slot)),
             _ => read(&self.connections).find(&tuple).cloned(),
         };
         let Some(slot) = slot else {
-            return self.receive_unconnected(now, tuple, segment, wakes);
+            return self.receive_unconnected(inbound, tuple, segment);
         };
         let mut state = slot.lock();
         if state.socket.detached {
             drop(state);
-            cache.0 = None;
-            return self.receive_unconnected(now, tuple, segment, wakes);
+            inbound.cache.0 = None;
+            return self.receive_unconnected(inbound, tuple, segment);
         }
         let span = state.socket.span.clone();
         let entered = span.enter();
         trace_received(&segment);
-        let result = state.socket.connection.handle_segment(now, segment);
-        self.settle_tcp(now, &slot, &mut state, wakes);
+        let result = state.socket.connection.handle_segment(inbound.now, segment);
+        self.settle_tcp(inbound.now, &slot, &mut state, inbound.wakes);
         drop(entered);
         let detached = state.socket.detached;
         drop(state);
-        cache.0 = (!detached).then_some((tuple, slot));
+        inbound.cache.0 = (!detached).then_some((tuple, slot));
         result
     }
 
     fn receive_unconnected(
         &self,
-        now: Instant,
+        inbound: &mut Inbound<'_>,
         tuple: Tuple,
         segment: Segment,
-        wakes: &mut WakeList,
     ) -> Result<(), DropReason> {
+        let now = inbound.now;
         let verdict = lock(&self.time_wait)
             .table
             .handle_segment(now, &tuple, &segment);
@@ -95,7 +94,7 @@ impl Engine {
         match listener {
             Some(listener) => {
                 let iss = reopened.unwrap_or_else(|| self.isn.iss(now, &tuple));
-                let result = self.receive_for_listener(now, &listener, tuple, segment, iss, wakes);
+                let result = self.receive_for_listener(inbound, &listener, tuple, segment, iss);
                 if reopened.is_some() && result.is_ok() {
                     let lease = {
                         let mut time_wait = lock(&self.time_wait);
@@ -120,13 +119,13 @@ impl Engine {
 
     fn receive_for_listener(
         &self,
-        now: Instant,
+        inbound: &mut Inbound<'_>,
         listener: &Arc<ListenerSlot>,
         tuple: Tuple,
         segment: Segment,
         iss: SeqNum,
-        wakes: &mut WakeList,
     ) -> Result<(), DropReason> {
+        let now = inbound.now;
         let mut state = listener.lock();
         if state.socket.closed {
             drop(state);
@@ -191,7 +190,7 @@ impl Engine {
         let inserted = write(&self.connections).insert_if_vacant(tuple, Arc::clone(&child));
         if inserted.is_ok() {
             state.socket.queue.push_back(Arc::clone(&child));
-            state.ready.set(Readiness::READABLE, wakes);
+            state.ready.set(Readiness::READABLE, inbound.wakes);
         }
         drop(state);
         // The loser of a race hands its segment to the winner.
@@ -204,7 +203,7 @@ impl Engine {
         };
         let mut state = slot.lock();
         let result = state.socket.connection.handle_segment(now, segment);
-        self.settle_tcp(now, &slot, &mut state, wakes);
+        self.settle_tcp(now, &slot, &mut state, inbound.wakes);
         result
     }
 }

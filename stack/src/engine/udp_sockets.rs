@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tidewire_netdev::{Checksum, Packet, Segmentation, SegmentationKind};
 
-use crate::engine::ingress::verify;
+use crate::engine::ingress::{Inbound, verify};
 use crate::engine::network::{Path, connectable};
 use crate::engine::slot::{Slot, SlotRef, UdpSlot};
 use crate::engine::sockets::{UdpSocket, canonical, unspecified};
@@ -354,11 +354,10 @@ impl Engine {
     /// A packet that starts at the UDP header, its checksum not verified yet.
     pub(crate) fn receive_udp(
         &self,
-        now: Instant,
+        inbound: &mut Inbound<'_>,
         header: &IpPacket,
         class: AddressClass,
         mut packet: Packet,
-        wakes: &mut WakeList,
     ) -> Result<(), DropReason> {
         if !packet.pull_up(wire_udp::HEADER_LEN) {
             return Err(DropReason::Malformed);
@@ -398,7 +397,7 @@ impl Engine {
             ecn: header.ecn(),
         };
         if matches!(class, AddressClass::Broadcast | AddressClass::Multicast) {
-            return self.deliver_to_all(&datagram, class, wakes);
+            return self.deliver_to_all(&datagram, class, inbound.wakes);
         }
         let spread = self.flow_key.hash_pair(destination, source);
         let slot = read(&self.datagrams)
@@ -406,10 +405,10 @@ impl Engine {
             .and_then(std::sync::Weak::upgrade);
         let Some(slot) = slot else {
             // RFC 1122 4.1.3.1: a datagram to a port nobody holds is answered with port unreachable.
-            self.report(now, Problem::PortUnreachable, header, &original);
+            self.report(inbound.now, Problem::PortUnreachable, header, &original);
             return Err(DropReason::NoSocket);
         };
-        Self::deliver(&slot, datagram, wakes)
+        Self::deliver(&slot, datagram, inbound.wakes)
     }
 
     fn deliver(
