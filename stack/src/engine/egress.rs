@@ -223,7 +223,7 @@ impl Engine {
             let Some(destination) = socket.socket.next_destination() else {
                 break;
             };
-            let path = match self.udp_path(now, socket, destination.ip()) {
+            let path = match self.udp_path(now, socket, destination) {
                 Ok(path) => path,
                 Err(error) => {
                     socket.socket.handle_transmit_error(error);

@@ -1,12 +1,13 @@
 //! ICMP in the engine: messages in, errors about packets we refuse, errors to the socket they concern.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 
 use tidewire_netdev::Packet;
 
 use crate::engine::ingress::Inbound;
-use crate::engine::{Engine, WakeList, lock, read};
+use crate::engine::zone::answer_device;
+use crate::engine::{Engine, lock, read};
+use crate::ip::InterfaceId;
 use crate::ip::icmp::{self, Message, echo};
 use crate::ip::icmp::{Outgoing, Problem, ReceivedError, errors};
 use crate::ip::input::IpPacket;
@@ -38,16 +39,34 @@ impl Engine {
                 let reply = self.network.respond(now, ip.source, |responder| {
                     echo::reply(ip, &packet, request, responder)
                 });
-                self.send_outgoing(now, reply.ok_or(DropReason::NoSocket)?)
+                self.send_outgoing(now, inbound.interface, reply.ok_or(DropReason::NoSocket)?)
             }
             Message::EchoReply(reply) => self.receive_echo_reply(ip, reply, packet, inbound.wakes),
-            Message::Error(error) => self.receive_error(now, &error, inbound.wakes),
+            Message::Error(error) => self.receive_error(inbound, &error),
             Message::OtherV4(_) | Message::OtherV6(_) => Err(DropReason::UnknownProtocol),
         }
     }
 
     /// Tells the sender of a packet what is wrong with it, if the rules and the rate limit permit.
-    pub(crate) fn report(&self, now: Instant, problem: Problem, ip: &IpPacket, packet: &Packet) {
+    pub(crate) fn report(
+        &self,
+        inbound: &Inbound<'_>,
+        problem: Problem,
+        ip: &IpPacket,
+        packet: &Packet,
+    ) {
+        self.report_from(inbound.now, inbound.interface, problem, ip, packet);
+    }
+
+    /// The same for a packet that came in through `interface`.
+    pub(crate) fn report_from(
+        &self,
+        now: Instant,
+        interface: InterfaceId,
+        problem: Problem,
+        ip: &IpPacket,
+        packet: &Packet,
+    ) {
         let error = self.network.respond(now, ip.source, |responder| {
             errors::build(problem, ip, packet, responder)
         });
@@ -58,7 +77,7 @@ impl Engine {
             self.counters.dropped(DropReason::RateLimited);
             return;
         }
-        if let Err(reason) = self.send_outgoing(now, error) {
+        if let Err(reason) = self.send_outgoing(now, interface, error) {
             self.counters.dropped(reason);
         }
     }
@@ -67,16 +86,25 @@ impl Engine {
     pub(crate) fn report_expired(&self, now: Instant, expired: Vec<Expired>) {
         for Expired { ip, packet } in expired {
             self.counters.dropped(DropReason::Fragment);
-            self.report(now, Problem::ReassemblyTimeExceeded, &ip, &packet);
+            // Where its first fragment came from is forgotten: one from a link-local address gets no answer.
+            let interface = InterfaceId::LOOPBACK;
+            let problem = Problem::ReassemblyTimeExceeded;
+            self.report_from(now, interface, problem, &ip, &packet);
         }
     }
 
     /// Queues a message that was built for a received packet.
-    fn send_outgoing(&self, now: Instant, outgoing: Outgoing) -> Result<(), DropReason> {
+    fn send_outgoing(
+        &self,
+        now: Instant,
+        interface: InterfaceId,
+        outgoing: Outgoing,
+    ) -> Result<(), DropReason> {
         let Outgoing { header, packet } = outgoing;
+        let device = answer_device(header.destination, interface);
         let path = self
             .network
-            .path(now, header.destination, Some(header.source), None)
+            .path(now, header.destination, Some(header.source), device)
             .map_err(|_| DropReason::BadSource)?;
         let header = crate::ip::output::OutputHeader {
             hop_limit: self.config.host.ttl,
@@ -89,13 +117,13 @@ impl Engine {
     /// An ICMP error goes to the socket whose packet it quotes, and to nobody else (RFC 1122 3.2.2, RFC 5927).
     fn receive_error(
         &self,
-        now: Instant,
+        inbound: &mut Inbound<'_>,
         error: &ReceivedError,
-        wakes: &mut WakeList,
     ) -> Result<(), DropReason> {
+        let (now, wakes) = (inbound.now, &mut *inbound.wakes);
         let (source_port, destination_port) = error.ports();
-        let local = SocketAddr::new(error.source, source_port);
-        let remote = SocketAddr::new(error.destination, destination_port);
+        let local = self.arrived(error.source, source_port, inbound.interface);
+        let remote = self.arrived(error.destination, destination_port, inbound.interface);
         match error.protocol {
             protocol::TCP => {
                 let tuple = Tuple { local, remote };

@@ -122,7 +122,7 @@ impl Engine {
             Arrival::Wire
         };
         let ip = input::parse(&mut packet, arrival)
-            .map_err(|refusal| self.refuse_packet(now, refusal, &packet))?;
+            .map_err(|refusal| self.refuse_packet(now, interface, refusal, &packet))?;
         let class = self.admit(interface, &ip)?;
         if ip.fragment.is_none() {
             return self.receive_transport(inbound, &ip, class, packet);
@@ -137,7 +137,7 @@ impl Engine {
             return Ok(());
         };
         let ip = input::resume(ip, &mut packet)
-            .map_err(|refusal| self.refuse_packet(now, refusal, &packet))?;
+            .map_err(|refusal| self.refuse_packet(now, interface, refusal, &packet))?;
         self.receive_transport(inbound, &ip, class, packet)
     }
 
@@ -156,7 +156,13 @@ impl Engine {
         Ok(class)
     }
 
-    fn refuse_packet(&self, now: Instant, refusal: Refusal, packet: &Packet) -> DropReason {
+    fn refuse_packet(
+        &self,
+        now: Instant,
+        interface: InterfaceId,
+        refusal: Refusal,
+        packet: &Packet,
+    ) -> DropReason {
         let reason = refusal.reason();
         if let Refusal::Answer(answer) = refusal {
             // Not to a packet that was none of ours.
@@ -164,7 +170,7 @@ impl Engine {
                 self.network.classify(answer.ip.destination),
                 AddressClass::Remote | AddressClass::Unspecified
             ) {
-                self.report(now, answer.problem, &answer.ip, packet);
+                self.report_from(now, interface, answer.problem, &answer.ip, packet);
             }
         }
         reason
@@ -193,7 +199,7 @@ impl Engine {
             protocol::UDP => self.receive_udp(inbound, ip, class, packet),
             protocol::ICMPV4 | protocol::ICMPV6 => self.receive_icmp(inbound, ip, packet),
             _ => {
-                self.report(inbound.now, Problem::ProtocolUnreachable, ip, &packet);
+                self.report(inbound, Problem::ProtocolUnreachable, ip, &packet);
                 Err(DropReason::UnknownProtocol)
             }
         }

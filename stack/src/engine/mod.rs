@@ -29,6 +29,7 @@ mod tcp_sockets;
 mod timers;
 mod transmit_queue;
 mod udp_sockets;
+mod zone;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -128,6 +128,16 @@ impl Network {
         self.read().addresses.on_link(gateway)
     }
 
+    /// Whether there is an interface of that number.
+    pub(crate) fn has_interface(&self, id: InterfaceId) -> bool {
+        self.read().interface(id).is_some()
+    }
+
+    /// The interface whose address this is.
+    pub(crate) fn interface_of(&self, address: IpAddr) -> Option<InterfaceId> {
+        self.read().addresses.interface_of(address)
+    }
+
     /// The interfaces, loopback first.
     pub fn interfaces(&self) -> Vec<Interface> {
         self.read().interfaces.clone()

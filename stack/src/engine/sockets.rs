@@ -1,13 +1,14 @@
 //! What lies in a slot: the protocol's state, and what the engine needs to carry its packets.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::engine::network::Path;
 use crate::engine::slot::TcpSlot;
+use crate::engine::zone::zone_of;
 use crate::error::{SocketError, SocketResult};
 use crate::ip::InterfaceId;
 use crate::tcp;
@@ -126,7 +127,7 @@ pub struct UdpSocket {
     pub(crate) key: BoundKey,
     pub(crate) device: Option<InterfaceId>,
     /// The last destination and the way to it.
-    pub(crate) path: Option<(IpAddr, Path)>,
+    pub(crate) path: Option<(SocketAddr, Path)>,
     pub(crate) groups: Vec<IpAddr>,
     pub(crate) next_id: u16,
     pub(crate) closed: bool,
@@ -225,9 +226,14 @@ pub(crate) fn shown(address: SocketAddr, mapped: bool) -> SocketAddr {
     }
 }
 
-/// An address as packets carry it: `::ffff:a.b.c.d` is IPv4.
+/// An address as packets carry it: `::ffff:a.b.c.d` is IPv4. Only link-local addresses and groups keep their zone.
 pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
+    match (zone_of(address), address) {
+        (Some(zone), SocketAddr::V6(v6)) => {
+            SocketAddr::V6(SocketAddrV6::new(*v6.ip(), v6.port(), 0, zone.0))
+        }
+        _ => SocketAddr::new(address.ip().to_canonical(), address.port()),
+    }
 }
 
 /// "All addresses" of a family.

@@ -1,5 +1,6 @@
 //! TCP segments from the network: to their connection, their listener, TIME-WAIT, or nobody.
 
+use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 
 use tidewire_netdev::Packet;
@@ -7,6 +8,7 @@ use tidewire_netdev::Packet;
 use crate::engine::ingress::Inbound;
 use crate::engine::slot::{ListenerSlot, Slot, TcpSlot};
 use crate::engine::sockets::Lease;
+use crate::engine::zone::zone_of;
 use crate::engine::{Engine, lock, read, write};
 use crate::ip::InterfaceId;
 use crate::stats::DropReason;
@@ -27,8 +29,8 @@ pub(crate) struct FlowCache(Option<(Tuple, Arc<TcpSlot>)>);
 /// The addresses and the ECN field of the packet a segment came in.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SegmentOrigin {
-    pub(crate) source: std::net::IpAddr,
-    pub(crate) destination: std::net::IpAddr,
+    pub(crate) source: IpAddr,
+    pub(crate) destination: IpAddr,
     pub(crate) ecn: Ecn,
 }
 
@@ -40,7 +42,12 @@ impl Engine {
         origin: SegmentOrigin,
         packet: Packet,
     ) -> Result<(), DropReason> {
-        let (tuple, segment) = parse(origin, packet).map_err(|_| DropReason::Malformed)?;
+        let (ports, segment) = parse(origin, packet).map_err(|_| DropReason::Malformed)?;
+        let at = |ip, port| self.arrived(ip, port, inbound.interface);
+        let tuple = Tuple {
+            local: at(origin.destination, ports.destination_port),
+            remote: at(origin.source, ports.source_port),
+        };
         let slot = match &inbound.cache.0 {
             Some((cached, slot)) if *cached == tuple => Some(Arc::clone(slot)),
             _ => read(&self.connections).find(&tuple).cloned(),
@@ -131,7 +138,7 @@ impl Engine {
             drop(state);
             return self.refuse(now, tuple, &segment);
         }
-        let device = state.socket.device;
+        let device = state.socket.device.or(zone_of(tuple.remote));
         let path = self
             .network
             .path(now, tuple.remote.ip(), Some(tuple.local.ip()), device)
@@ -220,7 +227,13 @@ fn trace_received(segment: &Segment) {
     );
 }
 
-fn parse(origin: SegmentOrigin, mut packet: Packet) -> Result<(Tuple, Segment), ParseError> {
+/// A segment's ports.
+struct Ports {
+    source_port: u16,
+    destination_port: u16,
+}
+
+fn parse(origin: SegmentOrigin, mut packet: Packet) -> Result<(Ports, Segment), ParseError> {
     let segmentation = packet.offload.segmentation;
     if packet.contiguous().len() < 20 {
         packet.pull_up(20);
@@ -236,9 +249,9 @@ fn parse(origin: SegmentOrigin, mut packet: Packet) -> Result<(Tuple, Segment), 
     let (header, header_len) = parsed?;
     packet.advance(header_len);
     let payload_len = packet.len();
-    let tuple = Tuple {
-        local: (origin.destination, header.destination_port).into(),
-        remote: (origin.source, header.source_port).into(),
+    let ports = Ports {
+        source_port: header.source_port,
+        destination_port: header.destination_port,
     };
     let segment = Segment {
         header,
@@ -248,5 +261,5 @@ fn parse(origin: SegmentOrigin, mut packet: Packet) -> Result<(Tuple, Segment), 
         payload: packet.into_payload(),
         ecn: origin.ecn,
     };
-    Ok((tuple, segment))
+    Ok((ports, segment))
 }

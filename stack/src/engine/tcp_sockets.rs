@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use crate::engine::network::{Path, connectable};
 use crate::engine::slot::{ListenerSlot, Slot, SlotRef, SlotState, TcpSlot};
 use crate::engine::sockets::{Lease, ListenerSocket, TcpOptions, TcpSocket, canonical};
+use crate::engine::zone::{with_zone, zone_of};
 use crate::engine::{Engine, WakeList, lock, read, write};
 use crate::error::{SocketError, SocketResult};
 use crate::ip::InterfaceId;
@@ -56,7 +57,8 @@ impl Engine {
     /// `AddressNotAvailable` for an address that is not this host's, `AddressInUse`, `NoDevice`.
     pub fn tcp_bind(&self, request: &BindRequest) -> SocketResult<PortLease> {
         self.check_alive()?;
-        self.device(request.device.as_deref())?;
+        let device = self.device(request.device.as_deref())?;
+        self.device_towards(request.address, device)?;
         let address = request.address.ip().to_canonical();
         if address.is_multicast() || !self.network.can_bind(address) {
             return Err(SocketError::AddressNotAvailable);
@@ -86,6 +88,8 @@ impl Engine {
         let remote = canonical(connectable(remote));
         let bound = lease.as_ref().map(|lease| canonical(lease.local()));
         let device = self.device(options.device.as_deref())?;
+        let device = device.or(bound.and_then(zone_of));
+        let device = self.device_towards(remote, device)?;
         // RFC 1122 4.2.3.10, RFC 9293 MUST-46; the errno is Linux's.
         let class = self.network.classify(remote.ip());
         if matches!(class, AddressClass::Broadcast | AddressClass::Multicast) {
@@ -98,15 +102,22 @@ impl Engine {
             return Err(SocketError::AddressFamily);
         }
         let path = self.network.path(now, remote.ip(), bound_ip, device)?;
+        let zone = device.unwrap_or(path.interface);
         let (local, lease) = match (lease, bound) {
             (Some(lease), Some(bound)) => (
-                SocketAddr::new(path.source, bound.port()),
+                with_zone(path.source, bound.port(), zone),
                 Lease::Bound(Arc::new(lease)),
             ),
             _ => {
-                let taken = |local| self.is_taken(&Tuple { local, remote });
+                let local = |port| with_zone(path.source, port, zone);
+                let taken = |address: SocketAddr| {
+                    self.is_taken(&Tuple {
+                        local: local(address.port()),
+                        remote,
+                    })
+                };
                 let lease = self.tcp_ports.connect(path.source, remote, taken)?;
-                (lease.local(), Lease::Ephemeral(lease))
+                (local(lease.local().port()), Lease::Ephemeral(lease))
             }
         };
         let tuple = Tuple { local, remote };
@@ -182,6 +193,7 @@ impl Engine {
     ) -> SocketResult<Arc<ListenerSlot>> {
         self.check_alive()?;
         let device = self.device(options.device.as_deref())?;
+        let device = self.device_towards(lease.local(), device)?;
         let backlog = backlog.min(MAX_BACKLOG);
         lease.set_listening(true)?;
         let bound = Bound {

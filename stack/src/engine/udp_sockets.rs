@@ -13,6 +13,7 @@ use crate::engine::sockets::{UdpSocket, canonical, unspecified};
 use crate::engine::tcp_egress::pseudo_checksum;
 use crate::engine::tcp_sockets::{SocketSummary, canonical_unless_any};
 use crate::engine::transmit_queue::Egress;
+use crate::engine::zone::{with_zone, zone_of};
 use crate::engine::{Engine, WakeList, lock, read, write};
 use crate::error::{SocketError, SocketResult};
 use crate::ip::address::AddressClass;
@@ -37,6 +38,7 @@ impl Engine {
     pub fn udp_bind(&self, request: &BindRequest) -> SocketResult<Arc<UdpSlot>> {
         self.check_alive()?;
         let device = self.device(request.device.as_deref())?;
+        let device = self.device_towards(request.address, device)?;
         let address = request.address.ip().to_canonical();
         if !self.network.can_bind(address) {
             return Err(SocketError::AddressNotAvailable);
@@ -93,14 +95,15 @@ impl Engine {
         // A wildcard takes an address; one that was chosen by an earlier connect is chosen anew.
         let bound = canonical_unless_any(socket.requested);
         let source = self.source(bound.ip());
-        let path = self.network.path(now, remote.ip(), source, socket.device)?;
+        let device = self.device_towards(remote, socket.device)?;
+        let path = self.network.path(now, remote.ip(), source, device)?;
         socket.bound = if bound.ip().is_unspecified() {
-            SocketAddr::new(path.source, bound.port())
+            with_zone(path.source, bound.port(), path.interface)
         } else {
             bound
         };
         socket.remote = Some(remote);
-        socket.path = Some((remote.ip(), path));
+        socket.path = Some((remote, path));
         socket.socket.connect(remote)?;
         let bound = Bound {
             local: socket.bound,
@@ -165,7 +168,7 @@ impl Engine {
             return Err(SocketError::MessageTooLong);
         }
         self.check_broadcast(socket, destination.ip())?;
-        self.udp_path(now, socket, destination.ip())?;
+        self.udp_path(now, socket, destination)?;
         socket
             .socket
             .send(Bytes::copy_from_slice(payload), Some(destination))?;
@@ -199,10 +202,11 @@ impl Engine {
         &self,
         now: Instant,
         socket: &mut UdpSocket,
-        destination: IpAddr,
+        destination: SocketAddr,
     ) -> SocketResult<Path> {
         if let Some((known, path)) = socket.path
-            && known == destination
+            && known.ip() == destination.ip()
+            && zone_of(known) == zone_of(destination)
             && self.network.is_current(&path)
         {
             return Ok(path);
@@ -211,7 +215,8 @@ impl Engine {
         if source.is_some_and(|source| source.is_ipv4() != destination.is_ipv4()) {
             return Err(SocketError::NetworkUnreachable);
         }
-        let path = self.network.path(now, destination, source, socket.device)?;
+        let device = self.device_towards(destination, socket.device)?;
+        let path = self.network.path(now, destination.ip(), source, device)?;
         socket.path = Some((destination, path));
         Ok(path)
     }
@@ -384,8 +389,9 @@ impl Engine {
             (0, true, Checksum::Unverified) => return Err(DropReason::Checksum),
             _ => verify(header, &packet)?,
         }
-        let source = SocketAddr::new(header.source, udp_header.source_port);
-        let destination = SocketAddr::new(header.destination, udp_header.destination_port);
+        let at = |ip, port| self.arrived(ip, port, inbound.interface);
+        let source = at(header.source, udp_header.source_port);
+        let destination = at(header.destination, udp_header.destination_port);
         let original = packet.clone();
         packet.advance(header_len);
         let segment_size = stride.unwrap_or(packet.len());
@@ -405,7 +411,7 @@ impl Engine {
             .and_then(std::sync::Weak::upgrade);
         let Some(slot) = slot else {
             // RFC 1122 4.1.3.1: a datagram to a port nobody holds is answered with port unreachable.
-            self.report(inbound.now, Problem::PortUnreachable, header, &original);
+            self.report(inbound, Problem::PortUnreachable, header, &original);
             return Err(DropReason::NoSocket);
         };
         Self::deliver(&slot, datagram, inbound.wakes)
