@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 /// The stack's folders and root files from the bottom to the top; each may use itself and what stands before it.
 const LAYERS: &[&[&str]] = &[
     &["wire", "time", "error", "stats", "random"],
+    &["link"],
+    &["neighbor"],
     &["transport"],
     &["tcp", "udp", "ip"],
     &["config"],

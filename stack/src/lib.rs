@@ -8,6 +8,8 @@ pub mod driver;
 pub mod engine;
 pub mod error;
 pub mod ip;
+pub mod link;
+pub mod neighbor;
 pub mod net;
 pub mod random;
 pub mod stats;

@@ -33,6 +33,10 @@ pub enum DropReason {
     BadIcmp,
     /// The network said so, but a rate limit held the answer back.
     RateLimited,
+    /// An Ethernet frame of a type that nobody here speaks: IEEE 802.3 lengths, VLAN tags, other protocols.
+    UnknownLinkProtocol,
+    /// An ARP or Neighbor Discovery message that breaks a rule of its RFC (RFC 826, RFC 4861 7.1).
+    BadNeighbor,
     /// The socket is closed or was aborted.
     Closed,
 }

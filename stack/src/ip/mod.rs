@@ -13,6 +13,7 @@
 //! RFC 791, 792, 1122 (3.2, 3.3), 8200, 8504, 4443.
 
 pub mod address;
+pub mod autoconf;
 pub mod cidr;
 pub mod fragmentation;
 pub mod icmp;
@@ -23,13 +24,5 @@ pub mod reassembly;
 pub mod route;
 pub mod source_address;
 
+pub use crate::link::InterfaceId;
 pub use cidr::Cidr;
-
-/// An interface of a stack. The number is also its IPv6 zone index (`SocketAddrV6::scope_id`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct InterfaceId(pub u32);
-
-impl InterfaceId {
-    /// The interface that every stack has, number 1 as on Linux; devices count from 2.
-    pub const LOOPBACK: Self = Self(1);
-}

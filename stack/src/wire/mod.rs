@@ -1,9 +1,12 @@
 //! Pure parse and emit, one file per header. Imports nothing of the stack.
 
+pub mod arp;
+pub mod ethernet;
 pub mod icmpv4;
 pub mod icmpv6;
 pub mod ipv4;
 pub mod ipv6;
+pub mod ndp;
 pub mod tcp;
 pub mod udp;
 

@@ -1,0 +1,3 @@
+//! How addresses come to an interface.
+
+pub mod dad;
