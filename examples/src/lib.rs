@@ -31,11 +31,12 @@ pub mod json;
 #[cfg(target_os = "linux")]
 pub mod kernel;
 pub mod logging;
+pub mod perf;
 pub mod program;
 
 pub use flags::StackFlags;
 pub use json::Output;
-pub use program::{Running, run};
+pub use program::{Running, run, run_without_device};
 
 /// A program's errors are for people to read.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;

@@ -69,11 +69,33 @@ where
         eprintln!("error: no device: use --tun NAME (see --help)");
         return ExitCode::from(2);
     }
-    let runtime = match runtime(flags.workers) {
+    block_on(flags.workers, run_until_signal(flags, program))
+}
+
+/// Runs a program that opens no device, on a runtime with so many workers (see [`StackFlags::workers`]).
+///
+/// Ends with exit code 0 when the program does or at SIGTERM or SIGINT, 1 with an error.
+pub fn run_without_device<P>(workers: usize, program: P) -> ExitCode
+where
+    P: AsyncFnOnce() -> Result,
+{
+    logging::init();
+    block_on(workers, async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        tokio::select! {
+            result = program() => result,
+            () = either(&mut terminate, &mut interrupt) => Ok(()),
+        }
+    })
+}
+
+fn block_on(workers: usize, program: impl Future<Output = Result>) -> ExitCode {
+    let runtime = match runtime(workers) {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
     };
-    let result = runtime.block_on(run_until_signal(flags, program));
+    let result = runtime.block_on(program);
     // Not a plain drop, which would wait for a thread that reads stdin.
     runtime.shutdown_background();
     match result {

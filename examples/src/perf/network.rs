@@ -1,0 +1,177 @@
+//! What the measurements run over: our stack, or the kernel's in its place.
+
+use std::io;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use tidewire::Stack;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::traffic;
+
+/// Connections that a listener keeps until they are accepted: a burst of idle connections is one such.
+const BACKLOG: u32 = 4096;
+
+/// A network with TCP connections.
+pub trait Network: Clone + Send + Sync + 'static {
+    /// Waits for connections.
+    type Listener: Send + Sync + 'static;
+    /// A connection. It sends small writes at once (no Nagle).
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// Listens on an address.
+    ///
+    /// # Errors
+    /// What binding gives.
+    fn listen(&self, address: SocketAddr) -> io::Result<Self::Listener>;
+
+    /// Waits for a connection.
+    fn accept(listener: &Self::Listener) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+
+    /// Opens a connection.
+    fn connect(&self, address: SocketAddr)
+    -> impl Future<Output = io::Result<Self::Stream>> + Send;
+
+    /// Makes dropping the stream reset the connection, so that no data under way outlives a measurement.
+    ///
+    /// # Errors
+    /// What setting the option gives.
+    fn reset_on_drop(stream: &Self::Stream) -> io::Result<()>;
+
+    /// Receives up to `size` octets; gives their number, 0 at the end.
+    fn receive(
+        stream: &mut Self::Stream,
+        size: usize,
+    ) -> impl Future<Output = io::Result<usize>> + Send {
+        traffic::receive(stream, size)
+    }
+
+    /// Sends from `payload`, beginning at `offset`; gives how many octets were taken. Dropped before it is done, it has
+    /// taken none.
+    fn send(
+        stream: &mut Self::Stream,
+        payload: &Bytes,
+        offset: usize,
+    ) -> impl Future<Output = io::Result<usize>> + Send {
+        traffic::send(stream, &payload[offset..])
+    }
+}
+
+/// A stack of ours, by the calls that tokio has too.
+#[derive(Clone, Debug)]
+pub struct OwnStack(
+    /// The stack.
+    pub Stack,
+);
+
+impl Network for OwnStack {
+    type Listener = tidewire::net::TcpListener;
+    type Stream = tidewire::net::TcpStream;
+
+    fn listen(&self, address: SocketAddr) -> io::Result<Self::Listener> {
+        let socket = match address {
+            SocketAddr::V4(_) => self.0.tcp_socket_v4()?,
+            SocketAddr::V6(_) => self.0.tcp_socket_v6()?,
+        };
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    }
+
+    async fn accept(listener: &Self::Listener) -> io::Result<Self::Stream> {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    async fn connect(&self, address: SocketAddr) -> io::Result<Self::Stream> {
+        let stream = self.0.tcp_stream(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    fn reset_on_drop(stream: &Self::Stream) -> io::Result<()> {
+        stream.set_zero_linger()
+    }
+}
+
+/// A stack of ours, by its calls that hand buffers over instead of copying them.
+#[derive(Clone, Debug)]
+pub struct ZeroCopyStack(
+    /// The stack.
+    pub Stack,
+);
+
+impl Network for ZeroCopyStack {
+    type Listener = tidewire::net::TcpListener;
+    type Stream = tidewire::net::TcpStream;
+
+    fn listen(&self, address: SocketAddr) -> io::Result<Self::Listener> {
+        OwnStack(self.0.clone()).listen(address)
+    }
+
+    async fn accept(listener: &Self::Listener) -> io::Result<Self::Stream> {
+        OwnStack::accept(listener).await
+    }
+
+    async fn connect(&self, address: SocketAddr) -> io::Result<Self::Stream> {
+        OwnStack(self.0.clone()).connect(address).await
+    }
+
+    fn reset_on_drop(stream: &Self::Stream) -> io::Result<()> {
+        stream.set_zero_linger()
+    }
+
+    async fn receive(stream: &mut Self::Stream, size: usize) -> io::Result<usize> {
+        Ok(stream.read_chunk(size).await?.len())
+    }
+
+    async fn send(stream: &mut Self::Stream, payload: &Bytes, offset: usize) -> io::Result<usize> {
+        loop {
+            // Neither call below waits while the peer is fast enough; other tasks are to have their turn. Before the
+            // write, not after it: what is taken is told of, even when the caller gives up waiting.
+            tokio::task::coop::consume_budget().await;
+            match stream.try_write_bytes(&mut payload.slice(offset..)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    stream.writable().await?;
+                }
+                result => return result,
+            }
+        }
+    }
+}
+
+/// The kernel, by tokio's sockets.
+#[derive(Clone, Copy, Debug)]
+pub struct Kernel;
+
+impl Network for Kernel {
+    type Listener = tokio::net::TcpListener;
+    type Stream = tokio::net::TcpStream;
+
+    fn listen(&self, address: SocketAddr) -> io::Result<Self::Listener> {
+        let socket = match address {
+            SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
+        };
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    }
+
+    async fn accept(listener: &Self::Listener) -> io::Result<Self::Stream> {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    async fn connect(&self, address: SocketAddr) -> io::Result<Self::Stream> {
+        let stream = tokio::net::TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    fn reset_on_drop(stream: &Self::Stream) -> io::Result<()> {
+        stream.set_zero_linger()
+    }
+}
