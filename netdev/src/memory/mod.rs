@@ -27,6 +27,7 @@
 mod channel;
 pub mod impaired;
 pub mod impairment;
+mod mesh;
 pub mod pair;
 
 pub use impaired::{ImpairmentMonitor, impaired_pair, impaired_pair_with_monitors};
