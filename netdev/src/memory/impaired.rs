@@ -6,7 +6,8 @@
 //! that the driver takes to wake.
 //!
 //! tokio's timers have a resolution of one millisecond, so packets arrive up to that much after their deadline; their
-//! order and the rate do not suffer. A simulation that needs exact times drives [`Impairment`] itself.
+//! order and the rate do not suffer. What arrives together is joined into super-packets again if
+//! [`PairConfig::coalesce`] says so, as a network card does it for a fast host. A simulation that needs exact times drives [`Impairment`] itself.
 
 use std::fmt;
 use std::io;
@@ -20,6 +21,7 @@ use tokio::time::{Instant, Sleep};
 use super::channel::{ChannelReceiver, channel};
 use super::impairment::{Impairment, ImpairmentConfig, ImpairmentStats};
 use super::pair::PairConfig;
+use crate::coalescing::{Coalescer, CoalescingConfig};
 use crate::device::{Device, Receiver};
 use crate::packet::Packet;
 
@@ -57,6 +59,13 @@ pub fn impaired_pair_with_monitors(
             arrivals: Vec::new(),
             epoch: None,
             sleep: None,
+            coalescer: config.coalesce.then(|| {
+                Coalescer::new(CoalescingConfig {
+                    medium: config.medium,
+                    max_super_packet: capabilities.max_super_packet,
+                    ..CoalescingConfig::default()
+                })
+            }),
             monitor: monitors[index].clone(),
         };
         (transmitter, receiver)
@@ -96,6 +105,8 @@ struct ImpairedReceiver {
     /// Time 0 of the impairment: the first poll.
     epoch: Option<Instant>,
     sleep: Option<Pin<Box<Sleep>>>,
+    /// Joins what arrives at the same time.
+    coalescer: Option<Coalescer>,
     monitor: ImpairmentMonitor,
 }
 
@@ -160,6 +171,9 @@ impl Receiver for ImpairedReceiver {
                 batch.push(packet);
             }
             self.monitor.set(self.impairment.stats());
+            if let Some(coalescer) = &mut self.coalescer {
+                coalescer.coalesce_from(batch, before);
+            }
             if batch.len() > before {
                 return Poll::Ready(Ok(batch.len() - before));
             }
@@ -247,6 +261,29 @@ mod tests {
             assert_eq!(packet.offload, Offload::default());
             check_wire(a.capabilities.medium, &packet.to_bytes()).expect("complete");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_arrives_together_is_joined_again_if_asked_for() {
+        let config = PairConfig {
+            coalesce: true,
+            ..PairConfig::default()
+        };
+        let lossy = ImpairmentConfig::delay(Duration::from_millis(1));
+        let (a, mut b) = impaired_pair(config, lossy.clone(), lossy, 1);
+        let spec = Spec {
+            slices: vec![14_480],
+            flags: 0x10,
+            ..Spec::default()
+        };
+        transmit(&a, [spec.build()]);
+        let batch = receive(&mut b).await;
+        assert_eq!(batch.len(), 1);
+        assert_eq!(
+            batch[0].offload.segmentation,
+            spec.build().offload.segmentation
+        );
+        check_wire(a.capabilities.medium, &batch[0].to_bytes()).expect("complete");
     }
 
     #[tokio::test(start_paused = true)]

@@ -32,6 +32,9 @@ pub struct PairConfig {
     /// How many queues each device has; 0 counts as 1. An impaired pair has one in any case, since its packets share
     /// one path. Default: 1.
     pub queues: usize,
+    /// Whether an impaired pair joins what arrives together into [super-packets](crate::coalescing) again; another
+    /// pair has never cut them. Default: no.
+    pub coalesce: bool,
 }
 
 impl Default for PairConfig {
@@ -45,6 +48,7 @@ impl Default for PairConfig {
             queue_packets: 1024,
             queue_bytes: 4 << 20,
             queues: 1,
+            coalesce: false,
         }
     }
 }
