@@ -11,13 +11,12 @@
 
 use std::fmt;
 use std::io;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
+use super::alarm::Alarm;
 use super::channel::{ChannelReceiver, channel};
 use super::impairment::{Impairment, ImpairmentConfig, ImpairmentStats};
 use super::pair::PairConfig;
@@ -58,7 +57,7 @@ pub fn impaired_pair_with_monitors(
             impairment: Impairment::new(impairment, seed).with_medium(config.medium),
             arrivals: Vec::new(),
             epoch: None,
-            sleep: None,
+            alarm: Alarm::default(),
             coalescer: config.coalesce.then(|| {
                 Coalescer::new(CoalescingConfig {
                     medium: config.medium,
@@ -90,7 +89,7 @@ impl ImpairmentMonitor {
         *self.stats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set(&self, stats: ImpairmentStats) {
+    pub(super) fn set(&self, stats: ImpairmentStats) {
         *self.stats.lock().unwrap_or_else(PoisonError::into_inner) = stats;
     }
 }
@@ -104,7 +103,7 @@ struct ImpairedReceiver {
     arrivals: Vec<Packet>,
     /// Time 0 of the impairment: the first poll.
     epoch: Option<Instant>,
-    sleep: Option<Pin<Box<Sleep>>>,
+    alarm: Alarm,
     /// Joins what arrives at the same time.
     coalescer: Option<Coalescer>,
     monitor: ImpairmentMonitor,
@@ -130,22 +129,6 @@ impl ImpairedReceiver {
                 Poll::Ready(Ok(()))
             }
         }
-    }
-
-    /// Ready when the deadline, in nanoseconds since the epoch, has passed.
-    fn poll_deadline(&mut self, cx: &mut Context<'_>, epoch: Instant, deadline: u64) -> Poll<()> {
-        // A deadline beyond the clock's range never comes; a day is as good.
-        const DAY: Duration = Duration::from_secs(86_400);
-        let instant = epoch
-            .checked_add(Duration::from_nanos(deadline))
-            .unwrap_or_else(|| Instant::now() + DAY);
-        let sleep = self
-            .sleep
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(instant)));
-        if sleep.deadline() != instant {
-            sleep.as_mut().reset(instant);
-        }
-        sleep.as_mut().poll(cx)
     }
 }
 
@@ -184,7 +167,7 @@ impl Receiver for ImpairedReceiver {
                 None if self.is_ended => return Poll::Ready(Ok(0)),
                 None => return Poll::Pending,
                 Some(deadline) => {
-                    if self.poll_deadline(cx, epoch, deadline).is_pending() {
+                    if self.alarm.poll(cx, epoch, deadline).is_pending() {
                         return Poll::Pending;
                     }
                 }
@@ -208,6 +191,7 @@ impl fmt::Debug for ImpairedReceiver {
 mod tests {
     use std::collections::VecDeque;
     use std::future::poll_fn;
+    use std::time::Duration;
 
     use super::*;
     use crate::offload::Offload;
