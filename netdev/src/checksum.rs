@@ -38,11 +38,15 @@ impl Sum {
 
     /// Adds octets; a piece of odd length leaves the next one starting in the middle of a word.
     pub fn add_bytes(&mut self, bytes: &[u8]) {
-        let word = sum_bytes(bytes);
+        self.append(sum_bytes(bytes), bytes.len());
+    }
+
+    /// Adds the folded sum of a piece of `len` octets that was summed on its own.
+    pub(crate) fn append(&mut self, sum: u16, len: usize) {
         // A piece that starts in the middle of a word has its octets the other way round (RFC 1071 2(B)).
-        let word = if self.odd { word.swap_bytes() } else { word };
+        let word = if self.odd { sum.swap_bytes() } else { sum };
         self.total += u64::from(word);
-        self.odd ^= bytes.len() % 2 == 1;
+        self.odd ^= len % 2 == 1;
     }
 
     /// Adds one word. Only meaningful at a word boundary.

@@ -11,6 +11,7 @@
 
 pub mod capture;
 pub mod checksum;
+pub mod coalescing;
 pub mod device;
 pub mod errno;
 pub mod flow_hash;

@@ -227,6 +227,24 @@ impl Packet {
         }
     }
 
+    /// Makes room for `additional` more slices at once.
+    pub(crate) fn reserve_slices(&mut self, additional: usize) {
+        self.body.reserve(additional);
+    }
+
+    /// Moves the octets of `other` from `from` on behind this packet's own, slices by reference; `other` is left empty.
+    pub(crate) fn append_from(&mut self, other: &mut Self, from: usize) {
+        other.advance(from);
+        // Rare: payload lies inline when somebody has changed it.
+        if other.head_start < HEADER_ROOM {
+            self.push(Bytes::copy_from_slice(other.head()));
+            other.head_start = HEADER_ROOM;
+        }
+        self.body_len += other.body_len;
+        other.body_len = 0;
+        self.body.extend(other.body.drain(..));
+    }
+
     /// Takes `n` octets away from the front (all of them if it is shorter); a partial checksum's start moves along.
     pub fn advance(&mut self, n: usize) {
         if let Checksum::Partial { start, .. } = &mut self.offload.checksum {

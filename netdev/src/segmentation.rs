@@ -117,7 +117,7 @@ pub fn complete_checksum(packet: &mut Packet) -> Result<(), Malformed> {
 }
 
 /// UDP sends a checksum of 0 as its equal 0xffff, since 0 means that there is none (RFC 768).
-fn on_the_wire(checksum: u16, offset: u16) -> u16 {
+pub(crate) fn on_the_wire(checksum: u16, offset: u16) -> u16 {
     if checksum == 0 && offset == UDP_CHECKSUM {
         0xffff
     } else {
@@ -168,7 +168,7 @@ fn ensure_partial(packet: &mut Packet, headers: &Headers) {
 }
 
 /// The pseudo-header's sum, from the addresses in the packet's first octets.
-fn pseudo_header(bytes: &[u8], headers: &Headers, length: usize) -> Sum {
+pub(crate) fn pseudo_header(bytes: &[u8], headers: &Headers, length: usize) -> Sum {
     let ip = &bytes[headers.network..];
     let length = length as u32;
     match headers.version {

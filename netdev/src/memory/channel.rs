@@ -89,8 +89,16 @@ pub(super) struct ChannelTransmitter {
     channel: Arc<Channel>,
 }
 
-impl Transmitter for ChannelTransmitter {
-    fn try_transmit(&self, queue: &mut VecDeque<Packet>) -> io::Result<()> {
+impl ChannelTransmitter {
+    /// Sends packets from the front of `queue` up to the first that does not belong here.
+    ///
+    /// # Errors
+    /// `WouldBlock` when one that belongs here was refused; `ENETDOWN` when the receiver is gone.
+    pub(super) fn try_transmit_while(
+        &self,
+        queue: &mut VecDeque<Packet>,
+        mut belongs: impl FnMut(&Packet) -> bool,
+    ) -> io::Result<()> {
         if queue.is_empty() {
             return Ok(());
         }
@@ -99,10 +107,14 @@ impl Transmitter for ChannelTransmitter {
             return Err(io::Error::from_raw_os_error(ENETDOWN));
         }
         let mut moved = false;
-        while let Some(packet) = queue.front() {
+        let mut result = Ok(());
+        while let Some(packet) = queue.front()
+            && belongs(packet)
+        {
             let len = packet.len();
             if !self.channel.has_room(&state, len) {
                 state.is_full = true;
+                result = Err(io::ErrorKind::WouldBlock.into());
                 break;
             }
             state.bytes += len;
@@ -112,11 +124,13 @@ impl Transmitter for ChannelTransmitter {
         let reader = if moved { state.reader.take() } else { None };
         drop(state);
         wake(reader);
-        if queue.is_empty() {
-            Ok(())
-        } else {
-            Err(io::ErrorKind::WouldBlock.into())
-        }
+        result
+    }
+}
+
+impl Transmitter for ChannelTransmitter {
+    fn try_transmit(&self, queue: &mut VecDeque<Packet>) -> io::Result<()> {
+        self.try_transmit_while(queue, |_| true)
     }
 
     fn poll_transmit_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

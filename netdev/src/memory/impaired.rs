@@ -6,20 +6,21 @@
 //! that the driver takes to wake.
 //!
 //! tokio's timers have a resolution of one millisecond, so packets arrive up to that much after their deadline; their
-//! order and the rate do not suffer. A simulation that needs exact times drives [`Impairment`] itself.
+//! order and the rate do not suffer. What arrives together is joined into super-packets again if
+//! [`PairConfig::coalesce`] says so, as a network card does it for a fast host. A simulation that needs exact times drives [`Impairment`] itself.
 
 use std::fmt;
 use std::io;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
+use super::alarm::Alarm;
 use super::channel::{ChannelReceiver, channel};
 use super::impairment::{Impairment, ImpairmentConfig, ImpairmentStats};
 use super::pair::PairConfig;
+use crate::coalescing::{Coalescer, CoalescingConfig};
 use crate::device::{Device, Receiver};
 use crate::packet::Packet;
 
@@ -56,7 +57,14 @@ pub fn impaired_pair_with_monitors(
             impairment: Impairment::new(impairment, seed).with_medium(config.medium),
             arrivals: Vec::new(),
             epoch: None,
-            sleep: None,
+            alarm: Alarm::default(),
+            coalescer: config.coalesce.then(|| {
+                Coalescer::new(CoalescingConfig {
+                    medium: config.medium,
+                    max_super_packet: capabilities.max_super_packet,
+                    ..CoalescingConfig::default()
+                })
+            }),
             monitor: monitors[index].clone(),
         };
         (transmitter, receiver)
@@ -81,7 +89,7 @@ impl ImpairmentMonitor {
         *self.stats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set(&self, stats: ImpairmentStats) {
+    pub(super) fn set(&self, stats: ImpairmentStats) {
         *self.stats.lock().unwrap_or_else(PoisonError::into_inner) = stats;
     }
 }
@@ -95,7 +103,9 @@ struct ImpairedReceiver {
     arrivals: Vec<Packet>,
     /// Time 0 of the impairment: the first poll.
     epoch: Option<Instant>,
-    sleep: Option<Pin<Box<Sleep>>>,
+    alarm: Alarm,
+    /// Joins what arrives at the same time.
+    coalescer: Option<Coalescer>,
     monitor: ImpairmentMonitor,
 }
 
@@ -119,22 +129,6 @@ impl ImpairedReceiver {
                 Poll::Ready(Ok(()))
             }
         }
-    }
-
-    /// Ready when the deadline, in nanoseconds since the epoch, has passed.
-    fn poll_deadline(&mut self, cx: &mut Context<'_>, epoch: Instant, deadline: u64) -> Poll<()> {
-        // A deadline beyond the clock's range never comes; a day is as good.
-        const DAY: Duration = Duration::from_secs(86_400);
-        let instant = epoch
-            .checked_add(Duration::from_nanos(deadline))
-            .unwrap_or_else(|| Instant::now() + DAY);
-        let sleep = self
-            .sleep
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(instant)));
-        if sleep.deadline() != instant {
-            sleep.as_mut().reset(instant);
-        }
-        sleep.as_mut().poll(cx)
     }
 }
 
@@ -160,6 +154,9 @@ impl Receiver for ImpairedReceiver {
                 batch.push(packet);
             }
             self.monitor.set(self.impairment.stats());
+            if let Some(coalescer) = &mut self.coalescer {
+                coalescer.coalesce_from(batch, before);
+            }
             if batch.len() > before {
                 return Poll::Ready(Ok(batch.len() - before));
             }
@@ -170,7 +167,7 @@ impl Receiver for ImpairedReceiver {
                 None if self.is_ended => return Poll::Ready(Ok(0)),
                 None => return Poll::Pending,
                 Some(deadline) => {
-                    if self.poll_deadline(cx, epoch, deadline).is_pending() {
+                    if self.alarm.poll(cx, epoch, deadline).is_pending() {
                         return Poll::Pending;
                     }
                 }
@@ -194,6 +191,7 @@ impl fmt::Debug for ImpairedReceiver {
 mod tests {
     use std::collections::VecDeque;
     use std::future::poll_fn;
+    use std::time::Duration;
 
     use super::*;
     use crate::offload::Offload;
@@ -247,6 +245,29 @@ mod tests {
             assert_eq!(packet.offload, Offload::default());
             check_wire(a.capabilities.medium, &packet.to_bytes()).expect("complete");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_arrives_together_is_joined_again_if_asked_for() {
+        let config = PairConfig {
+            coalesce: true,
+            ..PairConfig::default()
+        };
+        let lossy = ImpairmentConfig::delay(Duration::from_millis(1));
+        let (a, mut b) = impaired_pair(config, lossy.clone(), lossy, 1);
+        let spec = Spec {
+            slices: vec![14_480],
+            flags: 0x10,
+            ..Spec::default()
+        };
+        transmit(&a, [spec.build()]);
+        let batch = receive(&mut b).await;
+        assert_eq!(batch.len(), 1);
+        assert_eq!(
+            batch[0].offload.segmentation,
+            spec.build().offload.segmentation
+        );
+        check_wire(a.capabilities.medium, &batch[0].to_bytes()).expect("complete");
     }
 
     #[tokio::test(start_paused = true)]

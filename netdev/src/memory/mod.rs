@@ -1,12 +1,14 @@
-//! In-memory links: two devices joined in one process, ideal or impaired.
+//! In-memory links: devices joined in one process, ideal or impaired.
 //!
 //! [`pair()`] passes packets by reference, super-packets whole and checksums unfilled, since neither end needs more.
 //! [`impaired_pair`] delays, loses, reorders and damages what it carries, as [`ImpairmentConfig`] says; the queue that
-//! decides this, [`Impairment`], knows no clock and also serves a simulation's event heap.
+//! decides this, [`Impairment`], knows no clock and also serves a simulation's event heap. A [`Switch`] joins more than
+//! two devices, as an Ethernet switch does.
 //!
 //! ```text
 //!  Transmitter ──▶ channel (bounded, one lock) ──▶ Receiver            pair
 //!  Transmitter ──▶ channel ──▶ Impairment + timer ──▶ Receiver         impaired pair
+//!  Transmitter ──▶ Switch ──▶ the port's queue ──▶ Receiver            switch
 //! ```
 //!
 //! A path of 10 ms, driven by hand:
@@ -24,11 +26,15 @@
 //! assert_eq!(path.dequeue(10_000_500).unwrap().to_bytes(), "hello");
 //! ```
 
+mod alarm;
 mod channel;
 pub mod impaired;
 pub mod impairment;
+mod mesh;
 pub mod pair;
+pub mod switch;
 
 pub use impaired::{ImpairmentMonitor, impaired_pair, impaired_pair_with_monitors};
 pub use impairment::{Impairment, ImpairmentConfig, ImpairmentStats, Loss, Reorder};
 pub use pair::{PairConfig, pair};
+pub use switch::{PortConfig, PortStats, Switch, SwitchConfig, SwitchMonitor};
