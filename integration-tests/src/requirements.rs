@@ -17,20 +17,56 @@ pub fn skip(test: &str, reason: &str) {
     println!("skipped: {test}: {reason}");
 }
 
+/// Something that not every machine has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// `/dev/net/tun`, and the right to open it.
+    Tun,
+    /// A program in one of the folders of `PATH`.
+    Program(&'static str),
+}
+
+impl Need {
+    /// Why it is not there; `None` when it is.
+    pub fn missing(self) -> Option<String> {
+        match self {
+            Self::Tun => missing_tun(),
+            Self::Program(name) => missing_program(name),
+        }
+    }
+}
+
 /// Why tests that need root cannot run; `None` when they can.
 pub fn missing_root() -> Option<String> {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let uid = status
-        .lines()
-        .find_map(|line| line.strip_prefix("Uid:"))
-        .and_then(|rest| rest.split_whitespace().nth(1));
-    if uid != Some("0") {
-        return Some("needs root (namespaces and /dev/net/tun)".to_owned());
-    }
-    if !std::path::Path::new("/dev/net/tun").exists() {
-        return Some("needs /dev/net/tun".to_owned());
-    }
-    None
+    missing_tun().or_else(missing_namespaces)
+}
+
+fn missing_tun() -> Option<String> {
+    const TUN: &str = "/dev/net/tun";
+    // Opened alone, it makes no interface.
+    let opened = std::fs::File::options().read(true).write(true).open(TUN);
+    let error = opened.err()?;
+    Some(format!("needs root and {TUN}: {error}"))
+}
+
+/// Why this process can make no network namespaces; `None` when it can.
+#[cfg(target_os = "linux")]
+pub fn missing_namespaces() -> Option<String> {
+    use std::sync::OnceLock;
+    static MISSING: OnceLock<Option<String>> = OnceLock::new();
+    let missing = || {
+        // A thread of its own, which takes the namespace with it.
+        let made = std::thread::spawn(tidewire_netdev::linux::unshare_network).join();
+        let error = made.expect("no panic").err()?;
+        Some(format!("needs root to make network namespaces: {error}"))
+    };
+    MISSING.get_or_init(missing).clone()
+}
+
+/// Other systems have none.
+#[cfg(not(target_os = "linux"))]
+pub fn missing_namespaces() -> Option<String> {
+    Some("needs Linux".to_owned())
 }
 
 /// Why a test that runs `program` cannot; `None` when it can.

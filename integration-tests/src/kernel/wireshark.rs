@@ -1,0 +1,47 @@
+//! Wireshark as a judge of what was recorded.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What finds packets that no correct host sends.
+pub const UNSOUND: &str = "_ws.malformed || \
+     tcp.checksum.status == 0 || udp.checksum.status == 0 || ip.checksum.status == 0 || \
+     icmp.checksum.status == 0 || icmpv6.checksum.status == 0 || \
+     (tcp && !icmp && !icmpv6 && !(tcp.checksum.status == 1))";
+
+/// The packets of a capture that a display filter finds, a line each.
+///
+/// # Panics
+/// Without `tshark`, or when it does not understand.
+pub fn found(path: &Path, filter: &str) -> Vec<String> {
+    let output = Command::new("tshark")
+        .args(["-o", "tcp.check_checksum:TRUE"])
+        .args(["-o", "udp.check_checksum:TRUE"])
+        .args(["-o", "ip.check_checksum:TRUE"])
+        .args(["-n", "-r"])
+        .arg(path)
+        .args(["-Y", filter])
+        .output()
+        .expect("tshark");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines().map(str::to_owned).collect()
+}
+
+/// Puts captures one after the other in one file, which pcapng allows: one run of Wireshark is faster than many.
+///
+/// # Errors
+/// Those of the files.
+pub fn join(captures: &[PathBuf], to: &Path) -> io::Result<()> {
+    let mut joined = File::create(to)?;
+    for capture in captures {
+        io::copy(&mut File::open(capture)?, &mut joined)?;
+    }
+    Ok(())
+}

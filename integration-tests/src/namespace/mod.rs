@@ -1,0 +1,183 @@
+//! Network namespaces for tests against a kernel.
+//!
+//! Owns running a test's body on a thread in a namespace of its own, one test at a time on the machine, with a deadline
+//! in real time; further namespaces beside it, and interfaces between them; and what a test asks the kernel there: its
+//! counters, its settings, its socket list. What is in the namespace besides `lo` is the body's affair
+//! ([`crate::kernel`]).
+//!
+//! Without root, a test runs again in a user namespace ([`isolated`]), where all but TUN and TAP works.
+
+mod counters;
+mod netlink;
+mod rootless;
+mod threads;
+
+use std::fs::{self, File};
+use std::future::Future;
+use std::io::{self, Write};
+use std::panic::resume_unwind;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use tidewire_netdev::linux::unshare_network;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::requirements::{Need, missing_namespaces, skip};
+
+pub use counters::Counters;
+pub use netlink::{Netlink, VethEnd, VethPair, configure, delete_link, set_up};
+pub use rootless::isolated;
+pub use threads::Namespace;
+
+/// The runtime a test's body, its kernel sockets and its stack run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flavor {
+    /// One thread for everything.
+    CurrentThread,
+    /// Several workers, so that the driver, writers and readers race.
+    Workers(usize),
+}
+
+impl Flavor {
+    fn runtime(self) -> io::Result<Runtime> {
+        match self {
+            Self::CurrentThread => Builder::new_current_thread().enable_all().build(),
+            // The workers are started by the calling thread, hence in its namespace.
+            Self::Workers(count) => Builder::new_multi_thread()
+                .worker_threads(count)
+                .enable_all()
+                .build(),
+        }
+    }
+}
+
+/// [`run_with`] what a TUN needs. Without root, the test is skipped.
+///
+/// # Panics
+/// As there.
+pub fn run<F, T>(test: &str, flavor: Flavor, limit: Duration, body: F)
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Future<Output = ()>,
+{
+    run_with(test, &[Need::Tun], flavor, limit, body);
+}
+
+/// Runs `body` in a new network namespace with only `lo`, which is up, once every other such test has ended.
+///
+/// Sockets and processes that the body makes belong to the namespace. Says so and returns where the machine cannot:
+/// without the right to make namespaces ([`isolated`] finds a way), or what else it `needs`.
+///
+/// # Panics
+/// When the body panics, or takes longer than `limit` of real time; under `TIDEWIRE_REQUIRE_ALL=1` instead of skipping.
+pub fn run_with<F, T>(test: &str, needs: &[Need], flavor: Flavor, limit: Duration, body: F)
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Future<Output = ()>,
+{
+    /// What a body that never yields is left beyond the deadline, before the test ends without it.
+    const GRACE: Duration = Duration::from_secs(5);
+    let missing = needs.iter().find_map(|need| need.missing());
+    if let Some(reason) = missing.or_else(missing_namespaces) {
+        return skip(test, &reason);
+    }
+    let _alone = Alone::wait();
+    let (done, finished) = mpsc::channel();
+    let name = test.to_owned();
+    let thread = thread::Builder::new().name(name.clone());
+    let thread = thread.spawn(move || {
+        // Dropped on a panic, too.
+        let _done = done;
+        unshare_network().expect("root may make namespaces");
+        let runtime = flavor.runtime().expect("a runtime");
+        let result = runtime.block_on(async {
+            configure("lo", &[], None).await.expect("lo comes up");
+            tokio::time::timeout(limit, body()).await
+        });
+        if result.is_err() {
+            // The kernel's view, where the body had none to give.
+            announce(&socket_list());
+        }
+        runtime.shutdown_timeout(Duration::from_secs(1));
+        assert!(result.is_ok(), "{name} took longer than {limit:?}");
+    });
+    let thread = thread.expect("a thread");
+    match finished.recv_timeout(limit + GRACE) {
+        Err(RecvTimeoutError::Timeout) => {
+            panic!("{test} blocked its thread for longer than {limit:?}")
+        }
+        Ok(()) | Err(RecvTimeoutError::Disconnected) => {}
+    }
+    if let Err(panic) = thread.join() {
+        resume_unwind(panic);
+    }
+}
+
+/// Writes a line to standard error even where the test harness keeps a passing test's output to itself.
+pub fn announce(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// The machine's only kernel test while this lives: timing is real, so they must not disturb each other.
+struct Alone {
+    _threads: MutexGuard<'static, ()>,
+    /// Unlocked when it is closed.
+    _processes: Option<File>,
+}
+
+impl Alone {
+    fn wait() -> Self {
+        static LOCK: Mutex<()> = Mutex::new(());
+        // A test that failed has poisoned it; the next one starts afresh anyway.
+        let threads = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
+        // Made by whoever ran first; another user's can be locked, too.
+        let file =
+            lock_path().and_then(|path| File::create(&path).or_else(|_| File::open(&path)).ok());
+        let processes = file.filter(|file| file.lock().is_ok());
+        Self {
+            _threads: threads,
+            _processes: processes,
+        }
+    }
+}
+
+/// A file next to the test binaries, the same for all of them.
+fn lock_path() -> Option<PathBuf> {
+    let program = std::env::current_exe().ok()?;
+    Some(program.parent()?.join("kernel-tests.lock"))
+}
+
+/// Sets `/proc/sys/net/NAME` of the calling thread's namespace.
+///
+/// # Panics
+/// When the kernel refuses.
+pub fn set_sysctl(name: &str, value: &str) {
+    let path = format!("/proc/sys/net/{name}");
+    fs::write(&path, value).unwrap_or_else(|error| panic!("{path} = {value}: {error}"));
+}
+
+/// The kernel's TCP sockets with all it knows of them, for messages; empty without `ss`.
+pub fn socket_list() -> String {
+    let output = Command::new("ss").arg("-tanmoi").output();
+    output.map_or_else(
+        |_| String::new(),
+        |output| String::from_utf8_lossy(&output.stdout).into_owned(),
+    )
+}
+
+/// Runs a program in the calling thread's namespace to its end.
+///
+/// # Errors
+/// What it printed on standard error, when it fails or cannot be run.
+pub fn run_program(program: &str, arguments: &[&str]) -> Result<String, String> {
+    let output = Command::new(program).args(arguments).output();
+    let output = output.map_err(|error| error.to_string())?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
