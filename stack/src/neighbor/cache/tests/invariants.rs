@@ -122,33 +122,7 @@ impl World {
                 }
             }
             Input::Arp(sender, target, hardware, reply, unicast) => {
-                let (IpAddr::V4(sender), IpAddr::V4(target)) =
-                    (address(sender & !1), address(target & !1))
-                else {
-                    return;
-                };
-                let request = build::request(mac(hardware), sender, target);
-                let message = Message {
-                    operation: if reply {
-                        Operation::Reply
-                    } else {
-                        Operation::Request
-                    },
-                    ..request
-                };
-                let destination = if unicast {
-                    LinkDestination::Unicast
-                } else {
-                    LinkDestination::Broadcast
-                };
-                let ownership = |asked: Ipv4Addr| {
-                    if IpAddr::from(asked) == address(0) {
-                        Ownership::Assigned
-                    } else {
-                        Ownership::None
-                    }
-                };
-                let _ = cache.handle_arp(now, LINK, OURS, destination, &message, ownership);
+                self.apply_arp((sender & !1, target & !1), hardware, reply, unicast);
             }
             Input::Solicitation(host, link) => {
                 let solicitation = ReceivedSolicitation {
@@ -198,6 +172,37 @@ impl World {
             }
             Input::Events => self.take_events(),
         }
+    }
+
+    fn apply_arp(&mut self, hosts: (u8, u8), hardware: u8, reply: bool, unicast: bool) {
+        let (IpAddr::V4(sender), IpAddr::V4(target)) = (address(hosts.0), address(hosts.1)) else {
+            return;
+        };
+        let message = Message {
+            operation: if reply {
+                Operation::Reply
+            } else {
+                Operation::Request
+            },
+            ..build::request(mac(hardware), sender, target)
+        };
+        let destination = if unicast {
+            LinkDestination::Unicast
+        } else {
+            LinkDestination::Broadcast
+        };
+        let ownership = |asked: Ipv4Addr| {
+            if IpAddr::from(asked) == address(0) {
+                Ownership::Assigned
+            } else {
+                Ownership::None
+            }
+        };
+        let now = self.bench.now;
+        let _ = self
+            .bench
+            .cache
+            .handle_arp(now, LINK, OURS, destination, &message, ownership);
     }
 
     fn take_events(&mut self) {

@@ -124,7 +124,7 @@ fn solicitations_are_validated() {
         assert_eq!(receive(&arrival(), &octets), Err(DropReason::BadNeighbor));
     }
     // Options that do not belong here are ignored.
-    let mut other = bare.clone();
+    let mut other = bare;
     other.extend([2, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
     assert_eq!(receive(&duplicate_detection, &other), Ok(()));
 }
@@ -159,7 +159,7 @@ fn advertisements_are_validated() {
     target[8] = 0xff;
     assert_eq!(receive(&arrival(), &target), Err(DropReason::Malformed));
     assert_eq!(receive(&to_all, &good), Err(DropReason::BadNeighbor));
-    let mut zero_length = good.clone();
+    let mut zero_length = good;
     zero_length[25] = 0;
     assert_eq!(
         receive(&arrival(), &zero_length),
