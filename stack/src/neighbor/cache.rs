@@ -1,21 +1,25 @@
 //! The neighbour cache: its face. What one entry does is in `entry`, where entries are kept in `table`.
 
-use std::net::Ipv4Addr;
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr};
 
 use tidewire_netdev::{MacAddress, Packet};
 
 use crate::link::InterfaceId;
 use crate::link::ethernet::LinkDestination;
-use crate::neighbor::arp::ArpVerdict;
-use crate::neighbor::ndp::{Advertisement, ReceivedAdvertisement, ReceivedSolicitation};
+use crate::neighbor::arp::{self as build, ArpVerdict};
+use crate::neighbor::entry::{Context, Entry, Rank, Removal, Statement, Step};
+use crate::neighbor::ndp::{self, Advertisement, ReceivedAdvertisement, ReceivedSolicitation};
+use crate::neighbor::pending::{Pending, QueueLimits};
+use crate::neighbor::table::Table;
 use crate::neighbor::{
-    Config, NeighborEvent, NeighborInfo, NeighborKey, NeighborStats, Ownership, Resolution,
-    Solicitation, UpperLayerAdvice,
+    Config, NeighborEvent, NeighborInfo, NeighborKey, NeighborState, NeighborStats, Ownership,
+    Resolution, Solicitation, UpperLayerAdvice,
 };
 use crate::random::Random;
 use crate::stats::DropReason;
 use crate::time::Instant;
-use crate::wire::arp;
+use crate::wire::arp::{self, Operation};
 
 /// The neighbours of all interfaces; `W` is whatever waits for one.
 ///
@@ -25,20 +29,23 @@ use crate::wire::arp;
 pub struct NeighborCache<W> {
     config: Config,
     random: Random,
+    table: Table<W>,
+    events: VecDeque<NeighborEvent<W>>,
+    /// Octets of all waiting packets.
+    queued: usize,
     stats: NeighborStats,
-    waiters: Vec<W>,
 }
 
-#[expect(unused_variables, reason = "the bodies follow")]
-#[expect(clippy::todo, reason = "the bodies follow")]
 impl<W> NeighborCache<W> {
     /// An empty cache.
     pub fn new(config: Config, random: Random) -> Self {
         Self {
             config,
             random,
+            table: Table::new(),
+            events: VecDeque::new(),
+            queued: 0,
             stats: NeighborStats::default(),
-            waiters: Vec::new(),
         }
     }
 
@@ -50,10 +57,34 @@ impl<W> NeighborCache<W> {
         &mut self,
         now: Instant,
         key: NeighborKey,
-        source: std::net::IpAddr,
+        source: IpAddr,
         advice: UpperLayerAdvice,
     ) -> Resolution {
-        todo!()
+        let is_same_version = key.address.is_ipv4() == source.is_ipv4();
+        if !is_same_version || !is_host(key.address) {
+            return Resolution::Failed;
+        }
+        let mut context = Context {
+            now,
+            config: &self.config,
+            random: &mut self.random,
+        };
+        let used = self.table.with(key, &self.config, |entry| {
+            entry.use_now(&mut context, source, advice)
+        });
+        if let Some(used) = used {
+            if used.solicit {
+                self.table.ask(key);
+            }
+            return used.resolution;
+        }
+        let entry = Entry::incomplete(&context, source);
+        if !self.make_room(Rank::Awaited) {
+            return Resolution::Failed;
+        }
+        self.table.insert(key, entry, &self.config);
+        self.table.ask(key);
+        Resolution::Pending
     }
 
     /// Lets somebody wait for a neighbour that [`Self::resolve`] has just said to be pending: exactly one event will
@@ -62,7 +93,16 @@ impl<W> NeighborCache<W> {
     /// # Errors
     /// The waiter, when the neighbour is not pending or too many wait.
     pub fn wait(&mut self, key: NeighborKey, waiter: W) -> Result<(), W> {
-        todo!()
+        let Some(pending) = self.table.pending_mut(key) else {
+            return Err(waiter);
+        };
+        let pushed = pending.push_waiter(waiter, self.config.max_waiters);
+        if pushed.is_err() {
+            self.stats.waiters_refused += 1;
+        }
+        // It matters more now.
+        self.table.with(key, &self.config, |_| ());
+        pushed
     }
 
     /// Lets a packet (from its IP header on) wait for a neighbour that [`Self::resolve`] has just said to be pending.
@@ -71,7 +111,22 @@ impl<W> NeighborCache<W> {
     /// # Errors
     /// The packet, when the neighbour is not pending or there is no room for it.
     pub fn enqueue(&mut self, key: NeighborKey, packet: Packet) -> Result<(), Box<Packet>> {
-        todo!()
+        let Some(pending) = self.table.pending_mut(key) else {
+            return Err(Box::new(packet));
+        };
+        let before = pending.octets();
+        let room = self
+            .config
+            .max_total_queue_bytes
+            .saturating_sub(self.queued - before);
+        let limits = QueueLimits {
+            packets: self.config.max_queue_packets,
+            octets: self.config.max_queue_bytes.min(room),
+        };
+        let pushed = pending.push_packet(packet, limits);
+        self.queued = self.queued - before + pending.octets();
+        self.stats.packets_dropped += pushed?;
+        Ok(())
     }
 
     /// A received ARP packet; `ours` is the interface's link-layer address, `destination` whom its frame was sent to,
@@ -89,7 +144,53 @@ impl<W> NeighborCache<W> {
         message: &arp::Message,
         ownership: impl Fn(Ipv4Addr) -> Ownership,
     ) -> Result<ArpVerdict, DropReason> {
-        todo!()
+        match message.operation {
+            Operation::Request | Operation::Reply => {}
+            Operation::ReverseRequest | Operation::ReverseReply => {
+                return Err(DropReason::UnknownLinkProtocol);
+            }
+        }
+        if message.sender_hardware == ours {
+            return Err(DropReason::BadSource);
+        }
+        if !message.sender_hardware.is_unicast() {
+            return Err(DropReason::BadNeighbor);
+        }
+        let (sender, target) = (message.sender_protocol, message.target_protocol);
+        let is_request = message.operation == Operation::Request;
+        let is_for_us = ownership(target) != Ownership::None;
+        let verdict = if is_request && is_for_us {
+            ArpVerdict::Reply(build::reply(ours, message))
+        } else {
+            ArpVerdict::Nothing
+        };
+        if sender.is_unspecified() {
+            // A probe (RFC 5227 2.1.1): it is answered, and says nothing of its sender.
+            return Ok(verdict);
+        }
+        if !is_host(sender.into()) {
+            return Err(DropReason::BadNeighbor);
+        }
+        if ownership(sender) != Ownership::None {
+            return Ok(ArpVerdict::Conflict(sender));
+        }
+        let key = NeighborKey {
+            interface,
+            address: sender.into(),
+        };
+        if is_request && is_for_us {
+            self.learn(now, key, message.sender_hardware);
+            return Ok(verdict);
+        }
+        let is_announcement = sender == target;
+        let is_answer = !is_request && is_for_us && destination == LinkDestination::Unicast;
+        self.state(now, key, |is_locked| Statement {
+            address: Some(message.sender_hardware),
+            solicited: is_answer,
+            overrides: is_announcement || !is_locked,
+            router: None,
+        });
+        Ok(verdict)
     }
 
     /// A valid neighbor solicitation; `target` is what its target is to this host on that interface. Gives the answer.
@@ -102,32 +203,114 @@ impl<W> NeighborCache<W> {
         solicitation: &ReceivedSolicitation,
         target: Ownership,
     ) -> Result<Advertisement, DropReason> {
-        todo!()
+        if target == Ownership::None {
+            return Err(DropReason::NotForUs);
+        }
+        let mut link_destination = solicitation.source_link_layer;
+        if !solicitation.source.is_unspecified() {
+            let key = NeighborKey {
+                interface: solicitation.interface,
+                address: solicitation.source.into(),
+            };
+            if !is_host(key.address) {
+                return Err(DropReason::BadNeighbor);
+            }
+            if let Some(address) = solicitation.source_link_layer {
+                self.learn(now, key, address);
+            }
+            link_destination = self
+                .table
+                .get(key)
+                .and_then(Entry::address)
+                .or(link_destination);
+        }
+        Ok(ndp::answer(solicitation, target, link_destination))
     }
 
     /// A valid neighbor advertisement. One for an unknown neighbour changes nothing (RFC 4861 7.2.5).
     pub fn handle_advertisement(&mut self, now: Instant, advertisement: &ReceivedAdvertisement) {
-        todo!()
+        let flags = advertisement.advertisement;
+        let key = NeighborKey {
+            interface: advertisement.interface,
+            address: flags.target.into(),
+        };
+        self.state(now, key, |_| Statement {
+            address: advertisement.target_link_layer,
+            solicited: flags.solicited,
+            overrides: flags.overrides,
+            router: Some(flags.router),
+        });
     }
 
     /// Runs what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
-        todo!()
+        while let Some(key) = self.table.pop_due(now) {
+            let context = Context {
+                now,
+                config: &self.config,
+                random: &mut self.random,
+            };
+            let step = self
+                .table
+                .with(key, &self.config, |entry| entry.handle_timeout(&context));
+            match step {
+                None | Some(Step::Nothing) => {}
+                Some(Step::Solicit) => self.table.ask(key),
+                Some(Step::Failed(pending)) => {
+                    self.stats.resolutions_failed += 1;
+                    if self.config.failed_time.is_zero() {
+                        self.table.remove(key);
+                    }
+                    self.fail(key, pending);
+                }
+                Some(Step::Remove(removal)) => {
+                    if removal == Removal::ProbeFailed {
+                        self.stats.probes_failed += 1;
+                    }
+                    self.table.remove(key);
+                }
+            }
+        }
     }
 
     /// When [`Self::handle_timeout`] is due: never later than something happens, at times earlier.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        todo!()
+        self.table.next_timer()
     }
 
     /// The next question to send.
     pub fn poll_transmit(&mut self) -> Option<Solicitation> {
-        todo!()
+        while let Some(key) = self.table.pop_asked() {
+            let Some(entry) = self.table.get(key) else {
+                continue;
+            };
+            let link_destination = match entry.state() {
+                NeighborState::Incomplete => None,
+                NeighborState::Probe => entry.address(),
+                // It has answered meanwhile.
+                _ => continue,
+            };
+            let Some(source) = entry.source() else {
+                continue;
+            };
+            if link_destination.is_some() {
+                self.stats.unicast_solicitations += 1;
+            } else {
+                self.stats.multicast_solicitations += 1;
+            }
+            return Some(Solicitation {
+                interface: key.interface,
+                target: key.address,
+                source,
+                link_destination,
+            });
+        }
+        None
     }
 
     /// What became of those who wait.
     pub fn poll_event(&mut self) -> Option<NeighborEvent<W>> {
-        todo!()
+        self.events.pop_front()
     }
 
     /// Sets a neighbour for good, whatever the link says.
@@ -140,26 +323,149 @@ impl<W> NeighborCache<W> {
         key: NeighborKey,
         address: MacAddress,
     ) -> Result<(), DropReason> {
-        todo!()
+        let known = self
+            .table
+            .with(key, &self.config, |entry| entry.configure(now, address));
+        match known {
+            Some(pending) => self.resolved(key, pending),
+            None if self.make_room(Rank::Awaited) => {
+                let entry = Entry::permanent(now, address);
+                self.table.insert(key, entry, &self.config);
+            }
+            None => return Err(DropReason::QueueFull),
+        }
+        Ok(())
     }
 
     /// Forgets a neighbour, static or not; who waits for it has failed. Whether it was known.
     pub fn remove(&mut self, key: NeighborKey) -> bool {
-        todo!()
+        let Some(entry) = self.table.remove(key) else {
+            return false;
+        };
+        if let Some(pending) = entry.into_pending() {
+            self.fail(key, pending);
+        }
+        true
     }
 
     /// Forgets all neighbours of an interface, static or not.
     pub fn flush_interface(&mut self, interface: InterfaceId) {
-        todo!()
+        for key in self.table.keys_of(interface) {
+            self.remove(key);
+        }
     }
 
     /// All neighbours, in the order of their keys.
     pub fn entries(&self) -> Vec<NeighborInfo> {
-        todo!()
+        let rows = self.table.iter().map(|(key, entry)| NeighborInfo {
+            key,
+            address: entry.address(),
+            state: entry.state(),
+            is_router: entry.is_router(),
+            last_used: entry.last_used(),
+        });
+        rows.collect()
     }
 
     /// The counters.
     pub fn stats(&self) -> NeighborStats {
         self.stats
     }
+
+    /// A neighbour made itself known by asking for us: it is known from now on, if there is room among what matters
+    /// little. A flood of such strangers never drives out what is in use.
+    fn learn(&mut self, now: Instant, key: NeighborKey, address: MacAddress) {
+        let known = self.table.with(key, &self.config, |entry| {
+            entry.handle_question(now, address)
+        });
+        match known {
+            Some(pending) => self.resolved(key, pending),
+            None if self.make_room(Rank::Stale) => {
+                let entry = Entry::stale(now, address);
+                self.table.insert(key, entry, &self.config);
+            }
+            None => {}
+        }
+    }
+
+    /// Something was said of a neighbour, which counts only if it is known. The statement may depend on whether its
+    /// address was learnt just now.
+    fn state(&mut self, now: Instant, key: NeighborKey, statement: impl FnOnce(bool) -> Statement) {
+        let mut context = Context {
+            now,
+            config: &self.config,
+            random: &mut self.random,
+        };
+        let pending = self.table.with(key, &self.config, |entry| {
+            let statement = statement(entry.is_locked(&context));
+            entry.handle_statement(&mut context, statement)
+        });
+        self.resolved(key, pending.flatten());
+    }
+
+    /// Whether there is room for one more entry; what matters least, and no more than `rank`, goes for it.
+    fn make_room(&mut self, rank: Rank) -> bool {
+        if self.table.len() < self.config.max_entries.max(1) {
+            return true;
+        }
+        let Some(key) = self.table.first_to_go(rank) else {
+            self.stats.refused += 1;
+            return false;
+        };
+        self.stats.evicted += 1;
+        let pending = self.table.remove(key).and_then(Entry::into_pending);
+        if let Some(pending) = pending {
+            self.stats.packets_dropped += pending.packets() as u64;
+            self.queued -= pending.octets();
+            let (_, waiters) = pending.into_parts();
+            if !waiters.is_empty() {
+                self.events.push_back(NeighborEvent::Failed {
+                    key,
+                    packets: Vec::new(),
+                    waiters,
+                });
+            }
+        }
+        true
+    }
+
+    /// A neighbour's address became known to those who waited for it.
+    fn resolved(&mut self, key: NeighborKey, pending: Option<Pending<W>>) {
+        let address = self.table.get(key).and_then(Entry::address);
+        let (Some(pending), Some(address)) = (pending, address) else {
+            return;
+        };
+        self.queued -= pending.octets();
+        let (packets, waiters) = pending.into_parts();
+        if !packets.is_empty() || !waiters.is_empty() {
+            self.events.push_back(NeighborEvent::Resolved {
+                key,
+                address,
+                packets,
+                waiters,
+            });
+        }
+    }
+
+    /// A neighbour is out of reach for those who waited for it.
+    fn fail(&mut self, key: NeighborKey, pending: Pending<W>) {
+        self.queued -= pending.octets();
+        let (packets, waiters) = pending.into_parts();
+        if !packets.is_empty() || !waiters.is_empty() {
+            self.events.push_back(NeighborEvent::Failed {
+                key,
+                packets,
+                waiters,
+            });
+        }
+    }
 }
+
+/// Whether the address can be a neighbour's: one host's, on a wire.
+fn is_host(address: IpAddr) -> bool {
+    let is_broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
+    !(address.is_multicast() || address.is_unspecified() || address.is_loopback() || is_broadcast)
+}
+
+#[cfg(test)]
+mod tests;

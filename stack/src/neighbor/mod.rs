@@ -19,8 +19,11 @@
 pub mod arp;
 mod cache;
 mod config;
+mod entry;
 pub mod ndp;
+mod pending;
 mod stats;
+mod table;
 
 use std::net::IpAddr;
 

@@ -9,6 +9,7 @@
 //!                   └── conflict ▶ Duplicate     └── IPv4: conflict ▶ announced again, at most every 10 s
 //! ```
 
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
@@ -188,18 +189,61 @@ pub struct TooManyAddresses;
 pub struct DadTable {
     config: Config,
     random: Random,
+    entries: BTreeMap<Key, Entry>,
+    timers: BTreeSet<(Instant, Key)>,
+    /// What is to be sent, one packet of an address.
+    due: BTreeMap<Key, DadProbeKind>,
+    events: VecDeque<DadEvent>,
+    /// Of IPv4.
+    conflicts: BTreeMap<InterfaceId, Conflicts>,
 }
 
-#[expect(unused_variables, reason = "the bodies follow")]
-#[expect(clippy::todo, reason = "the bodies follow")]
+type Key = (InterfaceId, IpAddr);
+
+#[derive(Debug)]
+struct Entry {
+    mode: DuplicateDetection,
+    phase: Phase,
+    /// When it was last defended.
+    defended: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    /// Whether somebody has it is being asked; so often, and the next time or the end is then.
+    Probing { sent: u32, next: Instant },
+    /// It is ours; this was said so often, and is the next time.
+    Announcing { sent: u32, next: Instant },
+    /// It is ours.
+    Settled,
+    /// It is somebody else's.
+    Duplicate,
+}
+
+/// Conflicts of an interface (RFC 5227 2.1.1).
+#[derive(Clone, Copy, Debug, Default)]
+struct Conflicts {
+    count: u32,
+    /// The earliest time for the next new address, once there were too many.
+    next_attempt: Instant,
+}
+
 impl DadTable {
     /// An empty table.
     pub fn new(config: Config, random: Random) -> Self {
-        Self { config, random }
+        Self {
+            config,
+            random,
+            entries: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            due: BTreeMap::new(),
+            events: VecDeque::new(),
+            conflicts: BTreeMap::new(),
+        }
     }
 
     /// Begins with an address, anew if it is known already; gives the state it begins in. For
-    /// [`AddressState::Assigned`] no event follows.
+    /// [`AddressState::Assigned`] no [`DadEvent::Assigned`] follows.
     ///
     /// # Errors
     /// [`TooManyAddresses`].
@@ -210,22 +254,58 @@ impl DadTable {
         address: IpAddr,
         mode: DuplicateDetection,
     ) -> Result<AddressState, TooManyAddresses> {
-        todo!()
+        let key = (interface, address);
+        self.remove(interface, address);
+        if self.entries.len() >= self.config.max_addresses {
+            return Err(TooManyAddresses);
+        }
+        let phase = match address {
+            _ if mode == DuplicateDetection::Off => Phase::Settled,
+            IpAddr::V4(_) if self.config.probe_num == 0 => Phase::Announcing { sent: 0, next: now },
+            IpAddr::V6(_) if self.config.dup_addr_detect_transmits == 0 => Phase::Settled,
+            _ => Phase::Probing {
+                sent: 0,
+                next: self.first_probe(now, key),
+            },
+        };
+        let entry = Entry {
+            mode,
+            phase,
+            defended: None,
+        };
+        let state = entry.state();
+        self.entries.insert(key, entry);
+        self.set_phase(key, phase);
+        Ok(state)
     }
 
     /// Forgets an address; whether it was known.
     pub fn remove(&mut self, interface: InterfaceId, address: IpAddr) -> bool {
-        todo!()
+        let key = (interface, address);
+        let Some(entry) = self.entries.remove(&key) else {
+            return false;
+        };
+        if let Some(at) = entry.phase.deadline() {
+            self.timers.remove(&(at, key));
+        }
+        self.due.remove(&key);
+        true
     }
 
-    /// Forgets all addresses of an interface.
+    /// Forgets all addresses of an interface, and its conflicts.
     pub fn flush_interface(&mut self, interface: InterfaceId) {
-        todo!()
+        let keys: Vec<Key> = self.entries.keys().copied().collect();
+        for (of, address) in keys {
+            if of == interface {
+                self.remove(of, address);
+            }
+        }
+        self.conflicts.remove(&interface);
     }
 
     /// Where an address is on its way; `None` if it is not known here.
     pub fn state(&self, interface: InterfaceId, address: IpAddr) -> Option<AddressState> {
-        todo!()
+        self.entries.get(&(interface, address)).map(Entry::state)
     }
 
     /// A received ARP packet, to be shown before the neighbour cache gets it; `ours` is the interface's link-layer
@@ -237,36 +317,248 @@ impl DadTable {
         ours: MacAddress,
         message: &arp::Message,
     ) {
-        todo!()
+        let owner = message.sender_hardware;
+        // RFC 5227 2.1.1: what a link gives back of ours is no conflict.
+        if owner == ours || !owner.is_unicast() {
+            return;
+        }
+        let sender = message.sender_protocol;
+        if sender.is_unspecified() {
+            // Another host probes for the address that we probe for (2.1.1).
+            let key = (interface, message.target_protocol.into());
+            if message.operation == arp::Operation::Request && self.is_probing(key) {
+                self.give_up(key, Some(owner));
+            }
+            return;
+        }
+        let key = (interface, sender.into());
+        if self.is_probing(key) {
+            self.give_up(key, Some(owner));
+        } else {
+            self.defend(now, key, sender, owner);
+        }
     }
 
     /// A valid neighbor solicitation, to be shown before the neighbour cache gets it.
+    ///
+    /// Another host that looks for duplicates of a tentative address means to have it; one that asks for the address
+    /// from its own is none of our business yet (RFC 4862 5.4.3).
     pub fn handle_solicitation(&mut self, solicitation: &ReceivedSolicitation) {
-        todo!()
+        let key = (solicitation.interface, solicitation.target.into());
+        if solicitation.source.is_unspecified() && self.is_probing(key) {
+            self.give_up(key, None);
+        }
     }
 
     /// A valid neighbor advertisement, to be shown before the neighbour cache gets it.
+    ///
+    /// Whoever advertises a tentative address has it (RFC 4862 5.4.4). One about an address that is ours is left alone,
+    /// as on Linux: the RFC does not say what to do, and to give it up would let anybody take it.
     pub fn handle_advertisement(&mut self, advertisement: &ReceivedAdvertisement) {
-        todo!()
+        let target = advertisement.advertisement.target;
+        let key = (advertisement.interface, target.into());
+        if self.is_probing(key) {
+            self.give_up(key, advertisement.target_link_layer);
+        }
     }
 
     /// Runs what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
-        todo!()
+        while let Some(&(at, key)) = self.timers.first()
+            && at <= now
+        {
+            self.timers.remove(&(at, key));
+            let Some(entry) = self.entries.get(&key) else {
+                continue;
+            };
+            let phase = match entry.phase {
+                Phase::Probing { sent, .. } => self.probe(now, key, sent),
+                Phase::Announcing { sent, .. } => self.announce(now, key, sent),
+                phase @ (Phase::Settled | Phase::Duplicate) => phase,
+            };
+            self.set_phase(key, phase);
+        }
     }
 
     /// When [`Self::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        todo!()
+        self.timers.first().map(|(at, _)| *at)
     }
 
     /// The next packet to send.
     pub fn poll_transmit(&mut self) -> Option<DadProbe> {
-        todo!()
+        let ((interface, _), kind) = self.due.pop_first()?;
+        Some(DadProbe { interface, kind })
     }
 
     /// What became of addresses.
     pub fn poll_event(&mut self) -> Option<DadEvent> {
-        todo!()
+        self.events.pop_front()
+    }
+
+    /// When the first question is sent: after a random time, and not too soon after too many conflicts.
+    fn first_probe(&mut self, now: Instant, (interface, address): Key) -> Instant {
+        let (begin, longest) = match address {
+            IpAddr::V4(_) => (self.begin_v4(now, interface), self.config.probe_wait),
+            IpAddr::V6(_) => (now, self.config.max_rtr_solicitation_delay),
+        };
+        begin + between(&mut self.random, Duration::ZERO, longest)
+    }
+
+    /// RFC 5227 2.1.1: after MAX_CONFLICTS one new address per RATE_LIMIT_INTERVAL.
+    fn begin_v4(&mut self, now: Instant, interface: InterfaceId) -> Instant {
+        match self.conflicts.get_mut(&interface) {
+            Some(conflicts) if conflicts.count >= self.config.max_conflicts => {
+                let begin = now.max(conflicts.next_attempt);
+                conflicts.next_attempt = begin + self.config.rate_limit_interval;
+                begin
+            }
+            _ => now,
+        }
+    }
+
+    /// Asks once more, or is done with it.
+    fn probe(&mut self, now: Instant, key: Key, sent: u32) -> Phase {
+        let (interface, address) = key;
+        let (total, kind) = match address {
+            IpAddr::V4(v4) => (self.config.probe_num, DadProbeKind::ArpProbe(v4)),
+            IpAddr::V6(v6) => (
+                self.config.dup_addr_detect_transmits,
+                DadProbeKind::NeighborSolicitation(v6),
+            ),
+        };
+        if sent < total {
+            self.due.insert(key, kind);
+            let wait = match address {
+                IpAddr::V6(_) => self.config.retrans_timer,
+                IpAddr::V4(_) if sent + 1 == total => self.config.announce_wait,
+                IpAddr::V4(_) => between(
+                    &mut self.random,
+                    self.config.probe_min,
+                    self.config.probe_max,
+                ),
+            };
+            return Phase::Probing {
+                sent: sent + 1,
+                next: now + wait,
+            };
+        }
+        self.events
+            .push_back(DadEvent::Assigned { interface, address });
+        match address {
+            IpAddr::V4(_) => self.announce(now, key, 0),
+            IpAddr::V6(_) => Phase::Settled,
+        }
+    }
+
+    /// Says once more whose the address is (RFC 5227 2.3).
+    fn announce(&mut self, now: Instant, key: Key, sent: u32) -> Phase {
+        let IpAddr::V4(address) = key.1 else {
+            return Phase::Settled;
+        };
+        if sent >= self.config.announce_num {
+            return Phase::Settled;
+        }
+        self.due.insert(key, DadProbeKind::ArpAnnouncement(address));
+        if sent + 1 == self.config.announce_num {
+            return Phase::Settled;
+        }
+        Phase::Announcing {
+            sent: sent + 1,
+            next: now + self.config.announce_interval,
+        }
+    }
+
+    fn is_probing(&self, key: Key) -> bool {
+        let entry = self.entries.get(&key);
+        entry.is_some_and(|entry| matches!(entry.phase, Phase::Probing { .. }))
+    }
+
+    /// Somebody else has it.
+    fn give_up(&mut self, key: Key, owner: Option<MacAddress>) {
+        let (interface, address) = key;
+        self.set_phase(key, Phase::Duplicate);
+        self.due.remove(&key);
+        if address.is_ipv4() {
+            self.count_conflict(interface);
+        }
+        self.events.push_back(DadEvent::Duplicate {
+            interface,
+            address,
+            owner,
+        });
+    }
+
+    /// Somebody else uses an address of ours (RFC 5227 2.4). It is kept, rule (c): to give it up would let anybody take
+    /// it with two packets.
+    fn defend(&mut self, now: Instant, key: Key, address: Ipv4Addr, owner: MacAddress) {
+        let interval = self.config.defend_interval;
+        let Some(entry) = self.entries.get_mut(&key) else {
+            return;
+        };
+        let is_recent = entry.defended.is_some_and(|at| now < at + interval);
+        if entry.mode == DuplicateDetection::Off
+            || matches!(entry.phase, Phase::Duplicate)
+            || is_recent
+        {
+            return;
+        }
+        entry.defended = Some(now);
+        self.due.insert(key, DadProbeKind::ArpAnnouncement(address));
+        self.count_conflict(key.0);
+        self.events.push_back(DadEvent::Conflict {
+            interface: key.0,
+            address: key.1,
+            owner,
+        });
+    }
+
+    fn count_conflict(&mut self, interface: InterfaceId) {
+        let conflicts = self.conflicts.entry(interface).or_default();
+        conflicts.count = conflicts.count.saturating_add(1);
+    }
+
+    /// Moves an address on, and its timer with it.
+    fn set_phase(&mut self, key: Key, phase: Phase) {
+        let Some(entry) = self.entries.get_mut(&key) else {
+            return;
+        };
+        if let Some(at) = entry.phase.deadline() {
+            self.timers.remove(&(at, key));
+        }
+        entry.phase = phase;
+        if let Some(at) = phase.deadline() {
+            self.timers.insert((at, key));
+        }
     }
 }
+
+impl Entry {
+    const fn state(&self) -> AddressState {
+        match (self.phase, self.mode) {
+            (Phase::Duplicate, _) => AddressState::Duplicate,
+            (Phase::Probing { .. }, DuplicateDetection::Optimistic) => AddressState::Optimistic,
+            (Phase::Probing { .. }, _) => AddressState::Tentative,
+            (Phase::Announcing { .. } | Phase::Settled, _) => AddressState::Assigned,
+        }
+    }
+}
+
+impl Phase {
+    const fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Probing { next, .. } | Self::Announcing { next, .. } => Some(*next),
+            Self::Settled | Self::Duplicate => None,
+        }
+    }
+}
+
+/// A time chosen uniformly.
+fn between(random: &mut Random, least: Duration, most: Duration) -> Duration {
+    let span = most.saturating_sub(least).as_nanos();
+    let chosen = (u128::from(random.next_u64()) * span) >> 64;
+    least + Duration::from_nanos(u64::try_from(chosen).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,348 @@
+//! Neighbor Discovery packets and the cache: RFC 4861 7.1, 7.2.3, 7.2.4.
+
+use tidewire_netdev::checksum::{pseudo_header_v6, sum_packet};
+
+use super::*;
+use crate::neighbor::ndp::{self as build, Arrival, Received};
+use crate::wire::ndp::option::{LINK_LAYER_LEN, LinkLayerKind};
+use crate::wire::ndp::{
+    ALL_NODES, ALL_ROUTERS, Message, NdpOption, NeighborSolicitation, Options, solicited_node,
+};
+use crate::wire::{ipv6, protocol};
+
+fn arrival() -> Arrival {
+    Arrival {
+        interface: LINK,
+        link_source: Some(THEIRS),
+        source: THEIR_V6,
+        destination: OUR_V6,
+        hop_limit: 255,
+        was_fragmented: false,
+    }
+}
+
+fn message(message: Message, option: Option<(LinkLayerKind, MacAddress)>) -> Vec<u8> {
+    let mut octets = vec![0; message.encoded_len()];
+    message.emit(&mut octets);
+    if let Some((kind, address)) = option {
+        let mut option = [0; LINK_LAYER_LEN];
+        NdpOption::emit_link_layer(kind, address, &mut option);
+        octets.extend(option);
+    }
+    octets
+}
+
+fn solicitation(source: Option<MacAddress>) -> Vec<u8> {
+    let wire = Message::NeighborSolicitation(NeighborSolicitation { target: OUR_V6 });
+    message(wire, source.map(|address| (LinkLayerKind::Source, address)))
+}
+
+fn advertisement(solicited: bool, target: Option<MacAddress>) -> Vec<u8> {
+    let wire = Message::NeighborAdvertisement(NeighborAdvertisement {
+        router: false,
+        solicited,
+        overrides: true,
+        target: THEIR_V6,
+    });
+    message(wire, target.map(|address| (LinkLayerKind::Target, address)))
+}
+
+fn receive(arrival: &Arrival, octets: &[u8]) -> Result<(), DropReason> {
+    build::receive(arrival, OURS, octets).map(|_| ())
+}
+
+#[test]
+fn solicitations_are_validated() {
+    let good = solicitation(Some(THEIRS));
+    let bare = solicitation(None);
+    let group = solicited_node(OUR_V6);
+    let duplicate_detection = Arrival {
+        source: Ipv6Addr::UNSPECIFIED,
+        destination: group,
+        ..arrival()
+    };
+    let to_group = Arrival {
+        destination: group,
+        ..arrival()
+    };
+    for (arrival, octets) in [
+        (arrival(), &good),
+        (arrival(), &bare),
+        (to_group, &good),
+        (duplicate_detection, &bare),
+    ] {
+        assert_eq!(receive(&arrival, octets), Ok(()), "{arrival:?}");
+    }
+
+    // RFC 4861 7.1.1, in its order; the checksum has been verified before.
+    let hop_limit = Arrival {
+        hop_limit: 254,
+        ..arrival()
+    };
+    assert_eq!(receive(&hop_limit, &good), Err(DropReason::BadNeighbor));
+    let mut code = good.clone();
+    code[1] = 1;
+    assert_eq!(receive(&arrival(), &code), Err(DropReason::Malformed));
+    assert_eq!(receive(&arrival(), &bare[..23]), Err(DropReason::Malformed));
+    let target = message(
+        Message::NeighborSolicitation(NeighborSolicitation { target: ALL_NODES }),
+        None,
+    );
+    assert_eq!(receive(&arrival(), &target), Err(DropReason::Malformed));
+    let mut zero_length = good.clone();
+    zero_length[25] = 0;
+    assert_eq!(
+        receive(&arrival(), &zero_length),
+        Err(DropReason::Malformed)
+    );
+    for destination in [OUR_V6, ALL_NODES] {
+        let arrival = Arrival {
+            destination,
+            ..duplicate_detection
+        };
+        assert_eq!(receive(&arrival, &bare), Err(DropReason::BadNeighbor));
+    }
+    assert_eq!(
+        receive(&duplicate_detection, &good),
+        Err(DropReason::BadNeighbor)
+    );
+
+    // RFC 6980 5: not from fragments.
+    let fragmented = Arrival {
+        was_fragmented: true,
+        ..arrival()
+    };
+    assert_eq!(receive(&fragmented, &good), Err(DropReason::BadNeighbor));
+    // RFC 4862 5.4.3: our own, given back by the link.
+    let own = Arrival {
+        link_source: Some(OURS),
+        ..duplicate_detection
+    };
+    assert_eq!(receive(&own, &bare), Err(DropReason::BadSource));
+    for station in [MacAddress::BROADCAST, MacAddress([0; 6]), OURS] {
+        let octets = solicitation(Some(station));
+        assert_eq!(receive(&arrival(), &octets), Err(DropReason::BadNeighbor));
+    }
+    // Options that do not belong here are ignored.
+    let mut other = bare;
+    other.extend([2, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
+    assert_eq!(receive(&duplicate_detection, &other), Ok(()));
+}
+
+#[test]
+fn advertisements_are_validated() {
+    let good = advertisement(true, Some(THEIRS));
+    let unsolicited = advertisement(false, Some(THEIRS));
+    let to_all = Arrival {
+        destination: ALL_NODES,
+        ..arrival()
+    };
+    for (arrival, octets) in [
+        (arrival(), &good),
+        (arrival(), &unsolicited),
+        (to_all, &unsolicited),
+        (arrival(), &advertisement(true, None)),
+    ] {
+        assert_eq!(receive(&arrival, octets), Ok(()), "{arrival:?}");
+    }
+    // RFC 4861 7.1.2, in its order.
+    let hop_limit = Arrival {
+        hop_limit: 64,
+        ..arrival()
+    };
+    assert_eq!(receive(&hop_limit, &good), Err(DropReason::BadNeighbor));
+    let mut code = good.clone();
+    code[1] = 9;
+    assert_eq!(receive(&arrival(), &code), Err(DropReason::Malformed));
+    assert_eq!(receive(&arrival(), &good[..20]), Err(DropReason::Malformed));
+    let mut target = good.clone();
+    target[8] = 0xff;
+    assert_eq!(receive(&arrival(), &target), Err(DropReason::Malformed));
+    assert_eq!(receive(&to_all, &good), Err(DropReason::BadNeighbor));
+    let mut zero_length = good;
+    zero_length[25] = 0;
+    assert_eq!(
+        receive(&arrival(), &zero_length),
+        Err(DropReason::Malformed)
+    );
+    let station = advertisement(true, Some(MacAddress::BROADCAST));
+    assert_eq!(receive(&arrival(), &station), Err(DropReason::BadNeighbor));
+}
+
+#[test]
+fn router_messages_are_handed_on() {
+    let octets = message(Message::RouterSolicitation, None);
+    let received = build::receive(&arrival(), OURS, &octets);
+    let expected = Received::Router(Message::RouterSolicitation, Options::NONE);
+    assert_eq!(received, Ok(expected));
+}
+
+fn received(source: Ipv6Addr, source_link_layer: Option<MacAddress>) -> ReceivedSolicitation {
+    ReceivedSolicitation {
+        interface: LINK,
+        source,
+        destination: solicited_node(OUR_V6),
+        target: OUR_V6,
+        source_link_layer,
+    }
+}
+
+#[test]
+fn a_solicitation_is_answered_as_section_7_2_4_says() {
+    // Source, its link-layer address, our hold on the target, then destination, its place, Solicited, Override.
+    let all_nodes = Some(MacAddress::multicast_v6(ALL_NODES));
+    let nobody = Ipv6Addr::UNSPECIFIED;
+    use Ownership::{Assigned, Optimistic};
+    let rows = [
+        (
+            THEIR_V6,
+            Some(THEIRS),
+            Assigned,
+            THEIR_V6,
+            Some(THEIRS),
+            true,
+            true,
+        ),
+        (THEIR_V6, None, Assigned, THEIR_V6, None, true, true),
+        (nobody, None, Assigned, ALL_NODES, all_nodes, false, true),
+        // RFC 4429 3.3: never Override for an optimistic address.
+        (
+            THEIR_V6,
+            Some(THEIRS),
+            Optimistic,
+            THEIR_V6,
+            Some(THEIRS),
+            true,
+            false,
+        ),
+        (nobody, None, Optimistic, ALL_NODES, all_nodes, false, false),
+    ];
+    for (source, link, target, destination, place, solicited, overrides) in rows {
+        let mut bench = Bench::new();
+        let solicitation = received(source, link);
+        let answer = bench
+            .cache
+            .handle_solicitation(bench.now, &solicitation, target);
+        let expected = Advertisement {
+            interface: LINK,
+            destination,
+            link_destination: place,
+            advertisement: NeighborAdvertisement {
+                router: false,
+                solicited,
+                overrides,
+                target: OUR_V6,
+            },
+        };
+        assert_eq!(answer, Ok(expected));
+        let known = bench.cache.entries().len();
+        assert_eq!(known, usize::from(link.is_some()), "{source}");
+    }
+    let mut bench = Bench::new();
+    let answer = bench.cache.handle_solicitation(
+        bench.now,
+        &received(THEIR_V6, Some(THEIRS)),
+        Ownership::None,
+    );
+    assert_eq!(answer, Err(DropReason::NotForUs));
+    assert_eq!(bench.cache.entries(), []);
+    // Without a link-layer address the answer goes where the asker is known to be.
+    let mut bench = Bench::in_state(NeighborState::Reachable);
+    let answer =
+        bench
+            .cache
+            .handle_solicitation(bench.now, &received(THEIR_V6, None), Ownership::Assigned);
+    assert_eq!(
+        answer.map(|answer| answer.link_destination),
+        Ok(Some(THEIRS))
+    );
+    for source in [ALL_NODES, Ipv6Addr::LOCALHOST] {
+        let answer = bench.cache.handle_solicitation(
+            bench.now,
+            &received(source, Some(THEIRS)),
+            Ownership::Assigned,
+        );
+        assert_eq!(answer, Err(DropReason::BadNeighbor));
+    }
+}
+
+/// Takes a packet apart, from its IPv6 header on: the header and the message with a verified checksum.
+fn open(octets: &[u8]) -> (ipv6::Header, Vec<u8>) {
+    let (header, len) = ipv6::Header::parse(octets).expect("an IPv6 header");
+    let body = octets[len..].to_vec();
+    assert_eq!(usize::from(header.payload_len), body.len());
+    assert_eq!((header.hop_limit, header.next_header), (255, 58));
+    let packet = Packet::from_bytes(body.clone().into());
+    let mut sum = pseudo_header_v6(
+        header.source,
+        header.destination,
+        protocol::ICMPV6,
+        body.len() as u32,
+    );
+    sum.add_u16(sum_packet(&packet, 0).fold());
+    assert_eq!(sum.finish(), 0);
+    (header, body)
+}
+
+fn open_frame(frame: &Packet) -> (MacAddress, ipv6::Header, Vec<u8>) {
+    let octets = frame.to_bytes();
+    assert_eq!(octets[6..14], [2, 0, 0, 0, 0, 1, 0x86, 0xdd]);
+    let (header, body) = open(&octets[14..]);
+    let to = octets[..6].try_into().expect("six octets");
+    (MacAddress(to), header, body)
+}
+
+#[test]
+fn questions_are_frames() {
+    let mut bench = Bench::new();
+    bench.resolve();
+    let question = bench.cache.poll_transmit().expect("a question");
+    let (to, header, body) = open_frame(&question.to_packet(OURS, Ownership::Assigned));
+    let group = solicited_node(THEIR_V6);
+    assert_eq!(to, MacAddress::multicast_v6(group));
+    assert_eq!((header.source, header.destination), (OUR_V6, group));
+    let (wire, options) = Message::parse(&body).expect("a message");
+    let expected = Message::NeighborSolicitation(NeighborSolicitation { target: THEIR_V6 });
+    assert_eq!(wire, expected);
+    assert_eq!(options.source_link_layer(), Some(OURS));
+    // RFC 4429 3.2
+    let (_, _, body) = open_frame(&question.to_packet(OURS, Ownership::Optimistic));
+    let (_, options) = Message::parse(&body).expect("a message");
+    assert_eq!(options.source_link_layer(), None);
+
+    // 7.3.3: a known neighbour is asked alone.
+    let mut bench = Bench::in_state(NeighborState::Delay);
+    bench.pass(5 * SECOND);
+    let question = bench.cache.poll_transmit().expect("a question");
+    let (to, header, _) = open_frame(&question.to_packet(OURS, Ownership::Assigned));
+    assert_eq!((to, header.destination), (THEIRS, THEIR_V6));
+}
+
+#[test]
+fn other_packets_are_frames() {
+    let (to, header, body) = open_frame(&build::duplicate_detection(OURS, THEIR_V6));
+    let group = solicited_node(THEIR_V6);
+    assert_eq!(to, MacAddress::multicast_v6(group));
+    assert_eq!(
+        (header.source, header.destination),
+        (Ipv6Addr::UNSPECIFIED, group)
+    );
+    assert_eq!(body.len(), 24, "no link-layer address (RFC 4862 5.4.2)");
+    for (source, len) in [(OUR_V6, 16), (Ipv6Addr::UNSPECIFIED, 8)] {
+        let (to, header, body) = open_frame(&build::router_solicitation(OURS, source));
+        assert_eq!(to, MacAddress::multicast_v6(ALL_ROUTERS));
+        assert_eq!((header.source, header.destination), (source, ALL_ROUTERS));
+        assert_eq!(body.len(), len);
+    }
+    let mut bench = Bench::new();
+    let solicitation = received(THEIR_V6, Some(THEIRS));
+    let answer = bench
+        .cache
+        .handle_solicitation(bench.now, &solicitation, Ownership::Assigned)
+        .expect("an answer");
+    let (header, body) = open(&answer.to_packet(OURS).to_bytes());
+    assert_eq!((header.source, header.destination), (OUR_V6, THEIR_V6));
+    let (wire, options) = Message::parse(&body).expect("a message");
+    assert_eq!(wire, Message::NeighborAdvertisement(answer.advertisement));
+    assert_eq!(options.target_link_layer(), Some(OURS));
+}
