@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! perf serve --tun tw0 --address 10.7.0.2/24 --kernel-address 10.7.0.1/24 &     # our stack serves
-//! perf client up --kernel --connect 10.7.0.2                                     # the kernel measures it
+//! perf client up --kernel --congestion cubic --connect 10.7.0.2                  # the kernel measures it
 //! perf client ping --tun tw0 --address 10.7.0.2/24 --connect 10.7.0.1            # our stack measures a server
 //! perf memory --mtu 1500 --no-offload                                            # both ends here, no device
 //! ```
@@ -15,7 +15,7 @@ use tidewire_examples::json::Listening;
 use tidewire_examples::perf::flags::{Client, Command, Load, Serve, Test};
 use tidewire_examples::perf::service::Service;
 use tidewire_examples::perf::{
-    DISCARD_PORT, Flags, Kernel, Network, OwnStack, ZeroCopyStack, client, memory, report,
+    DISCARD_PORT, Flags, Network, OwnStack, ZeroCopyStack, client, memory, report,
 };
 use tidewire_examples::{Output, Result, run, run_without_device};
 
@@ -47,7 +47,7 @@ fn serve(flags: &Serve) -> ExitCode {
     }
     run_without_device(flags.stack.workers, async || {
         report::raise_descriptor_limit()?;
-        let service = Service::start(&Kernel, flags.bind)?;
+        let service = Service::start(&flags.choice.kernel(), flags.bind)?;
         Output::new(flags.stack.json).event(&Listening {
             address: (flags.bind, DISCARD_PORT).into(),
             offloads: Vec::new(),
@@ -63,7 +63,7 @@ fn measure(flags: &Client) -> ExitCode {
     if flags.choice.kernel {
         return run_without_device(flags.stack.workers, async || {
             report::raise_descriptor_limit()?;
-            measure_over(Kernel, test, load, output).await
+            measure_over(flags.choice.kernel(), test, load, output).await
         });
     }
     run(&flags.stack, async |running| {

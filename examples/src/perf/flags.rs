@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
+use super::network::Kernel;
 use super::traffic::BLOCK;
 use crate::StackFlags;
 
@@ -43,11 +44,14 @@ pub struct Serve {
 }
 
 /// Which stack, and by which of its calls.
-#[derive(Args, Clone, Copy, Debug, Default)]
+#[derive(Args, Clone, Debug, Default)]
 pub struct Choice {
     /// Run over the kernel's sockets (tokio::net) instead of a stack of ours; no device then
     #[arg(long, conflicts_with = "device")]
     pub kernel: bool,
+    /// With --kernel: congestion control, for instance cubic [default: the system's, often bbr]
+    #[arg(long, value_name = "NAME", requires = "kernel")]
+    pub congestion: Option<String>,
     /// Spare the copy between the application's buffer and the stack's (read_chunk, write_bytes)
     #[arg(long, conflicts_with = "kernel")]
     pub zero_copy: bool,
@@ -94,6 +98,15 @@ pub struct Client {
     /// ping, crr: round trips or connections, of all streams together
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
+}
+
+impl Choice {
+    /// The kernel's network as the flags want it.
+    pub fn kernel(&self) -> Kernel {
+        Kernel {
+            congestion: self.congestion.clone(),
+        }
+    }
 }
 
 impl Client {

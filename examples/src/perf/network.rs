@@ -4,6 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+#[cfg(target_os = "linux")]
+use nix::sys::socket::{setsockopt, sockopt};
 use tidewire::Stack;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -142,18 +144,46 @@ impl Network for ZeroCopyStack {
 }
 
 /// The kernel, by tokio's sockets.
-#[derive(Clone, Copy, Debug)]
-pub struct Kernel;
+#[derive(Clone, Debug, Default)]
+pub struct Kernel {
+    /// The congestion control of its connections; the system's default without.
+    pub congestion: Option<String>,
+}
+
+impl Kernel {
+    fn socket(&self, address: SocketAddr) -> io::Result<tokio::net::TcpSocket> {
+        let socket = match address {
+            SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
+        };
+        if let Some(name) = &self.congestion {
+            set_congestion(&socket, name).map_err(|error| {
+                let text = format!("the kernel refuses congestion control {name:?}: {error}");
+                io::Error::new(error.kind(), text)
+            })?;
+        }
+        Ok(socket)
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn set_congestion(socket: &tokio::net::TcpSocket, name: &str) -> io::Result<()> {
+    setsockopt(socket, sockopt::TcpCongestion, &name.into())?;
+    Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn set_congestion(_socket: &tokio::net::TcpSocket, _name: &str) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
 
 impl Network for Kernel {
     type Listener = tokio::net::TcpListener;
     type Stream = tokio::net::TcpStream;
 
     fn listen(&self, address: SocketAddr) -> io::Result<Self::Listener> {
-        let socket = match address {
-            SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
-            SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
-        };
+        // Accepted connections inherit the listener's congestion control.
+        let socket = self.socket(address)?;
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         socket.listen(BACKLOG)
@@ -166,7 +196,7 @@ impl Network for Kernel {
     }
 
     async fn connect(&self, address: SocketAddr) -> io::Result<Self::Stream> {
-        let stream = tokio::net::TcpStream::connect(address).await?;
+        let stream = self.socket(address)?.connect(address).await?;
         stream.set_nodelay(true)?;
         Ok(stream)
     }

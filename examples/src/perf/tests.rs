@@ -59,7 +59,7 @@ fn the_contracts_command_lines_are_understood() {
 
     for line in [
         "perf serve --tun tw0 --address 10.7.0.2/24 --json --workers 2",
-        "perf serve --kernel --bind 127.0.0.1",
+        "perf serve --kernel --bind 127.0.0.1 --congestion cubic",
         "perf client crr --kernel --connect ::1 --count 100 --streams 16",
         "perf client down --zero-copy --tun tw0 --connect 10.7.0.1 --seconds 0.5",
     ] {
@@ -95,6 +95,10 @@ fn usage_errors_are_found_before_anything_is_opened() {
         (
             "perf serve --kernel --zero-copy",
             ErrorKind::ArgumentConflict,
+        ),
+        (
+            "perf serve --congestion cubic",
+            ErrorKind::MissingRequiredArgument,
         ),
         (
             "perf serve --bind 127.0.0.1",
@@ -318,7 +322,18 @@ fn stacks() -> (Stack, Stack, IpAddr) {
 
 #[tokio::test]
 async fn every_service_answers_its_client_over_the_kernel() {
-    exercise(&Kernel, &Kernel, own_loopback()).await;
+    exercise(&Kernel::default(), &Kernel::default(), own_loopback()).await;
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_congestion_control_that_the_kernel_does_not_have_is_named() {
+    let network = Kernel {
+        congestion: Some("none-such".to_owned()),
+    };
+    let listening = network.listen(SocketAddr::new(own_loopback(), 0));
+    let text = listening.expect_err("refused").to_string();
+    assert!(text.contains("none-such"), "{text}");
 }
 
 #[tokio::test]
