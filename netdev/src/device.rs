@@ -2,6 +2,73 @@
 //!
 //! A driver task owns the [`Receiver`]; the [`Transmitter`] is shared, since a writing task sends its packets
 //! itself when nobody else is sending. Only the driver waits for a full transmitter to drain.
+//!
+//! # A device of one's own
+//!
+//! Whatever carries packets can be a device. This one is a loopback for IP packets; `examples/tunnel.rs` joins two
+//! stacks by channels in the same way, with back-pressure.
+//!
+//! ```
+//! use std::collections::VecDeque;
+//! use std::io;
+//! use std::sync::{Arc, Mutex};
+//! use std::task::{Context, Poll, Waker};
+//! use tidewire_netdev::{Capabilities, Device, Medium, OffloadSet, Packet, Receiver, Transmitter};
+//!
+//! #[derive(Default)]
+//! struct Loop {
+//!     packets: VecDeque<Packet>,
+//!     reader: Option<Waker>,
+//! }
+//!
+//! struct LoopReceiver(Arc<Mutex<Loop>>);
+//!
+//! impl Receiver for LoopReceiver {
+//!     fn poll_receive(
+//!         &mut self,
+//!         cx: &mut Context<'_>,
+//!         batch: &mut Vec<Packet>,
+//!         limit: usize,
+//!     ) -> Poll<io::Result<usize>> {
+//!         let mut queue = self.0.lock().unwrap();
+//!         if queue.packets.is_empty() {
+//!             queue.reader = Some(cx.waker().clone());
+//!             return Poll::Pending;
+//!         }
+//!         let count = queue.packets.len().min(limit.max(1));
+//!         batch.extend(queue.packets.drain(..count));
+//!         Poll::Ready(Ok(count))
+//!     }
+//! }
+//!
+//! struct LoopTransmitter(Arc<Mutex<Loop>>);
+//!
+//! impl Transmitter for LoopTransmitter {
+//!     fn try_transmit(&self, packets: &mut VecDeque<Packet>) -> io::Result<()> {
+//!         let mut queue = self.0.lock().unwrap();
+//!         queue.packets.append(packets); // a real one has a bound, and gives `WouldBlock` there
+//!         let reader = queue.reader.take();
+//!         drop(queue);
+//!         reader.into_iter().for_each(Waker::wake); // with no lock held
+//!         Ok(())
+//!     }
+//!
+//!     fn poll_transmit_ready(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+//!         Poll::Ready(Ok(()))
+//!     }
+//! }
+//!
+//! let queue = Arc::new(Mutex::new(Loop::default()));
+//! let capabilities = Capabilities {
+//!     medium: Medium::Ip,
+//!     mtu: 1500,
+//!     offloads: OffloadSet::NONE, // it wants complete checksums and packets of at most `mtu` octets
+//!     max_super_packet: 65_535,
+//! };
+//! let receiver = LoopReceiver(Arc::clone(&queue));
+//! let device = Device::new("loop0", receiver, LoopTransmitter(queue), capabilities);
+//! assert_eq!(device.queue_count(), 1);
+//! ```
 
 use std::collections::VecDeque;
 use std::fmt;
