@@ -95,7 +95,7 @@ where
         unshare_network().expect("root may make namespaces");
         let runtime = flavor.runtime().expect("a runtime");
         let result = runtime.block_on(async {
-            configure("lo", &[], None).await.expect("lo comes up");
+            prepare().await.expect("lo comes up");
             tokio::time::timeout(limit, body()).await
         });
         if result.is_err() {
@@ -115,6 +115,20 @@ where
     if let Err(panic) = thread.join() {
         resume_unwind(panic);
     }
+}
+
+/// Makes a new namespace, the calling thread's, ready for use: `lo` is up, and addresses are used at once.
+async fn prepare() -> io::Result<()> {
+    // For as long as an interface's own link-local address is being checked (RFC 4862 5.4), a second or two, a router
+    // does not look for its neighbours on it. A kernel without IPv6 has none.
+    for interfaces in ["all", "default"] {
+        let path = format!("/proc/sys/net/ipv6/conf/{interfaces}/accept_dad");
+        match fs::write(path, "0") {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    configure("lo", &[], None).await
 }
 
 /// Writes a line to standard error even where the test harness keeps a passing test's output to itself.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures::channel::mpsc::UnboundedReceiver;
 use futures::{StreamExt, TryStreamExt};
-use netlink_packet_route::address::AddressHeaderFlags;
+use netlink_packet_route::address::{AddressHeaderFlags, AddressScope};
 use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkMessage, State};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteType};
 use rtnetlink::{
@@ -49,7 +49,7 @@ pub struct VethEnd<'a> {
 #[derive(Debug)]
 pub struct Netlink {
     handle: Handle,
-    /// The kernel's notifications about links and IPv6 routes; their content is read anew.
+    /// The kernel's notifications about links, IPv6 addresses and routes; their content is read anew.
     changes: UnboundedReceiver<Change>,
     connection: AbortHandle,
 }
@@ -71,7 +71,11 @@ impl Netlink {
     /// # Errors
     /// What the kernel says to the socket.
     pub fn open() -> io::Result<Self> {
-        let groups = [MulticastGroup::Link, MulticastGroup::Ipv6Route];
+        let groups = [
+            MulticastGroup::Link,
+            MulticastGroup::Ipv6Ifaddr,
+            MulticastGroup::Ipv6Route,
+        ];
         let (connection, handle, changes) = rtnetlink::new_multicast_connection(&groups)?;
         Ok(Self {
             handle,
@@ -169,6 +173,17 @@ impl Netlink {
         .await
     }
 
+    /// Returns when an interface that carries packets has its IPv6 link-local address, without which a router does not
+    /// look for neighbours there.
+    ///
+    /// # Errors
+    /// No such interface, and [`io::ErrorKind::TimedOut`].
+    pub async fn wait_for_link_local(&mut self, name: &str) -> io::Result<()> {
+        let index = self.index_of(name).await?;
+        self.settle(name, async |handle| has_link_local(handle, index).await)
+            .await
+    }
+
     /// Sends what goes to `destination` through `gateway`.
     ///
     /// # Errors
@@ -254,6 +269,17 @@ async fn is_delivered(netlink: &Handle, address: Ipv6Addr) -> io::Result<bool> {
     // To the end: the next request on this socket comes after the last answer to this one.
     while let Some(route) = routes.try_next().await.map_err(into_io)? {
         found |= route.header.kind == RouteType::Local && route.attributes.contains(&host);
+    }
+    Ok(found)
+}
+
+async fn has_link_local(netlink: &Handle, index: u32) -> io::Result<bool> {
+    let addresses = netlink.address().get().set_link_index_filter(index);
+    let mut addresses = std::pin::pin!(addresses.execute());
+    let mut found = false;
+    while let Some(address) = addresses.try_next().await.map_err(into_io)? {
+        let is_checked = !address.header.flags.contains(AddressHeaderFlags::Tentative);
+        found |= is_checked && address.header.scope == AddressScope::Link;
     }
     Ok(found)
 }
