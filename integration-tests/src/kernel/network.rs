@@ -39,6 +39,11 @@ pub(super) struct Routers {
 }
 
 impl Routers {
+    /// No routers: the device's kernel is the one here.
+    pub(super) const fn none() -> Self {
+        Self { chain: Vec::new() }
+    }
+
     /// Makes `config.hops` with all routes, but for the device's own addresses.
     pub(super) async fn start(config: &LinkConfig) -> io::Result<Self> {
         let count = config.hops.len();
@@ -103,7 +108,7 @@ impl Routers {
 }
 
 /// Returns when an interface is ready for use.
-async fn settled(name: &str, has_ipv6: bool) -> io::Result<()> {
+pub(super) async fn settled(name: &str, has_ipv6: bool) -> io::Result<()> {
     let mut netlink = Netlink::open()?;
     netlink.wait_for_carrier(name).await?;
     if has_ipv6 {

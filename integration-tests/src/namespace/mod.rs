@@ -26,7 +26,7 @@ use std::time::Duration;
 use tidewire_netdev::linux::unshare_network;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::requirements::{Need, missing_namespaces, skip};
+use crate::requirements::{Need, find_program, missing_namespaces, skip};
 
 pub use counters::Counters;
 pub use netlink::{Netlink, VethEnd, VethPair, configure, delete_link, set_up};
@@ -188,7 +188,8 @@ pub fn socket_list() -> String {
 /// # Errors
 /// What it printed on standard error, when it fails or cannot be run.
 pub fn run_program(program: &str, arguments: &[&str]) -> Result<String, String> {
-    let output = Command::new(program).args(arguments).output();
+    let place = find_program(program).ok_or_else(|| format!("{program} is missing"))?;
+    let output = Command::new(place).args(arguments).output();
     let output = output.map_err(|error| error.to_string())?;
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).into_owned());
