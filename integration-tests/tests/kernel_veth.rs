@@ -52,7 +52,7 @@ async fn neighbour(near: &[&str], far: &[&str], mtu: usize) -> io::Result<Namesp
     other
         .run(async move || configure(FAR.name, &far, None).await)
         .await?;
-    netlink.configure(NEAR.name, &near, None).await?;
+    configure(NEAR.name, &near, None).await?;
     netlink.wait_for_carrier(NEAR.name).await?;
     Ok(other)
 }

@@ -64,7 +64,7 @@ impl Routers {
                         mtu,
                     })
                     .await?;
-                netlink.configure(TO_STACK.name, &near, None).await
+                configure(TO_STACK.name, &near, None).await
             })
             .await?;
             let far = addresses(config, subnet, Family::stack_in);

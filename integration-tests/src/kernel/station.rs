@@ -14,7 +14,7 @@ use tidewire_netdev::MacAddress;
 
 use super::network::{Routers, addresses, settled};
 use super::{Family, LinkConfig};
-use crate::namespace::{Namespace, Netlink, VethEnd, VethPair, run_program, set_sysctl};
+use crate::namespace::{Namespace, Netlink, VethEnd, VethPair, configure, run_program, set_sysctl};
 
 /// The kernel's end of the pair.
 const KERNEL: VethEnd<'static> = VethEnd {
@@ -73,11 +73,10 @@ impl Station {
         let addresses = addresses(config, config.subnet, Family::kernel_in);
         let (has_offload, has_ipv6) = (config.offload, config.carries(Family::V6));
         let ready = routers.beside_device(async move || {
-            let mut netlink = Netlink::open()?;
             if !has_offload {
                 without_offloads(KERNEL.name)?;
             }
-            netlink.configure(KERNEL.name, &addresses, None).await?;
+            configure(KERNEL.name, &addresses, None).await?;
             settled(KERNEL.name, has_ipv6).await
         });
         ready.await?;

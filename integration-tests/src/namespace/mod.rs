@@ -8,6 +8,9 @@
 //! Without root, a test runs again in a user namespace ([`isolated`]), where all but TUN and TAP works.
 
 mod counters;
+// One implementation for programs and tests: depending on the programs would bring along all that they are made of.
+#[path = "../../../examples/src/kernel.rs"]
+pub mod kernel_side;
 mod netlink;
 mod rootless;
 mod threads;
@@ -23,13 +26,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use tidewire::ip::Cidr;
 use tidewire_netdev::linux::unshare_network;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::requirements::{Need, find_program, missing_namespaces, skip};
 
 pub use counters::Counters;
-pub use netlink::{Netlink, VethEnd, VethPair, configure, delete_link, set_up};
+pub use netlink::{Netlink, VethEnd, VethPair, delete_link, set_up};
 pub use rootless::isolated;
 pub use threads::Namespace;
 
@@ -181,6 +185,14 @@ pub fn socket_list() -> String {
         |_| String::new(),
         |output| String::from_utf8_lossy(&output.stdout).into_owned(),
     )
+}
+
+/// Gives an interface its MTU and its addresses and brings it up; returns when packets to the addresses are taken.
+///
+/// # Errors
+/// No such interface, or no `CAP_NET_ADMIN`.
+pub async fn configure(name: &str, addresses: &[Cidr], mtu: Option<usize>) -> io::Result<()> {
+    kernel_side::configure(name, addresses, mtu, true).await
 }
 
 /// Runs a program in the calling thread's namespace to its end.
