@@ -71,12 +71,7 @@ impl ReceivePool {
         let start = start.min(end);
         let read = &self.current[start..end];
         if read.len() <= SHARED_MAX {
-            if self.block.capacity() < read.len() && !self.block.try_reclaim(read.len()) {
-                // Not `reserve`: that would move to a block only as large as the packet.
-                self.block = BytesMut::with_capacity(BLOCK);
-            }
-            self.block.extend_from_slice(read);
-            return self.block.split().freeze();
+            return copy_into(&mut self.block, read);
         }
         if read.len() < self.size / 4 {
             return Bytes::copy_from_slice(read);
@@ -89,12 +84,35 @@ impl ReceivePool {
         whole.slice(start..end)
     }
 
+    /// A packet that lies elsewhere, copied as if it had been read into the area; cut to what that holds.
+    pub fn copy(&mut self, octets: &[u8]) -> Bytes {
+        if octets.len() <= SHARED_MAX {
+            return copy_into(&mut self.block, octets);
+        }
+        let len = octets.len().min(self.size);
+        if len < self.size / 4 {
+            return Bytes::copy_from_slice(octets);
+        }
+        self.buffer()[..len].copy_from_slice(&octets[..len]);
+        self.take(len)
+    }
+
     /// A buffer whose packet is gone everywhere else.
     fn take_back(&mut self) -> Option<BytesMut> {
         // Readers finish in about the order of arrival, but one that keeps a packet must not block the others.
         let index = self.given.iter().position(Bytes::is_unique)?;
         self.given.remove(index)?.try_into_mut().ok()
     }
+}
+
+/// Copies a short packet into the shared block.
+fn copy_into(block: &mut BytesMut, packet: &[u8]) -> Bytes {
+    if block.capacity() < packet.len() && !block.try_reclaim(packet.len()) {
+        // Not `reserve`: that would move to a block only as large as the packet.
+        *block = BytesMut::with_capacity(BLOCK);
+    }
+    block.extend_from_slice(packet);
+    block.split().freeze()
 }
 
 #[cfg(test)]
@@ -121,6 +139,15 @@ mod tests {
         for (i, packet) in packets.iter().enumerate() {
             assert_eq!(packet.len(), lens[i % lens.len()]);
             assert!(packet.iter().all(|octet| usize::from(*octet) == i));
+        }
+    }
+
+    #[test]
+    fn packets_from_elsewhere_are_copied_whole_up_to_the_buffers_size() {
+        let mut pool = ReceivePool::new(SIZE);
+        for len in [0, 60, 2048, 2049, 16_416, 65_535, SIZE, SIZE + 1] {
+            let octets: Vec<u8> = (0..len).map(|i| i as u8).collect();
+            assert_eq!(&pool.copy(&octets)[..], &octets[..len.min(SIZE)], "{len}");
         }
     }
 

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bytes::Bytes;
-use tidewire_netdev::{Checksum, Packet};
+use tidewire_netdev::{Checksum, MacAddress, Medium, Packet};
 
 pub(crate) const ICMP: u8 = 1;
 pub(crate) const TCP: u8 = 6;
@@ -190,4 +190,26 @@ impl Parsed {
         let octets = self.transport[at..at + 4].try_into().expect("four octets");
         u32::from_be_bytes(octets)
     }
+}
+
+/// Puts an Ethernet header before a network packet.
+pub(crate) fn frame(packet: &mut Packet, destination: MacAddress, source: MacAddress) {
+    let version = packet.contiguous().first().map_or(0, |octet| octet >> 4);
+    let header = packet.prepend(14);
+    header[..6].copy_from_slice(&destination.0);
+    header[6..12].copy_from_slice(&source.0);
+    let ethertype: u16 = if version == 6 { 0x86dd } else { 0x0800 };
+    header[12..].copy_from_slice(&ethertype.to_be_bytes());
+}
+
+/// The network packet of what a device gave; `None` if it is none.
+pub(crate) fn unframed(mut packet: Packet, medium: Medium) -> Option<Packet> {
+    if medium == Medium::Ethernet {
+        let octets = packet.to_bytes();
+        if !matches!(octets[12..14], [0x08, 0x00] | [0x86, 0xdd]) {
+            return None;
+        }
+        packet.advance(14);
+    }
+    Some(packet)
 }

@@ -1,10 +1,17 @@
 //! System calls that the standard library does not have, each behind a safe function.
 //!
-//! This is the only file of the workspace with unsafe code. Every function here is sound for all arguments: what
+//! This is the only folder of the workspace with unsafe code. Every function here is sound for all arguments: what
 //! a system call could read or write lies in values that the function itself owns. Reading and writing packets
 //! needs nothing of this: [`std::fs::File`] does it.
+//!
+//! This file has what all devices need; [`tun`] has TUN's and TAP's requests, [`packet_socket`] the options of
+//! AF_PACKET, [`ring`] its mapped receive ring.
 
 #![allow(unsafe_code)]
+
+pub(super) mod packet_socket;
+pub(super) mod ring;
+pub(super) mod tun;
 
 use std::ffi::c_int;
 use std::fs::File;
@@ -12,8 +19,11 @@ use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixDatagram;
+use std::sync::Arc;
 
 use tokio::io::unix::AsyncFd;
+
+use crate::mac::MacAddress;
 
 /// The name of a network interface as the kernel takes it: 1 to 15 octets, no `/`, no white space, no NUL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,39 +79,6 @@ impl InterfaceName {
     }
 }
 
-/// `TUNSETIFF`: attaches an open `/dev/net/tun` to the interface, which is created if it is missing. Gives its name.
-pub(super) fn attach_tun(
-    tun: &File,
-    name: InterfaceName,
-    flags: c_int,
-) -> io::Result<InterfaceName> {
-    let mut request = name.request();
-    // `ifr_flags` is 16 bits wide; all TUN flags fit (the highest is 0x8000).
-    request.ifr_ifru.ifru_flags = flags as libc::c_short;
-    // SAFETY: TUNSETIFF reads and writes one `ifreq`, and the pointer is to a whole one.
-    check(unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETIFF, &raw mut request) })?;
-    Ok(InterfaceName::of_request(&request))
-}
-
-/// `TUNSETVNETHDRSZ`: the size in octets of the virtio-net header before each packet.
-pub(super) fn set_virtio_header_size(tun: &File, size: usize) -> io::Result<()> {
-    let size = size as c_int;
-    // SAFETY: TUNSETVNETHDRSZ reads one `int`.
-    check(unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETVNETHDRSZ, &raw const size) })
-}
-
-/// `TUNSETOFFLOAD`: the `TUN_F_*` bits of what the kernel may leave to us. Unknown bits give `EINVAL` and change nothing.
-pub(super) fn set_tun_offload(tun: &File, bits: u32) -> io::Result<()> {
-    // SAFETY: TUNSETOFFLOAD takes its argument by value.
-    check(unsafe {
-        libc::ioctl(
-            tun.as_raw_fd(),
-            libc::TUNSETOFFLOAD,
-            libc::c_ulong::from(bits),
-        )
-    })
-}
-
 /// The settings of interfaces in the network namespace of the thread that made it.
 #[derive(Debug)]
 pub(super) struct InterfaceControl(UnixDatagram);
@@ -138,13 +115,43 @@ impl InterfaceControl {
             .map(drop)
     }
 
-    /// A request whose argument and result is one `int` of the union: MTU and queue length both are.
+    /// `SIOCGIFINDEX`: the number by which sockets name the interface.
+    pub(super) fn index(&self, name: InterfaceName) -> io::Result<c_int> {
+        let index = self.number(libc::SIOCGIFINDEX as libc::Ioctl, name, 0)?;
+        c_int::try_from(index).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
+    }
+
+    /// `SIOCGIFHWADDR`: the interface's address if its medium is Ethernet, `None` if it is another.
+    pub(super) fn hardware_address(&self, name: InterfaceName) -> io::Result<Option<MacAddress>> {
+        let mut argument = name.request();
+        // SAFETY: SIOCGIFHWADDR reads and writes one `ifreq`, and the pointer is to a whole one.
+        check(unsafe {
+            libc::ioctl(
+                self.raw(),
+                libc::SIOCGIFHWADDR as libc::Ioctl,
+                &raw mut argument,
+            )
+        })?;
+        // SAFETY: every octet of the union is initialised (zeroed, then written by the kernel), and any value is a
+        // valid `sockaddr`, which is made of integers.
+        let address = unsafe { argument.ifr_ifru.ifru_hwaddr };
+        if address.sa_family != libc::ARPHRD_ETHER {
+            return Ok(None);
+        }
+        let mut octets = [0; 6];
+        for (to, &from) in octets.iter_mut().zip(&address.sa_data) {
+            *to = from as u8;
+        }
+        Ok(Some(MacAddress(octets)))
+    }
+
+    /// A request whose argument and result is one `int` of the union: MTU, queue length and index all are.
     fn number(&self, request: libc::Ioctl, name: InterfaceName, value: usize) -> io::Result<usize> {
         let value =
             c_int::try_from(value).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
         let mut argument = name.request();
         argument.ifr_ifru.ifru_mtu = value;
-        // SAFETY: the four requests above read and write one `ifreq`, and the pointer is to a whole one.
+        // SAFETY: the requests above that use this read and write one `ifreq`, and the pointer is to a whole one.
         check(unsafe { libc::ioctl(self.raw(), request, &raw mut argument) })?;
         // SAFETY: every octet of the union is initialised (zeroed, then written by us or the kernel), and any
         // value is a valid `int`.
@@ -157,16 +164,16 @@ impl InterfaceControl {
     }
 }
 
-/// Registers a non-blocking file with the current runtime.
+/// Registers a non-blocking file with the current runtime. Others may look at the file; only the runtime owns it.
 ///
 /// # Errors
 /// What `epoll_ctl` says.
 ///
 /// # Panics
 /// As [`AsyncFd::register`]: outside a runtime, or in one without I/O.
-pub(super) fn register(file: File) -> io::Result<AsyncFd<File>> {
-    // SAFETY: a `File` owns its descriptor, which is open and the same until the `AsyncFd` drops the file; nothing
-    // in this crate takes the file out or closes the descriptor behind its back.
+pub(super) fn register(file: Arc<File>) -> io::Result<AsyncFd<Arc<File>>> {
+    // SAFETY: a shared `File` owns its descriptor, which is open and the same at least until the `AsyncFd` drops its
+    // share; safe code cannot take the file out of an `Arc` that has another owner, nor close its descriptor.
     unsafe { AsyncFd::register(file) }.map_err(io::Error::from)
 }
 
