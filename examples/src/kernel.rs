@@ -1,15 +1,16 @@
 //! The kernel's side of a device: addresses, MTU and link state, by rtnetlink.
 //!
-//! Used by `--kernel-address`, and by tests that need a kernel to talk to.
+//! Used by `--kernel-address`, and by tests that need a kernel to talk to. The integration tests include this file as a
+//! module: it needs nothing else of this crate, and they need none of what programs are made of.
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
-use futures::TryStreamExt;
+use futures::{Stream, StreamExt, TryStreamExt};
 use netlink_packet_route::address::AddressHeaderFlags;
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteType};
-use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
+use rtnetlink::{Handle, LinkUnspec, MulticastGroup, RouteMessageBuilder};
 use tidewire::ip::Cidr;
 
 /// How long an interface's IPv6 address may take until the kernel takes packets to it: a matter of its work queues, so
@@ -27,9 +28,10 @@ pub async fn configure(
     mtu: Option<usize>,
     up: bool,
 ) -> io::Result<()> {
-    let (connection, netlink, _) = rtnetlink::new_connection()?;
+    let (connection, netlink, changes) =
+        rtnetlink::new_multicast_connection(&[MulticastGroup::Ipv6Route])?;
     let connection = tokio::spawn(connection);
-    let result = configure_by(&netlink, name, addresses, mtu, up).await;
+    let result = configure_by(&netlink, changes, name, addresses, mtu, up).await;
     connection.abort();
     result.map_err(|error| {
         let advice = match error.kind() {
@@ -45,6 +47,7 @@ pub async fn configure(
 
 async fn configure_by(
     netlink: &Handle,
+    mut route_changes: impl Stream + Unpin,
     name: &str,
     addresses: &[Cidr],
     mtu: Option<usize>,
@@ -76,7 +79,7 @@ async fn configure_by(
     if up {
         for cidr in addresses {
             if let IpAddr::V6(address) = cidr.address() {
-                wait_until_delivered(netlink, address).await?;
+                wait_until_delivered(netlink, &mut route_changes, address).await?;
             }
         }
     }
@@ -84,10 +87,15 @@ async fn configure_by(
 }
 
 /// The kernel inserts the host route of an IPv6 address later than it answers; until then packets to it are dropped.
-async fn wait_until_delivered(netlink: &Handle, address: Ipv6Addr) -> io::Result<()> {
+async fn wait_until_delivered(
+    netlink: &Handle,
+    route_changes: &mut (impl Stream + Unpin),
+    address: Ipv6Addr,
+) -> io::Result<()> {
     let wait = async {
         while !is_delivered(netlink, address).await? {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            let change = route_changes.next().await;
+            change.ok_or(io::ErrorKind::UnexpectedEof)?;
         }
         Ok(())
     };
@@ -110,58 +118,5 @@ fn into_io(error: rtnetlink::Error) -> io::Error {
     match error {
         rtnetlink::Error::NetlinkError(message) => message.to_io(),
         other => io::Error::other(other),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::Write;
-    use std::thread;
-
-    use tidewire_netdev::linux::{Tun, TunConfig, unshare_network};
-
-    use super::*;
-
-    fn cidr(text: &str) -> Cidr {
-        text.parse().expect(text)
-    }
-
-    /// On a thread in a network namespace of its own: the machine's interfaces stay as they are.
-    fn configures_an_interface() -> Result<(), String> {
-        unshare_network().map_err(|error| format!("no network namespace without root: {error}"))?;
-        let tun = Tun::open(TunConfig::default()).map_err(|error| error.to_string())?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .expect("a runtime");
-        runtime.block_on(async {
-            let addresses = [cidr("10.7.0.1/24"), cidr("fd07::1/64")];
-            for _again in 0..2 {
-                let configured = configure(tun.name(), &addresses, Some(1400), true).await;
-                configured.expect("configured, the second time too");
-            }
-            for address in addresses {
-                let bound = tokio::net::UdpSocket::bind((address.address(), 0)).await;
-                bound.expect("the kernel owns the address");
-            }
-            let missing = configure("no-such-link", &addresses, None, true).await;
-            let error = missing.expect_err("no such interface");
-            assert!(error.to_string().contains("no-such-link"), "{error}");
-        });
-        Ok(())
-    }
-
-    #[test]
-    fn the_kernels_side_is_configured_and_may_be_so_already() {
-        let result = thread::spawn(configures_an_interface).join();
-        if let Err(reason) = result.expect("no panic") {
-            let required = std::env::var("TIDEWIRE_REQUIRE_ALL").is_ok_and(|value| value == "1");
-            assert!(
-                !required,
-                "cannot run, and TIDEWIRE_REQUIRE_ALL=1: {reason}"
-            );
-            // Not `eprintln!`, which a passing test keeps to itself.
-            let _ = writeln!(io::stderr(), "skipped: {reason}");
-        }
     }
 }

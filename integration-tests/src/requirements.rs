@@ -1,5 +1,7 @@
 //! What a test needs of the machine, and what happens when it is not there.
 
+use std::path::PathBuf;
+
 /// Whether `TIDEWIRE_REQUIRE_ALL=1` turns every skip into a failure.
 pub fn require_all() -> bool {
     std::env::var("TIDEWIRE_REQUIRE_ALL").is_ok_and(|value| value == "1")
@@ -22,7 +24,7 @@ pub fn skip(test: &str, reason: &str) {
 pub enum Need {
     /// `/dev/net/tun`, and the right to open it.
     Tun,
-    /// A program in one of the folders of `PATH`.
+    /// A program ([`find_program`]).
     Program(&'static str),
 }
 
@@ -71,7 +73,17 @@ pub fn missing_namespaces() -> Option<String> {
 
 /// Why a test that runs `program` cannot; `None` when it can.
 pub fn missing_program(program: &str) -> Option<String> {
+    find_program(program)
+        .is_none()
+        .then(|| format!("needs {program}"))
+}
+
+/// Where a program is: in a folder of `PATH`, or in one of root's, which others' `PATH` often lacks.
+pub fn find_program(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
-    (!found).then(|| format!("needs {program}"))
+    let roots = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    let mut places = std::env::split_paths(&path)
+        .chain(roots)
+        .map(|folder| folder.join(program));
+    places.find(|place| place.is_file())
 }

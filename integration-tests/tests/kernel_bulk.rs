@@ -5,9 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use tidewire_integration_tests::bodies::body;
-use tidewire_integration_tests::exchange::exchange;
-use tidewire_integration_tests::kernel::{Family, Link, LinkConfig, Role};
+use tidewire_integration_tests::kernel::{Family, Link, LinkConfig, Role, scenarios};
 use tidewire_integration_tests::namespace::{Flavor, announce, run};
 
 const MIB: usize = 1 << 20;
@@ -62,17 +60,12 @@ async fn bulk(case: Case) {
         ..LinkConfig::default()
     };
     let link = Link::start(&config).await;
-    let (mut ours, mut kernel) = link.connected(case.role, case.family).await;
-    // Different lengths: one direction ends, half-closed, while the other goes on.
-    let up = body(1, case.size);
-    let down = body(2, case.size - case.size / 3);
     let started = Instant::now();
-    let both = exchange(&mut ours, &mut kernel, &up, &down);
+    let both = scenarios::bulk(&link, case.family, case.role, case.size);
     let both = link.within(CASE, &format!("{case:?}"), both).await;
-    both.unwrap_or_else(|error| panic!("{case:?}: {error}\n{}", link.report()));
-    let rate = (up.len() + down.len()) as f64 / started.elapsed().as_secs_f64() / 1e6;
+    let octets = both.unwrap_or_else(|error| panic!("{case:?}: {error}\n{}", link.report()));
+    let rate = octets as f64 / started.elapsed().as_secs_f64() / 1e6;
     announce(&format!("{case:?}: {rate:.0} MB/s"));
-    drop((ours, kernel));
     link.assert_clean();
     assert_eq!(link.counted("TcpOutRsts"), 0, "{case:?}: {}", link.report());
     if case.offload && case.mtu <= 9000 {

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use tidewire::net::TcpStream;
 use tidewire_integration_tests::bodies::body;
-use tidewire_integration_tests::exchange::{digest, receive, send};
+use tidewire_integration_tests::exchange::{digest, receive};
+use tidewire_integration_tests::kernel::scenarios;
 use tidewire_integration_tests::kernel::{
     Family, Link, LinkConfig, Role, kernel_connect, kernel_listen, kernel_socket, on_each_family,
 };
@@ -42,61 +43,28 @@ async fn settled(link: &Link) -> usize {
     link.stack.sockets().len()
 }
 
-// RFC 9293 3.6, case 2: the remote end closes; MUST-13: data still goes the other way.
 #[test]
 fn kernel_half_closes_and_gets_an_answer() {
     on_links(
         "kernel_half_closes_and_gets_an_answer",
         async |link, family| {
             for role in Role::ALL {
-                let (mut ours, mut kernel) = link.connected(role, family).await;
-                let answer = body(3, MIB);
-                let ask = async {
-                    send(&mut kernel, b"request").await?;
-                    receive(&mut kernel).await
-                };
-                let reply = async {
-                    let mut request = String::new();
-                    ours.read_to_string(&mut request).await?;
-                    assert_eq!(ours.read(&mut [0]).await?, 0, "the end stays the end");
-                    ours.write_all(&answer).await?;
-                    drop(ours);
-                    io::Result::Ok(request)
-                };
-                let (got, request) = tokio::try_join!(ask, reply).expect("no error");
-                assert_eq!(request, "request");
-                assert_eq!(got, digest(&answer));
+                let done = scenarios::kernel_half_closes(link, family, role).await;
+                done.expect("no error");
             }
             assert_eq!(link.counted("TcpOutRsts"), 0);
         },
     );
 }
 
-// RFC 9293 3.6, case 1: our close comes first, and we go on receiving in FIN-WAIT-2.
 #[test]
 fn stack_half_closes_and_gets_an_answer() {
     on_links(
         "stack_half_closes_and_gets_an_answer",
         async |link, family| {
             for role in Role::ALL {
-                let (mut ours, mut kernel) = link.connected(role, family).await;
-                let answer = body(4, MIB);
-                let ask = async {
-                    send(&mut ours, b"request").await?;
-                    assert_eq!(kind(ours.write(b"more").await), ErrorKind::BrokenPipe);
-                    ours.shutdown().await?;
-                    receive(&mut ours).await
-                };
-                let reply = async {
-                    let mut request = String::new();
-                    kernel.read_to_string(&mut request).await?;
-                    kernel.write_all(&answer).await?;
-                    drop(kernel);
-                    io::Result::Ok(request)
-                };
-                let (got, request) = tokio::try_join!(ask, reply).expect("no error");
-                assert_eq!(request, "request");
-                assert_eq!(got, digest(&answer));
+                let done = scenarios::stack_half_closes(link, family, role).await;
+                done.expect("no error");
             }
             assert_eq!(link.counted("TcpOutRsts"), 0);
         },
@@ -125,26 +93,14 @@ fn simultaneous_close_ends_cleanly_on_both_sides() {
     );
 }
 
-// What was received before a RST can be read, then the error comes once, then the end (as Linux).
 #[test]
 fn reset_by_the_kernel_is_connection_reset() {
     on_links(
         "reset_by_the_kernel_is_connection_reset",
         async |link, family| {
             for role in Role::ALL {
-                let (mut ours, mut kernel) = link.connected(role, family).await;
-                kernel.write_all(b"last words").await.expect("connected");
-                ours.peek(&mut [0]).await.expect("alive");
-                kernel.set_zero_linger().expect("a plain option");
-                drop(kernel);
-                let mut text = [0; 10];
-                ours.read_exact(&mut text)
-                    .await
-                    .expect("received before the RST");
-                assert_eq!(&text, b"last words");
-                assert_eq!(kind(ours.read(&mut text).await), ErrorKind::ConnectionReset);
-                assert_eq!(ours.read(&mut text).await.expect("told already"), 0);
-                assert_eq!(kind(ours.write(b"x").await), ErrorKind::BrokenPipe);
+                let done = scenarios::kernel_resets(link, family, role).await;
+                done.expect("nothing but the RST");
             }
             assert_eq!(link.counted("TcpOutRsts"), 2);
             assert_eq!(settled(link).await, 0, "{}", link.report());
@@ -158,14 +114,8 @@ fn reset_by_the_stack_is_connection_reset() {
         "reset_by_the_stack_is_connection_reset",
         async |link, family| {
             for role in Role::ALL {
-                let (ours, mut kernel) = link.connected(role, family).await;
-                ours.set_zero_linger().expect("a plain option");
-                drop(ours);
-                assert_eq!(
-                    kind(kernel.read(&mut [0; 8]).await),
-                    ErrorKind::ConnectionReset
-                );
-                assert_eq!(kind(kernel.write(b"x").await), ErrorKind::BrokenPipe);
+                let done = scenarios::stack_resets(link, family, role).await;
+                done.expect("nothing but the RST");
             }
             assert_eq!(link.counted("TcpEstabResets"), 2);
             assert_eq!(settled(link).await, 0, "{}", link.report());

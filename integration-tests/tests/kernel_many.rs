@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 use futures::future::try_join_all;
 use futures::{StreamExt, TryStreamExt, stream};
 use tidewire::tcp::info::State;
-use tidewire_integration_tests::bodies::body;
-use tidewire_integration_tests::exchange::{digest, receive, send};
+use tidewire_integration_tests::kernel::scenarios::{ask, at_once, echo};
 use tidewire_integration_tests::kernel::{
     Family, Link, LinkConfig, Role, kernel_connect, kernel_listen, kernel_socket, on_each_family,
 };
@@ -18,75 +17,6 @@ use tidewire_integration_tests::namespace::{announce, set_sysctl};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 const LIMIT: Duration = Duration::from_secs(40);
-
-/// Answers with what it is sent, until the end.
-async fn echo<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> io::Result<()> {
-    let (mut read, mut write) = tokio::io::split(stream);
-    tokio::io::copy(&mut read, &mut write).await?;
-    write.shutdown().await
-}
-
-/// Sends a body of its own, and reads it back.
-async fn ask<S: AsyncRead + AsyncWrite + Unpin>(stream: S, index: usize) -> io::Result<()> {
-    let request = body(index as u64, 1 + index * 37 % 20_000);
-    let (mut read, mut write) = tokio::io::split(stream);
-    let (got, ()) = tokio::try_join!(receive(&mut read), send(&mut write, &request))?;
-    assert_eq!(got, digest(&request), "connection {index}");
-    Ok(())
-}
-
-/// Opens `count` connections, keeps them all, then uses all of them at the same time.
-async fn at_once(link: &Link, family: Family, role: Role, count: usize) -> io::Result<()> {
-    /// Connections being opened at a time.
-    const OPENING: usize = 200;
-    match role {
-        Role::StackListens => {
-            let listener = link.stack.tcp_listener((family.stack(), 80)).await?;
-            let address = listener.local_addr()?;
-            let connect = stream::iter((0..count).map(|_| kernel_connect(address)));
-            let connect = connect.buffer_unordered(OPENING).try_collect::<Vec<_>>();
-            let accept = async {
-                let mut accepted = Vec::new();
-                for _ in 0..count {
-                    accepted.push(listener.accept().await?.0);
-                }
-                Ok(accepted)
-            };
-            let (clients, servers) = tokio::try_join!(connect, accept)?;
-            let asks = clients
-                .into_iter()
-                .enumerate()
-                .map(|(index, stream)| ask(stream, index));
-            tokio::try_join!(
-                try_join_all(asks),
-                try_join_all(servers.into_iter().map(echo))
-            )?;
-        }
-        Role::KernelListens => {
-            let listener = kernel_listen(SocketAddr::new(family.kernel(), 80));
-            let address = listener.local_addr()?;
-            let connect = stream::iter((0..count).map(|_| link.stack.tcp_stream(address)));
-            let connect = connect.buffer_unordered(OPENING).try_collect::<Vec<_>>();
-            let accept = async {
-                let mut accepted = Vec::new();
-                for _ in 0..count {
-                    accepted.push(listener.accept().await?.0);
-                }
-                Ok(accepted)
-            };
-            let (clients, servers) = tokio::try_join!(connect, accept)?;
-            let asks = clients
-                .into_iter()
-                .enumerate()
-                .map(|(index, stream)| ask(stream, index));
-            tokio::try_join!(
-                try_join_all(asks),
-                try_join_all(servers.into_iter().map(echo))
-            )?;
-        }
-    }
-    Ok(())
-}
 
 #[test]
 fn a_thousand_connections_at_once() {

@@ -9,7 +9,9 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 use tidewire::net::{IcmpSocket, UdpSocket};
 use tidewire_integration_tests::bodies::body;
-use tidewire_integration_tests::kernel::{Family, Link, LinkConfig, on_each_family};
+use tidewire_integration_tests::kernel::{
+    Family, Link, LinkConfig, Role, on_each_family, scenarios,
+};
 use tidewire_integration_tests::namespace::set_sysctl;
 use tidewire_netdev::checksum;
 use tokio::io::Interest;
@@ -22,14 +24,6 @@ where
     F: AsyncFn(&Link, Family) + Clone + Send + 'static,
 {
     on_each_family(test, LIMIT, &LinkConfig::default(), body);
-}
-
-/// Empty, small, the largest that need no fragmenting at an MTU of 1500 and their neighbours, the largest of all.
-fn sizes(family: Family) -> Vec<usize> {
-    match family {
-        Family::V4 => vec![0, 1, 100, 1471, 1472, 1473, 2952, 8000, 65_507],
-        Family::V6 => vec![0, 1, 100, 1451, 1452, 1453, 2896, 8000, 65_000],
-    }
 }
 
 async fn kernel_udp(family: Family) -> tokio::net::UdpSocket {
@@ -46,40 +40,9 @@ async fn stack_udp(link: &Link, family: Family) -> UdpSocket {
 }
 
 async fn datagrams_of_all_sizes(link: &Link, family: Family) {
-    let (ours, kernel) = (stack_udp(link, family).await, kernel_udp(family).await);
-    let (our_address, kernel_address) = (
-        ours.local_addr().expect("bound"),
-        kernel.local_addr().expect("bound"),
-    );
-    let mut buffer = vec![0; 65_536];
-    for size in sizes(family) {
-        let payload = body(size as u64, size);
-        let sent = kernel.send_to(&payload, our_address).await.expect("sent");
-        assert_eq!(sent, size);
-        let received = ours.recv_from(&mut buffer);
-        let received = link
-            .within(LIMIT / 4, &format!("{size} octets to us"), received)
-            .await;
-        let (len, source) = received.expect("received");
-        assert_eq!((len, source), (size, kernel_address));
-        assert!(
-            buffer[..len] == payload,
-            "{size} octets to us arrive unharmed"
-        );
-
-        let sent = ours.send_to(&payload, kernel_address).await;
-        assert_eq!(
-            sent.unwrap_or_else(|error| panic!("{size} octets: {error}")),
-            size
-        );
-        let received = kernel.recv_from(&mut buffer);
-        let what = format!("{size} octets to the kernel");
-        let (len, source) = link
-            .within(LIMIT / 4, &what, received)
-            .await
-            .expect("received");
-        assert_eq!((len, source), (size, our_address));
-        assert!(buffer[..len] == payload, "{what} arrive unharmed");
+    for first in Role::ALL {
+        let exchanged = scenarios::datagrams(link, family, first).await;
+        exchanged.expect("no error");
     }
 }
 

@@ -3,21 +3,24 @@
 #![cfg(target_os = "linux")]
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::Duration;
 
+use socket2::{Domain, Protocol, Socket, Type};
 use tidewire_integration_tests::bodies::body;
 use tidewire_integration_tests::exchange::{digest, receive, send};
+use tidewire_integration_tests::kernel::{LinkConfig, Station};
 use tidewire_integration_tests::namespace::{
     Flavor, Namespace, Netlink, VethEnd, VethPair, announce, configure, isolated, run_with,
     set_sysctl,
 };
-use tidewire_integration_tests::requirements::{missing_namespaces, missing_program, skip};
+use tidewire_integration_tests::requirements::{Need, missing_namespaces, missing_program, skip};
 use tidewire_netdev::MacAddress;
+use tidewire_netdev::checksum::Sum;
 use tokio::io::AsyncReadExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -49,7 +52,7 @@ async fn neighbour(near: &[&str], far: &[&str], mtu: usize) -> io::Result<Namesp
     other
         .run(async move || configure(FAR.name, &far, None).await)
         .await?;
-    netlink.configure(NEAR.name, &near, None).await?;
+    configure(NEAR.name, &near, None).await?;
     netlink.wait_for_carrier(NEAR.name).await?;
     Ok(other)
 }
@@ -167,6 +170,49 @@ fn routes_lead_through_a_third_namespace() {
             assert_eq!(got, expected);
         });
         announce(&format!("kernel: 1 cases ({TEST})"));
+    });
+}
+
+/// What an AF_PACKET device will find: the kernel's packets with or without their checksums, and nobody who answers.
+#[test]
+fn stations_share_a_link_with_the_kernel() {
+    const TEST: &str = "stations_share_a_link_with_the_kernel";
+    isolated(TEST, &[Need::Program("ethtool")], || {
+        for offload in [true, false] {
+            run_with(TEST, &[], Flavor::CurrentThread, LIMIT, async move || {
+                let config = LinkConfig {
+                    offload,
+                    ..LinkConfig::default()
+                };
+                let station = Station::start(&config).await.expect("a station");
+                let open = station.namespace.run(async || {
+                    let everything = Protocol::from(i32::from((libc::ETH_P_ALL as u16).to_be()));
+                    Socket::new(Domain::from(libc::AF_PACKET), Type::RAW, Some(everything))
+                });
+                let socket = open.await.expect("root may");
+                socket.set_read_timeout(Some(LIMIT)).expect("a timeout");
+                let sender = UdpSocket::bind("10.7.0.1:0").await.expect("the kernel's");
+                sender.set_broadcast(true).expect("a plain option");
+                let sent = sender.send_to(&[7; 999], "10.7.0.255:9").await;
+                sent.expect("sent");
+                let mut frame = vec![0; 2000];
+                let udp = loop {
+                    let len = (&socket).read(&mut frame).expect("a frame");
+                    let from = &frame[6..12];
+                    assert_eq!(from, [2, 0, 0, 0, 0, 1], "the kernel's, nobody else's");
+                    // Ethernet, IPv4 without options.
+                    if len == 14 + 20 + 8 + 999 && frame[23] == 17 {
+                        break &frame[34..len];
+                    }
+                };
+                let mut sum = Sum::default();
+                sum.add_bytes(&[10, 7, 0, 1, 10, 7, 0, 255, 0, 17]);
+                sum.add_bytes(&udp[4..6]);
+                sum.add_bytes(udp);
+                assert_eq!(sum.finish() == 0, !offload, "complete without offload");
+            });
+        }
+        announce(&format!("kernel: 2 cases ({TEST})"));
     });
 }
 

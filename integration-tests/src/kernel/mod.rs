@@ -17,6 +17,7 @@ mod meter;
 mod network;
 pub mod scenarios;
 mod sockets;
+mod station;
 pub mod wireshark;
 
 use std::fmt;
@@ -41,6 +42,7 @@ pub use device::{DeviceKind, Recording};
 pub use family::{Family, Role};
 pub use meter::Meter;
 pub use sockets::{kernel_connect, kernel_listen, kernel_socket};
+pub use station::Station;
 
 /// How the interface between stack and kernel is.
 #[derive(Clone, Debug)]

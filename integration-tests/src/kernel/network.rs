@@ -39,6 +39,11 @@ pub(super) struct Routers {
 }
 
 impl Routers {
+    /// No routers: the device's kernel is the one here.
+    pub(super) const fn none() -> Self {
+        Self { chain: Vec::new() }
+    }
+
     /// Makes `config.hops` with all routes, but for the device's own addresses.
     pub(super) async fn start(config: &LinkConfig) -> io::Result<Self> {
         let count = config.hops.len();
@@ -59,7 +64,7 @@ impl Routers {
                         mtu,
                     })
                     .await?;
-                netlink.configure(TO_STACK.name, &near, None).await
+                configure(TO_STACK.name, &near, None).await
             })
             .await?;
             let far = addresses(config, subnet, Family::stack_in);
@@ -69,8 +74,11 @@ impl Routers {
                 configure(TO_KERNEL.name, &far, None).await
             });
             up.await?;
-            let carrier = async || Netlink::open()?.wait_for_carrier(TO_STACK.name).await;
-            at(chain.last(), carrier).await?;
+            let has_ipv6 = config.carries(Family::V6);
+            at(chain.last(), move || settled(TO_STACK.name, has_ipv6)).await?;
+            router
+                .run(move || settled(TO_KERNEL.name, has_ipv6))
+                .await?;
             chain.push(router);
         }
         chain.reverse();
@@ -97,6 +105,16 @@ impl Routers {
     {
         at(self.chain.first(), work).await
     }
+}
+
+/// Returns when an interface is ready for use.
+pub(super) async fn settled(name: &str, has_ipv6: bool) -> io::Result<()> {
+    let mut netlink = Netlink::open()?;
+    netlink.wait_for_carrier(name).await?;
+    if has_ipv6 {
+        netlink.wait_for_link_local(name).await?;
+    }
+    Ok(())
 }
 
 /// Runs `work` in a router, or here.

@@ -14,14 +14,15 @@ use crate::bodies::body;
 use crate::exchange::{digest, exchange, receive, send};
 
 /// Sends `size` octets to the kernel and two thirds as many back at the same time, each ended by a half-close: one
-/// direction goes on when the other has ended.
+/// direction goes on when the other has ended. How many octets that were.
 ///
 /// # Errors
 /// Those of the connection.
-pub async fn bulk(link: &Link, family: Family, role: Role, size: usize) -> io::Result<()> {
+pub async fn bulk(link: &Link, family: Family, role: Role, size: usize) -> io::Result<usize> {
     let (mut ours, mut kernel) = link.connected(role, family).await;
     let (up, down) = (body(1, size), body(2, size - size / 3));
-    exchange(&mut ours, &mut kernel, &up, &down).await
+    exchange(&mut ours, &mut kernel, &up, &down).await?;
+    Ok(up.len() + down.len())
 }
 
 /// Requests and responses of a few octets, one after the other; then many small writes in both directions at once.
@@ -160,14 +161,14 @@ pub async fn at_once(link: &Link, family: Family, role: Role, count: usize) -> i
         Role::StackListens => {
             let listener = link
                 .stack
-                .tcp_listener((link.stack_address(family), 80))
+                .tcp_listener((link.stack_address(family), 0))
                 .await?;
             let address = listener.local_addr()?;
             let accept = || async { Ok(listener.accept().await?.0) };
             all_at_once(count, || kernel_connect(address), accept).await
         }
         Role::KernelListens => {
-            let listener = kernel_listen((link.kernel_address(family), 80).into());
+            let listener = kernel_listen((link.kernel_address(family), 0).into());
             let address = listener.local_addr()?;
             let accept = || async { Ok(listener.accept().await?.0) };
             all_at_once(count, || link.stack.tcp_stream(address), accept).await
@@ -229,11 +230,12 @@ pub async fn ask<S: AsyncRead + AsyncWrite + Unpin>(stream: S, index: usize) -> 
     Ok(())
 }
 
-/// Sends datagrams of each of `sizes` to and fro; with [`Role::StackListens`] the kernel sends first.
+/// Sends datagrams of many sizes to and fro: empty, small, the largest that need no fragmenting at an MTU of 1500 and
+/// their neighbours, the largest of all; with [`Role::StackListens`] the kernel sends first.
 ///
 /// # Errors
 /// Those of the sockets.
-pub async fn datagrams(link: &Link, family: Family, role: Role, sizes: &[usize]) -> io::Result<()> {
+pub async fn datagrams(link: &Link, family: Family, role: Role) -> io::Result<()> {
     /// For each; on a link of one hop nothing may be lost.
     const LIMIT: Duration = Duration::from_secs(5);
     let ours = link
@@ -243,7 +245,11 @@ pub async fn datagrams(link: &Link, family: Family, role: Role, sizes: &[usize])
     let kernel = tokio::net::UdpSocket::bind((link.kernel_address(family), 0)).await?;
     let (our_address, kernel_address) = (ours.local_addr()?, kernel.local_addr()?);
     let mut buffer = vec![0; 65_536];
-    for &size in sizes {
+    let sizes = match family {
+        Family::V4 => [0, 1, 100, 1471, 1472, 1473, 2952, 8000, 65_507],
+        Family::V6 => [0, 1, 100, 1451, 1452, 1453, 2896, 8000, 65_000],
+    };
+    for size in sizes {
         let payload = body(size as u64, size);
         for to_us in [role == Role::StackListens, role != Role::StackListens] {
             let (sent, source, what) = if to_us {

@@ -5,11 +5,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What finds packets that no correct host sends.
-pub const UNSOUND: &str = "_ws.malformed || \
-     tcp.checksum.status == 0 || udp.checksum.status == 0 || ip.checksum.status == 0 || \
+/// What finds packets that no correct host sends: 0 is a bad checksum, 1 a good one. What an ICMP error quotes has been
+/// cut off, and perhaps had its checksum still to come.
+pub const UNSOUND: &str = "_ws.malformed || ip.checksum.status == 0 || \
      icmp.checksum.status == 0 || icmpv6.checksum.status == 0 || \
-     (tcp && !icmp && !icmpv6 && !(tcp.checksum.status == 1))";
+     (!icmp && !icmpv6 && ((tcp && !(tcp.checksum.status == 1)) || udp.checksum.status == 0))";
 
 /// The packets of a capture that a display filter finds, a line each.
 ///

@@ -8,6 +8,9 @@
 //! Without root, a test runs again in a user namespace ([`isolated`]), where all but TUN and TAP works.
 
 mod counters;
+// One implementation for programs and tests: depending on the programs would bring along all that they are made of.
+#[path = "../../../examples/src/kernel.rs"]
+pub mod kernel_side;
 mod netlink;
 mod rootless;
 mod threads;
@@ -23,13 +26,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use tidewire::ip::Cidr;
 use tidewire_netdev::linux::unshare_network;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::requirements::{Need, missing_namespaces, skip};
+use crate::requirements::{Need, find_program, missing_namespaces, skip};
 
 pub use counters::Counters;
-pub use netlink::{Netlink, VethEnd, VethPair, configure, delete_link, set_up};
+pub use netlink::{Netlink, VethEnd, VethPair, delete_link, set_up};
 pub use rootless::isolated;
 pub use threads::Namespace;
 
@@ -95,7 +99,7 @@ where
         unshare_network().expect("root may make namespaces");
         let runtime = flavor.runtime().expect("a runtime");
         let result = runtime.block_on(async {
-            configure("lo", &[], None).await.expect("lo comes up");
+            prepare().await.expect("lo comes up");
             tokio::time::timeout(limit, body()).await
         });
         if result.is_err() {
@@ -115,6 +119,20 @@ where
     if let Err(panic) = thread.join() {
         resume_unwind(panic);
     }
+}
+
+/// Makes a new namespace, the calling thread's, ready for use: `lo` is up, and addresses are used at once.
+async fn prepare() -> io::Result<()> {
+    // For as long as an interface's own link-local address is being checked (RFC 4862 5.4), a second or two, a router
+    // does not look for its neighbours on it. A kernel without IPv6 has none.
+    for interfaces in ["all", "default"] {
+        let path = format!("/proc/sys/net/ipv6/conf/{interfaces}/accept_dad");
+        match fs::write(path, "0") {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    configure("lo", &[], None).await
 }
 
 /// Writes a line to standard error even where the test harness keeps a passing test's output to itself.
@@ -169,12 +187,21 @@ pub fn socket_list() -> String {
     )
 }
 
+/// Gives an interface its MTU and its addresses and brings it up; returns when packets to the addresses are taken.
+///
+/// # Errors
+/// No such interface, or no `CAP_NET_ADMIN`.
+pub async fn configure(name: &str, addresses: &[Cidr], mtu: Option<usize>) -> io::Result<()> {
+    kernel_side::configure(name, addresses, mtu, true).await
+}
+
 /// Runs a program in the calling thread's namespace to its end.
 ///
 /// # Errors
 /// What it printed on standard error, when it fails or cannot be run.
 pub fn run_program(program: &str, arguments: &[&str]) -> Result<String, String> {
-    let output = Command::new(program).args(arguments).output();
+    let place = find_program(program).ok_or_else(|| format!("{program} is missing"))?;
+    let output = Command::new(place).args(arguments).output();
     let output = output.map_err(|error| error.to_string())?;
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).into_owned());

@@ -1,18 +1,17 @@
-//! Interfaces, addresses and routes, by rtnetlink.
+//! Interfaces and routes, by rtnetlink; addresses are `configure`'s matter.
 //!
 //! A [`Netlink`] speaks to the kernel about the network namespace of the thread that opened it. What the kernel does
 //! later than it answers is waited for, by its own notifications.
 
 use std::io;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 use futures::channel::mpsc::UnboundedReceiver;
 use futures::{StreamExt, TryStreamExt};
-use netlink_packet_route::address::AddressHeaderFlags;
+use netlink_packet_route::address::{AddressHeaderFlags, AddressScope};
 use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkMessage, State};
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteType};
 use rtnetlink::{
     Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, MulticastGroup, RouteMessageBuilder,
 };
@@ -49,7 +48,7 @@ pub struct VethEnd<'a> {
 #[derive(Debug)]
 pub struct Netlink {
     handle: Handle,
-    /// The kernel's notifications about links and IPv6 routes; their content is read anew.
+    /// The kernel's notifications about links and IPv6 addresses; their content is read anew.
     changes: UnboundedReceiver<Change>,
     connection: AbortHandle,
 }
@@ -71,7 +70,7 @@ impl Netlink {
     /// # Errors
     /// What the kernel says to the socket.
     pub fn open() -> io::Result<Self> {
-        let groups = [MulticastGroup::Link, MulticastGroup::Ipv6Route];
+        let groups = [MulticastGroup::Link, MulticastGroup::Ipv6Ifaddr];
         let (connection, handle, changes) = rtnetlink::new_multicast_connection(&groups)?;
         Ok(Self {
             handle,
@@ -80,43 +79,10 @@ impl Netlink {
         })
     }
 
-    /// Gives an interface its MTU and its addresses and brings it up; returns when packets to the addresses are taken.
-    ///
-    /// # Errors
-    /// No such interface, or no `CAP_NET_ADMIN`.
-    pub async fn configure(
-        &mut self,
-        name: &str,
-        addresses: &[Cidr],
-        mtu: Option<usize>,
-    ) -> io::Result<()> {
-        let index = self.index_of(name).await?;
-        let mut settings = LinkUnspec::new_with_index(index).up();
-        if let Some(mtu) = mtu {
-            settings = settings.mtu(octets(mtu));
-        }
-        self.set_link(settings.build()).await?;
-        for cidr in addresses {
-            let addresses = self.handle.address();
-            let mut request = addresses.add(index, cidr.address(), cidr.prefix_len());
-            // Duplicate detection would keep an IPv6 address from being used for seconds.
-            request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
-            request.execute().await.map_err(into_io)?;
-        }
-        for cidr in addresses {
-            if let IpAddr::V6(address) = cidr.address() {
-                // The kernel inserts the host route later than it answers; until then it drops packets to the address.
-                self.settle(name, async |handle| is_delivered(handle, address).await)
-                    .await?;
-            }
-        }
-        Ok(())
-    }
-
     /// Takes an interface down, or brings it up again.
     ///
     /// # Errors
-    /// As [`Self::configure`].
+    /// No such interface, or no `CAP_NET_ADMIN`.
     pub async fn set_up(&mut self, name: &str, up: bool) -> io::Result<()> {
         let link = LinkUnspec::new_with_index(self.index_of(name).await?);
         let link = if up { link.up() } else { link.down() };
@@ -126,7 +92,7 @@ impl Netlink {
     /// Deletes an interface.
     ///
     /// # Errors
-    /// As [`Self::configure`].
+    /// As [`Self::set_up`].
     pub async fn delete_link(&mut self, name: &str) -> io::Result<()> {
         let index = self.index_of(name).await?;
         let request = self.handle.link().del(index);
@@ -167,6 +133,17 @@ impl Netlink {
                 .contains(&LinkAttribute::OperState(State::Up)))
         })
         .await
+    }
+
+    /// Returns when an interface that carries packets has its IPv6 link-local address, without which a router does not
+    /// look for neighbours there.
+    ///
+    /// # Errors
+    /// No such interface, and [`io::ErrorKind::TimedOut`].
+    pub async fn wait_for_link_local(&mut self, name: &str) -> io::Result<()> {
+        let index = self.index_of(name).await?;
+        self.settle(name, async |handle| has_link_local(handle, index).await)
+            .await
     }
 
     /// Sends what goes to `destination` through `gateway`.
@@ -212,14 +189,6 @@ impl Netlink {
     }
 }
 
-/// [`Netlink::configure`], in the namespace of the calling thread.
-///
-/// # Errors
-/// As there.
-pub async fn configure(name: &str, addresses: &[Cidr], mtu: Option<usize>) -> io::Result<()> {
-    Netlink::open()?.configure(name, addresses, mtu).await
-}
-
 /// [`Netlink::set_up`], in the namespace of the calling thread.
 ///
 /// # Errors
@@ -246,14 +215,13 @@ async fn link_of(netlink: &Handle, name: &str) -> io::Result<LinkMessage> {
     Ok(link.ok_or(io::ErrorKind::NotFound)?)
 }
 
-async fn is_delivered(netlink: &Handle, address: Ipv6Addr) -> io::Result<bool> {
-    let all = RouteMessageBuilder::<Ipv6Addr>::new().build();
-    let mut routes = std::pin::pin!(netlink.route().get(all).execute());
-    let host = RouteAttribute::Destination(RouteAddress::Inet6(address));
+async fn has_link_local(netlink: &Handle, index: u32) -> io::Result<bool> {
+    let addresses = netlink.address().get().set_link_index_filter(index);
+    let mut addresses = std::pin::pin!(addresses.execute());
     let mut found = false;
-    // To the end: the next request on this socket comes after the last answer to this one.
-    while let Some(route) = routes.try_next().await.map_err(into_io)? {
-        found |= route.header.kind == RouteType::Local && route.attributes.contains(&host);
+    while let Some(address) = addresses.try_next().await.map_err(into_io)? {
+        let is_checked = !address.header.flags.contains(AddressHeaderFlags::Tentative);
+        found |= is_checked && address.header.scope == AddressScope::Link;
     }
     Ok(found)
 }

@@ -13,7 +13,7 @@ use tokio::runtime::Builder;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, LocalSet, spawn_local};
 
-use super::netlink::configure;
+use super::prepare;
 
 /// A network namespace with a thread in it, which does there what others ask for.
 ///
@@ -53,9 +53,7 @@ impl Namespace {
             thread: Some(thread),
             file,
         };
-        namespace
-            .run(async || configure("lo", &[], None).await)
-            .await?;
+        namespace.run(prepare).await?;
         Ok(namespace)
     }
 
