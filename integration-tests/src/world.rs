@@ -125,7 +125,7 @@ impl World {
             for (v6, prefix) in [(false, 24), (true, 64)] {
                 let cidr =
                     tidewire::ip::Cidr::new(side.address(v6), prefix).expect("a valid prefix");
-                engine.network.add_address(interface, cidr);
+                engine.add_address(Instant::ZERO, interface, cidr);
             }
             let capture = capture
                 .add_interface(if side == Side::A { "a" } else { "b" }, Medium::Ip)

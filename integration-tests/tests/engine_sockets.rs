@@ -63,7 +63,7 @@ fn host() -> (Engine, InterfaceId) {
     };
     let interface = engine.add_interface("mem0".to_owned(), capabilities);
     let cidr = Cidr::new(OWN, 24).expect("a valid prefix");
-    engine.network.add_address(interface, cidr);
+    engine.add_address(Instant::ZERO, interface, cidr);
     (engine, interface)
 }
 

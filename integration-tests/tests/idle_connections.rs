@@ -85,7 +85,7 @@ fn idle_connections_over_the_loopback_cost_little_memory_and_no_time() {
     );
 }
 
-fn builder() -> tidewire::net::stack::Builder {
+fn builder() -> tidewire::net::Builder {
     let config = tidewire::tcp::Config {
         time_wait: TIME_WAIT,
         ..Default::default()

@@ -1,6 +1,7 @@
 //! What a whole stack can be told. Protocols have structs of their own.
 
-use crate::{tcp, udp};
+use crate::ip::autoconf::dad::{self, DuplicateDetection};
+use crate::{neighbor, tcp, udp};
 
 /// A stack's configuration.
 #[derive(Clone, Debug, Default)]
@@ -12,6 +13,8 @@ pub struct Config {
     pub tcp: tcp::Config,
     /// UDP.
     pub udp: udp::Config,
+    /// The neighbour cache: ARP and IPv6 neighbour discovery.
+    pub neighbor: neighbor::Config,
     /// What the stack does by itself.
     pub host: HostConfig,
 }
@@ -29,6 +32,17 @@ pub struct HostConfig {
     pub reassembly_memory: usize,
     /// Destinations whose path MTU is remembered. Default 4096.
     pub path_mtu_entries: usize,
+    /// Give each Ethernet interface a link-local IPv6 address made from its hardware address (RFC 4862 5.3). Default
+    /// true.
+    pub link_local_addresses: bool,
+    /// Whether others on an Ethernet link are asked if they have an IPv4 address of ours (RFC 5227). Default off, as
+    /// Linux.
+    pub duplicate_detection_v4: DuplicateDetection,
+    /// The same for IPv6 (RFC 4862 5.4). Default optimistic (RFC 4429): a stack is of use at once, and gives up an
+    /// address that turns out to be another host's.
+    pub duplicate_detection_v6: DuplicateDetection,
+    /// Times and limits of duplicate detection.
+    pub duplicate_detection: dad::Config,
 }
 
 impl Default for HostConfig {
@@ -39,6 +53,10 @@ impl Default for HostConfig {
             reply_queue: 1024,
             reassembly_memory: 4 << 20,
             path_mtu_entries: 4096,
+            link_local_addresses: true,
+            duplicate_detection_v4: DuplicateDetection::Off,
+            duplicate_detection_v6: DuplicateDetection::Optimistic,
+            duplicate_detection: dad::Config::default(),
         }
     }
 }

@@ -93,7 +93,8 @@ impl Harness {
             max_super_packet: 65_535,
         };
         let interface = engine.add_interface("fuzz0".to_owned(), capabilities);
-        engine.network.add_address(
+        engine.add_address(
+            Instant::ZERO,
             interface,
             Cidr::new(LOCAL.into(), 24).expect("a valid prefix"),
         );

@@ -11,14 +11,15 @@ mod timer_wheel;
 use std::io;
 use std::sync::Arc;
 
-use tidewire_netdev::Device;
+use tidewire_netdev::{Device, MacAddress};
 use tokio::runtime::Handle;
 
 pub use clock::Clock;
 pub use shared::{Core, Shared};
 
 use crate::config::Config;
-use crate::engine::Engine;
+use crate::engine::{Attachment, Engine};
+use crate::error::SocketError;
 use crate::ip::Cidr;
 use crate::ip::route::Route;
 use task::{Driver, Port};
@@ -32,6 +33,8 @@ pub struct InterfaceConfig {
     pub addresses: Vec<Cidr>,
     /// Routers for everything else, one per IP version.
     pub gateways: Vec<std::net::IpAddr>,
+    /// Neighbours that are set for good.
+    pub neighbors: Vec<(std::net::IpAddr, MacAddress)>,
     /// Octets a packet may have, IP header included; the device's MTU if that is smaller or this is `None`.
     pub mtu: Option<usize>,
 }
@@ -69,6 +72,7 @@ pub fn start(
         device,
         addresses,
         gateways,
+        neighbors,
         mtu,
     } in interfaces
     {
@@ -76,19 +80,21 @@ pub fn start(
         if let Some(mtu) = mtu {
             capabilities.mtu = capabilities.mtu.min(mtu);
         }
-        let id = engine.add_interface_with_queues(
-            device.name.clone(),
-            device.queue_count(),
-            capabilities,
+        let id = engine.attach(
+            clock.now(),
+            Attachment {
+                name: device.name.clone(),
+                queues: device.queue_count(),
+                hardware_address: device.hardware_address,
+                capabilities,
+            },
         );
         for address in addresses {
-            engine.network.add_address(id, address);
+            engine.add_address(clock.now(), id, address);
         }
         for gateway in gateways {
             let default = Cidr::new(crate::engine::sockets::unspecified(gateway.is_ipv6()), 0);
-            let Some(default) =
-                default.filter(|_| engine.network.interface_towards(gateway) == Some(id))
-            else {
+            let Some(default) = default.filter(|_| engine.network.is_on_link(id, gateway)) else {
                 return Err(io::Error::new(
                     io::ErrorKind::InvalidInput,
                     format!(
@@ -97,6 +103,17 @@ pub fn start(
                 ));
             };
             engine.network.add_route(default, Route::via(id, gateway));
+        }
+        for (address, station) in neighbors {
+            engine
+                .set_neighbor(clock.now(), id, address, station)
+                .map_err(|error| match error {
+                    SocketError::NoDevice => io::Error::new(
+                        io::ErrorKind::InvalidInput,
+                        format!("neighbour {address} on a device without hardware addresses"),
+                    ),
+                    error => error.into(),
+                })?;
         }
         let mut transmitters = Vec::new();
         for (queue, receivers) in device.into_queues().zip(&mut receivers) {

@@ -160,7 +160,7 @@ impl Engine {
         header: OutputHeader,
     ) -> SocketResult<()> {
         for packet in self.with_header(path.mtu, packet, header)? {
-            self.reply(ShardId::FIRST, path.interface, packet)?;
+            self.reply(ShardId::FIRST, path, packet)?;
         }
         Ok(())
     }

@@ -6,18 +6,18 @@ use tidewire_netdev::Packet;
 
 use crate::engine::ingress::Inbound;
 use crate::engine::zone::answer_device;
-use crate::engine::{Engine, lock, read};
+use crate::engine::{Engine, WakeList, lock, read};
 use crate::ip::InterfaceId;
 use crate::ip::icmp::{self, Message, echo};
 use crate::ip::icmp::{Outgoing, Problem, ReceivedError, errors};
-use crate::ip::input::IpPacket;
+use crate::ip::input::{self, Arrival, IpPacket};
 use crate::ip::reassembly::Expired;
 use crate::stats::DropReason;
 use crate::tcp::SeqNum;
 use crate::time::Instant;
 use crate::transport::IcmpError;
 use crate::transport::demux::Tuple;
-use crate::wire::protocol;
+use crate::wire::{ndp, protocol};
 
 /// Path MTU changes remembered between two flushes.
 const MAX_SHRUNK: usize = 64;
@@ -43,7 +43,41 @@ impl Engine {
             }
             Message::EchoReply(reply) => self.receive_echo_reply(ip, reply, packet, inbound.wakes),
             Message::Error(error) => self.receive_error(inbound, &error),
+            Message::OtherV6(_) if is_neighbor_discovery(&packet) => {
+                self.receive_neighbor_discovery(inbound, ip, &mut packet)
+            }
             Message::OtherV4(_) | Message::OtherV6(_) => Err(DropReason::UnknownProtocol),
+        }
+    }
+
+    /// A packet of ours that a neighbour did not take, from its IP header on: the connected datagram socket that sent it
+    /// is told. Connections have waited themselves.
+    pub(crate) fn report_undelivered(
+        &self,
+        interface: InterfaceId,
+        mut packet: Packet,
+        wakes: &mut WakeList,
+    ) {
+        let Ok(ip) = input::parse(&mut packet, Arrival::Loopback) else {
+            return;
+        };
+        let Some(ports) = packet.contiguous().get(..4) else {
+            return;
+        };
+        if ip.protocol != protocol::UDP || ip.fragment.is_some_and(|fragment| fragment.offset > 0) {
+            return;
+        }
+        let port = |at: usize| u16::from_be_bytes([ports[at], ports[at + 1]]);
+        let local = self.arrived(ip.source, port(0), interface);
+        let remote = self.arrived(ip.destination, port(2), interface);
+        let slot = read(&self.datagrams)
+            .find(local, remote, 0)
+            .and_then(Weak::upgrade);
+        if let Some(slot) = slot {
+            let mut state = slot.lock();
+            state.socket.socket.handle_unreachable(remote);
+            let edges = state.socket.socket.take_readiness();
+            state.ready.set(edges, wakes);
         }
     }
 
@@ -179,4 +213,13 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// Whether an ICMPv6 message that `packet` begins with is one of neighbour discovery.
+pub(crate) fn is_neighbor_discovery(packet: &Packet) -> bool {
+    use ndp::kind::{REDIRECT, ROUTER_SOLICITATION};
+    packet
+        .contiguous()
+        .first()
+        .is_some_and(|kind| (ROUTER_SOLICITATION..=REDIRECT).contains(kind))
 }

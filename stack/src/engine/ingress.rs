@@ -6,6 +6,7 @@ use std::sync::{PoisonError, TryLockError};
 use tidewire_netdev::checksum::{pseudo_header_v4, pseudo_header_v6, sum_packet};
 use tidewire_netdev::{Checksum, Packet};
 
+use crate::engine::icmp::is_neighbor_discovery;
 use crate::engine::shard::{Shard, ShardId};
 use crate::engine::tcp_ingress::{FlowCache, SegmentOrigin};
 use crate::engine::{Engine, WakeList, lock};
@@ -13,6 +14,7 @@ use crate::ip::InterfaceId;
 use crate::ip::address::AddressClass;
 use crate::ip::icmp::errors::Problem;
 use crate::ip::input::{self, Arrival, IpPacket, Refusal};
+use crate::link::ethernet::Frame;
 use crate::stats::DropReason;
 use crate::time::Instant;
 use crate::wire::protocol;
@@ -38,6 +40,8 @@ pub(crate) struct Inbound<'a> {
     pub(crate) now: Instant,
     /// Where they came in.
     pub(crate) interface: InterfaceId,
+    /// The frame that the packet at hand came in, on links that have such.
+    pub(crate) frame: Option<Frame>,
     pub(crate) cache: FlowCache,
     pub(crate) wakes: &'a mut WakeList,
 }
@@ -56,17 +60,23 @@ impl Engine {
         let mut inbound = Inbound {
             now,
             interface,
+            frame: None,
             cache: FlowCache::default(),
             wakes,
         };
+        let ours = self.network.hardware_address(interface);
         for packet in batch.drain(..) {
-            self.receive_packet(&mut inbound, packet);
+            let result = match ours {
+                None => self.receive_ip(&mut inbound, packet),
+                Some(ours) => self.receive_frame(&mut inbound, ours, packet),
+            };
+            self.count_drop(interface, result);
         }
     }
 
-    fn receive_packet(&self, inbound: &mut Inbound<'_>, packet: Packet) {
-        if let Err(reason) = self.receive_ip(inbound, packet) {
-            tracing::trace!(interface = inbound.interface.0, ?reason, "dropped");
+    fn count_drop(&self, interface: InterfaceId, result: Result<(), DropReason>) {
+        if let Err(reason) = result {
+            tracing::trace!(interface = interface.0, ?reason, "dropped");
             self.counters.dropped(reason);
         }
     }
@@ -82,6 +92,7 @@ impl Engine {
         let mut inbound = Inbound {
             now,
             interface: InterfaceId::LOOPBACK,
+            frame: None,
             cache: FlowCache::default(),
             wakes,
         };
@@ -102,7 +113,8 @@ impl Engine {
                     break;
                 };
                 self.counters.received(1, packet.len() as u64);
-                self.receive_packet(&mut inbound, packet);
+                let result = self.receive_ip(&mut inbound, packet);
+                self.count_drop(InterfaceId::LOOPBACK, result);
             }
             drop(guard);
         }
@@ -114,7 +126,11 @@ impl Engine {
         lock(&self.shard(shard).loopback).len() >= LOOPBACK_BACKLOG
     }
 
-    fn receive_ip(&self, inbound: &mut Inbound<'_>, mut packet: Packet) -> Result<(), DropReason> {
+    pub(crate) fn receive_ip(
+        &self,
+        inbound: &mut Inbound<'_>,
+        mut packet: Packet,
+    ) -> Result<(), DropReason> {
         let (now, interface) = (inbound.now, inbound.interface);
         let arrival = if interface == InterfaceId::LOOPBACK {
             Arrival::Loopback
@@ -123,7 +139,13 @@ impl Engine {
         };
         let ip = input::parse(&mut packet, arrival)
             .map_err(|refusal| self.refuse_packet(now, interface, refusal, &packet))?;
-        let class = self.admit(interface, &ip)?;
+        let class = self.admit(interface, &ip, &packet)?;
+        // RFC 1122 3.3.6: who sends a packet for one host to all of them is mistaken, or up to something.
+        if class == AddressClass::Own
+            && inbound.frame.is_some_and(|frame| frame.is_link_broadcast())
+        {
+            return Err(DropReason::LinkBroadcast);
+        }
         if ip.fragment.is_none() {
             return self.receive_transport(inbound, &ip, class, packet);
         }
@@ -142,7 +164,12 @@ impl Engine {
     }
 
     /// Whether the packet is for this host and may come from where it says (RFC 1122 3.2.1.3).
-    fn admit(&self, interface: InterfaceId, header: &IpPacket) -> Result<AddressClass, DropReason> {
+    fn admit(
+        &self,
+        interface: InterfaceId,
+        header: &IpPacket,
+        packet: &Packet,
+    ) -> Result<AddressClass, DropReason> {
         let class = self.network.classify(header.destination);
         let from_wire = interface != InterfaceId::LOOPBACK;
         match class {
@@ -151,7 +178,13 @@ impl Engine {
             _ => {}
         }
         if from_wire && !self.network.is_plausible_source(header.source) {
-            return Err(DropReason::BadSource);
+            // RFC 4862 5.4.4: another host that has an address of ours says so from that very address, to all.
+            let is_claim = class == AddressClass::Multicast
+                && header.protocol == protocol::ICMPV6
+                && is_neighbor_discovery(packet);
+            if !is_claim {
+                return Err(DropReason::BadSource);
+            }
         }
         Ok(class)
     }

@@ -12,11 +12,13 @@
 //! `driver` runs an engine on tokio; simulations, packet scripts and fuzzing call [`Engine::receive`],
 //! [`Engine::transmit`], [`Engine::handle_timeout`] and [`Engine::poll_timeout`] from an event heap of their own.
 
+mod addresses;
 mod counters;
 mod echo;
 mod egress;
 mod icmp;
 mod ingress;
+mod link;
 pub mod network;
 pub mod ready_cache;
 mod restage;
@@ -31,14 +33,15 @@ mod transmit_queue;
 mod udp_sockets;
 mod zone;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
 };
+use std::task::Waker;
 
-use tidewire_netdev::Capabilities;
 use tidewire_netdev::flow_hash::flow_hash;
+use tidewire_netdev::{Capabilities, MacAddress, Medium};
 
 pub use counters::StackStats;
 pub use egress::FlushOutcome;
@@ -51,9 +54,11 @@ pub use transmit_queue::Ports;
 use crate::config::Config;
 use crate::error::SocketError;
 use crate::ip::InterfaceId;
+use crate::ip::autoconf::dad::DadTable;
 use crate::ip::fragmentation::Identifications;
 use crate::ip::icmp::rate_limit::{self, RateLimiter};
 use crate::ip::reassembly::{self, Reassembler};
+use crate::neighbor::{NeighborCache, NeighborEvent};
 use crate::random::{HashKey, Random};
 use crate::tcp;
 use crate::tcp::isn::IsnGenerator;
@@ -80,6 +85,14 @@ pub struct Engine {
     connections: RwLock<ConnectionTable<Arc<TcpSlot>>>,
     listeners: RwLock<BoundTable<Weak<ListenerSlot>>>,
     datagrams: RwLock<BoundTable<Weak<UdpSlot>>>,
+    /// Whom packets go to on links with addresses of their own, and the slots that wait for them.
+    neighbors: Mutex<NeighborCache<SlotRef>>,
+    /// Met on the way out, for the timers to see to.
+    neighbor_events: Mutex<VecDeque<NeighborEvent<SlotRef>>>,
+    /// Own addresses that others may have.
+    duplicates: Mutex<DadTable>,
+    /// Woken when an address is settled.
+    address_waiters: Mutex<Vec<Waker>>,
     /// By version (IPv6 is `true`) and identifier.
     echoes: Mutex<BTreeMap<(bool, u16), Arc<EchoSlot>>>,
     time_wait: Mutex<TimeWait>,
@@ -97,6 +110,20 @@ pub struct Engine {
     /// The stack has ended; new sockets fail with this.
     ended: AtomicBool,
     heap: Mutex<TimerHeap>,
+}
+
+/// What an interface is over.
+#[derive(Clone, Debug)]
+pub struct Attachment {
+    /// The interface's name.
+    pub name: String,
+    /// How many queues the device has. Shards beyond their number share them: the shard of number `s` sends through
+    /// queue `s` modulo their number.
+    pub queues: usize,
+    /// Its own address on an Ethernet link; one is made up for `None`.
+    pub hardware_address: Option<MacAddress>,
+    /// What the device can do.
+    pub capabilities: Capabilities,
 }
 
 /// The TIME-WAIT table and the ports its entries still hold.
@@ -139,6 +166,13 @@ impl Engine {
             connections: RwLock::new(ConnectionTable::new(connections)),
             listeners: RwLock::new(BoundTable::new(listeners)),
             datagrams: RwLock::new(BoundTable::new(datagrams)),
+            neighbors: Mutex::new(NeighborCache::new(config.neighbor.clone(), random.fork())),
+            neighbor_events: Mutex::default(),
+            duplicates: Mutex::new(DadTable::new(
+                config.host.duplicate_detection.clone(),
+                random.fork(),
+            )),
+            address_waiters: Mutex::default(),
             echoes: Mutex::default(),
             time_wait: Mutex::new(TimeWait {
                 table: tcp::TimeWaitTable::new(&tcp_config),
@@ -172,20 +206,45 @@ impl Engine {
 
     /// Adds an interface over a device of one queue with these capabilities.
     pub fn add_interface(&self, name: String, capabilities: Capabilities) -> InterfaceId {
-        self.add_interface_with_queues(name, 1, capabilities)
+        let attachment = Attachment {
+            name,
+            queues: 1,
+            hardware_address: None,
+            capabilities,
+        };
+        self.attach(Instant::ZERO, attachment)
     }
 
-    /// The same over a device with several queues. Shards beyond their number share them: the shard of number `s` sends
-    /// through queue `s` modulo their number.
-    pub fn add_interface_with_queues(
-        &self,
-        name: String,
-        queues: usize,
-        capabilities: Capabilities,
-    ) -> InterfaceId {
-        let id = self.network.add_interface(name, capabilities.clone());
+    /// Adds an interface over a device. One of Ethernet gets a link-local IPv6 address (RFC 4862 5.3), unless the
+    /// configuration says otherwise.
+    pub fn attach(&self, now: Instant, attachment: Attachment) -> InterfaceId {
+        let Attachment {
+            name,
+            queues,
+            hardware_address,
+            capabilities,
+        } = attachment;
+        let hardware_address = match capabilities.medium {
+            Medium::Ip => None,
+            Medium::Ethernet => Some(hardware_address.unwrap_or_else(|| {
+                let mut random = lock(&self.random);
+                let [a, b, c, d] = random.next_u32().to_be_bytes();
+                let [e, f, ..] = random.next_u32().to_be_bytes();
+                MacAddress::locally_administered([a, b, c, d, e, f])
+            })),
+        };
+        let id = self
+            .network
+            .add_interface(name, capabilities.clone(), hardware_address);
         for shard in &self.shards {
-            lock(&shard.egress).add_interface(id, queues, capabilities.clone());
+            let mut egress = lock(&shard.egress);
+            egress.add_interface(id, queues, hardware_address, capabilities.clone());
+        }
+        let link_local = hardware_address
+            .filter(|_| self.config.host.link_local_addresses)
+            .and_then(addresses::link_local);
+        if let Some(cidr) = link_local {
+            self.add_address(now, id, cidr);
         }
         id
     }
@@ -290,11 +349,11 @@ impl Engine {
                 self.settle_listener(slot, &state.socket);
             }
             SlotRef::Udp(_) | SlotRef::Echo(_) => {}
-            SlotRef::Housekeeping(_) => self.housekeep(now),
+            SlotRef::Housekeeping(_) => self.housekeep(now, wakes),
         }
     }
 
-    fn housekeep(&self, now: Instant) {
+    fn housekeep(&self, now: Instant, wakes: &mut WakeList) {
         let mut expired = Vec::new();
         let time_wait = {
             let mut time_wait = lock(&self.time_wait);
@@ -315,6 +374,9 @@ impl Engine {
         };
         self.report_expired(now, timed_out);
         self.network.expire(now);
+        lock(&self.neighbors).handle_timeout(now);
+        lock(&self.duplicates).handle_timeout(now);
+        self.settle_links(now, wakes);
         for deadline in [time_wait, reassembly, self.network.poll_timeout()] {
             self.note_housekeeping(deadline);
         }

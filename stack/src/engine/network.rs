@@ -4,15 +4,17 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 
-use tidewire_netdev::{Capabilities, Medium, OffloadSet};
+use tidewire_netdev::{Capabilities, MacAddress, Medium, OffloadSet};
 
 use crate::error::{SocketError, SocketResult};
 use crate::ip::address::{AddressClass, AddressTable, InterfaceAddress};
+use crate::ip::autoconf::dad::AddressState;
 use crate::ip::icmp::Responder;
 use crate::ip::path_mtu::PathMtuCache;
 use crate::ip::route::{Route, RouteTable};
 use crate::ip::source_address::{self, PolicyTable, Target};
 use crate::ip::{Cidr, InterfaceId};
+use crate::neighbor::Ownership;
 use crate::time::Instant;
 
 /// Octets that one packet through the loopback carries: the largest IPv4 packet.
@@ -27,6 +29,19 @@ pub struct Interface {
     pub name: String,
     /// What its device can do.
     pub capabilities: Capabilities,
+    /// Its address on the link; `None` when the link has no addresses.
+    pub hardware_address: Option<MacAddress>,
+}
+
+/// How many hosts a packet is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cast {
+    /// One.
+    Unicast,
+    /// All on the link.
+    Broadcast,
+    /// A group.
+    Multicast,
 }
 
 /// The way to one destination at one moment.
@@ -40,6 +55,8 @@ pub struct Path {
     pub source: IpAddr,
     /// Octets that the path carries, IP header included.
     pub mtu: usize,
+    /// Whether the next hop is one host, a group or everybody.
+    pub cast: Cast,
     /// The state of routes and path MTUs this was computed from; outdated when it has moved on.
     pub(crate) generation: u32,
 }
@@ -72,6 +89,7 @@ impl Network {
                 offloads: OffloadSet::ALL,
                 max_super_packet: LOOPBACK_MTU,
             },
+            hardware_address: None,
         };
         Self {
             tables: RwLock::new(Tables {
@@ -96,26 +114,72 @@ impl Network {
     }
 
     /// Adds an interface.
-    pub(crate) fn add_interface(&self, name: String, capabilities: Capabilities) -> InterfaceId {
+    pub(crate) fn add_interface(
+        &self,
+        name: String,
+        capabilities: Capabilities,
+        hardware_address: Option<MacAddress>,
+    ) -> InterfaceId {
         self.change(|tables| {
             let id = InterfaceId(InterfaceId::LOOPBACK.0 + tables.interfaces.len() as u32);
             tables.interfaces.push(Interface {
                 id,
                 name,
                 capabilities,
+                hardware_address,
             });
             id
         })
     }
 
     /// Gives an interface an address and the route to its network.
-    pub fn add_address(&self, interface: InterfaceId, cidr: Cidr) {
+    pub(crate) fn add_address(&self, interface: InterfaceId, cidr: Cidr, state: AddressState) {
         self.change(|tables| {
-            tables
-                .addresses
-                .insert(InterfaceAddress::new(interface, cidr));
+            tables.addresses.insert(InterfaceAddress {
+                state,
+                ..InterfaceAddress::new(interface, cidr)
+            });
             tables.routes.insert_connected(interface, cidr);
         });
+    }
+
+    /// What duplicate detection has found out about an address.
+    pub(crate) fn set_address_state(
+        &self,
+        interface: InterfaceId,
+        address: IpAddr,
+        state: AddressState,
+    ) {
+        self.change(|tables| tables.addresses.set_state(interface, address, state));
+    }
+
+    /// The addresses of all interfaces, in the order they came.
+    pub(crate) fn addresses(&self) -> Vec<InterfaceAddress> {
+        self.read().addresses.iter().copied().collect()
+    }
+
+    /// An interface's address on its link; `None` when the link has no addresses.
+    pub(crate) fn hardware_address(&self, id: InterfaceId) -> Option<MacAddress> {
+        self.read().interface(id)?.hardware_address
+    }
+
+    /// Whether ARP is answered for the address: the weak host model, as Linux has it (`arp_ignore` 0).
+    pub(crate) fn ownership(&self, address: IpAddr) -> Ownership {
+        let tables = self.read();
+        let mut known = tables.addresses.iter();
+        known
+            .find(|known| known.address() == address)
+            .map_or(Ownership::None, |known| known.state.ownership())
+    }
+
+    /// Whether neighbour solicitations for the address are answered on the interface (RFC 4861 7.2.3: it must be one of
+    /// that interface's).
+    pub(crate) fn ownership_on(&self, interface: InterfaceId, address: IpAddr) -> Ownership {
+        let tables = self.read();
+        let mut known = tables.addresses.of_interface(interface);
+        known
+            .find(|known| known.address() == address)
+            .map_or(Ownership::None, |known| known.state.ownership())
     }
 
     /// Adds a route.
@@ -123,9 +187,11 @@ impl Network {
         self.change(|tables| tables.routes.insert(destination, route));
     }
 
-    /// The interface a gateway is reached through.
-    pub fn interface_towards(&self, gateway: IpAddr) -> Option<InterfaceId> {
-        self.read().addresses.on_link(gateway)
+    /// Whether a gateway is in one of the interface's networks.
+    pub fn is_on_link(&self, interface: InterfaceId, gateway: IpAddr) -> bool {
+        let tables = self.read();
+        let mut addresses = tables.addresses.of_interface(interface);
+        addresses.any(|address| address.cidr.contains(gateway))
     }
 
     /// Whether there is an interface of that number.
@@ -231,6 +297,7 @@ impl Network {
                 next_hop: destination,
                 source,
                 mtu: LOOPBACK_MTU,
+                cast: Cast::Unicast,
                 generation,
             });
         }
@@ -248,7 +315,17 @@ impl Network {
         let interface = tables
             .interface(route.interface)
             .ok_or(SocketError::NetworkUnreachable)?;
-        let next_hop = route.next_hop(destination);
+        let cast = match tables.addresses.classify(destination) {
+            AddressClass::Broadcast => Cast::Broadcast,
+            AddressClass::Multicast => Cast::Multicast,
+            _ => Cast::Unicast,
+        };
+        // A group's members are on the link, whatever router there is.
+        let next_hop = if cast == Cast::Unicast {
+            route.next_hop(destination)
+        } else {
+            destination
+        };
         let source = match source.or(route.preferred_source) {
             Some(source) => source,
             None => {
@@ -278,6 +355,7 @@ impl Network {
             next_hop,
             source,
             mtu,
+            cast,
             generation,
         })
     }

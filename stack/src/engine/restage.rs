@@ -6,10 +6,10 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use tidewire_netdev::segmentation;
-use tidewire_netdev::{Capabilities, Packet, Segmentation, SegmentationKind};
+use tidewire_netdev::{Capabilities, Medium, Packet, Segmentation, SegmentationKind};
 
-use crate::wire::protocol;
 use crate::wire::tcp::Flags;
+use crate::wire::{ethernet, protocol};
 
 /// Cuts every staged TCP packet to `destination` so that none has more than `mtu` octets on the wire; order is kept.
 pub(crate) fn shrink(
@@ -20,7 +20,7 @@ pub(crate) fn shrink(
 ) {
     let staged = std::mem::take(packets);
     for mut packet in staged {
-        if let Some(segmentation) = cut_for(&packet, destination, mtu) {
+        if let Some(segmentation) = cut_for(&packet, capabilities.medium, destination, mtu) {
             packet.offload.segmentation = Some(segmentation);
         }
         if segmentation::prepare(packet, capabilities, packets).is_err() {
@@ -33,8 +33,17 @@ pub(crate) fn shrink(
 }
 
 /// The cut a packet of ours needs; `None` for packets to others, of others, or small enough.
-fn cut_for(packet: &Packet, destination: IpAddr, mtu: usize) -> Option<Segmentation> {
-    let head = packet.contiguous();
+fn cut_for(
+    packet: &Packet,
+    medium: Medium,
+    destination: IpAddr,
+    mtu: usize,
+) -> Option<Segmentation> {
+    let link = match medium {
+        Medium::Ip => 0,
+        Medium::Ethernet => ethernet::HEADER_LEN,
+    };
+    let head = packet.contiguous().get(link..)?;
     let (kind, ip_len) = match (head.first()? >> 4, destination) {
         (4, IpAddr::V4(to)) => {
             let octets: [u8; 4] = head.get(16..20)?.try_into().ok()?;
@@ -50,7 +59,7 @@ fn cut_for(packet: &Packet, destination: IpAddr, mtu: usize) -> Option<Segmentat
     };
     let tcp_len = usize::from(head.get(ip_len + 12)? >> 4) * 4;
     let room = mtu.checked_sub(ip_len + tcp_len).filter(|room| *room > 0)?;
-    let payload = packet.len().checked_sub(ip_len + tcp_len)?;
+    let payload = packet.len().checked_sub(link + ip_len + tcp_len)?;
     let now = packet
         .offload
         .segmentation

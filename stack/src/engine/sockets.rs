@@ -53,6 +53,10 @@ pub struct TcpSocket {
     pub(crate) lease: Option<Lease>,
     pub(crate) path: Option<Path>,
     pub(crate) device: Option<InterfaceId>,
+    /// Its neighbour did not answer: what it sends next is lost.
+    pub(crate) unreachable: bool,
+    /// The connection's progress when its neighbour was last looked up.
+    pub(crate) confirmed: tcp::connection::Progress,
     /// IPv4 identification of the next packet (RFC 6864: any value will do, DF is set).
     pub(crate) next_id: u16,
     /// Nobody holds the handle any more.

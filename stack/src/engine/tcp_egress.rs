@@ -7,7 +7,7 @@ use tidewire_netdev::checksum::{pseudo_header_v4, pseudo_header_v6};
 use tidewire_netdev::{Checksum, Packet, Segmentation, SegmentationKind};
 
 use crate::engine::egress::SLOT_BUDGET;
-use crate::engine::network::Path;
+use crate::engine::network::{Cast, Path};
 use crate::engine::slot::{ListenerSlot, SlotRef, TcpSlot};
 use crate::engine::transmit_queue::Egress;
 use crate::engine::zone::zone_of;
@@ -58,6 +58,8 @@ impl Engine {
         if self.hold_back(egress, path.interface, || SlotRef::Tcp(Arc::clone(slot))) {
             return;
         }
+        let way = self.connection_way(egress, now, &path, slot, socket);
+        let Some(way) = way else { return };
         let limits = limits(&path, tuple);
         let mut slot_budget = SLOT_BUDGET.min(*budget);
         while let Some(transmit) = socket.connection.poll_transmit(now, &limits) {
@@ -77,7 +79,8 @@ impl Engine {
                 ..OutputHeader::new(tuple.local.ip(), tuple.remote.ip(), protocol::TCP)
             };
             socket.next_id = socket.next_id.wrapping_add(count as u16);
-            self.stage(egress, path.interface, tcp_packet(tuple, transmit, &header));
+            let packet = tcp_packet(tuple, transmit, &header);
+            self.stage(egress, path.interface, way, packet);
             slot_budget -= 1;
             *budget -= 1;
             if slot_budget == 0 {
@@ -125,7 +128,9 @@ impl Engine {
                 ..OutputHeader::new(tuple.local.ip(), tuple.remote.ip(), protocol::TCP)
             };
             socket.next_id = socket.next_id.wrapping_add(1);
-            self.stage(egress, path.interface, tcp_packet(tuple, transmit, &header));
+            // Nobody to tell of an error: the timer sends it again.
+            let packet = tcp_packet(tuple, transmit, &header);
+            let _ = self.stage_towards(egress, now, &path, packet);
             slot_budget -= 1;
             *budget -= 1;
         }
@@ -149,7 +154,7 @@ impl Engine {
         };
         // Too many at once: the peer asks again.
         let packet = tcp_packet(tuple, transmit, &header);
-        let _ = self.reply(self.home_of(&tuple), path.interface, packet);
+        let _ = self.reply(self.home_of(&tuple), &path, packet);
     }
 }
 
@@ -161,6 +166,7 @@ impl Path {
             next_hop: tuple.remote.ip(),
             source: tuple.local.ip(),
             mtu: 1280,
+            cast: Cast::Unicast,
             generation: 0,
         }
     }

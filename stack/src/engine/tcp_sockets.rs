@@ -13,7 +13,7 @@ use crate::engine::{Engine, WakeList, lock, read, write};
 use crate::error::{SocketError, SocketResult};
 use crate::ip::InterfaceId;
 use crate::ip::address::AddressClass;
-use crate::tcp::connection::{OpenParameters, Phase};
+use crate::tcp::connection::{OpenParameters, Phase, Progress};
 use crate::tcp::info::State;
 use crate::tcp::time_wait::TimeWaitEntry;
 use crate::tcp::{Connection, Listener};
@@ -173,6 +173,8 @@ impl Engine {
             lease: Some(lease),
             path: Some(path),
             device,
+            unreachable: false,
+            confirmed: Progress::default(),
             next_id,
             orphan: false,
             detached: false,

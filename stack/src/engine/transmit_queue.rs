@@ -8,14 +8,18 @@ use std::io;
 use std::sync::atomic::Ordering;
 
 use tidewire_netdev::segmentation;
-use tidewire_netdev::{Capabilities, Packet};
+use tidewire_netdev::{Capabilities, MacAddress, Packet};
 
+use crate::engine::link::Way;
+use crate::engine::network::Path;
 use crate::engine::shard::{Shard, ShardId};
 use crate::engine::slot::SlotRef;
 use crate::engine::{Engine, lock};
 use crate::error::{SocketError, SocketResult};
 use crate::ip::InterfaceId;
+use crate::link::ethernet::{self, LinkProtocol};
 use crate::stats::DropReason;
+use crate::time::Instant;
 
 /// The transmitters of a stack's interfaces.
 pub trait Ports {
@@ -36,6 +40,18 @@ pub trait Ports {
 pub(crate) struct Reply {
     pub(crate) interface: InterfaceId,
     pub(crate) packet: Packet,
+    pub(crate) way: ReplyWay,
+}
+
+/// What is still missing of a reply.
+#[derive(Debug)]
+pub(crate) enum ReplyWay {
+    /// Nothing: it is a complete frame.
+    Frame,
+    /// The frame, which is for this station.
+    Station(MacAddress),
+    /// The neighbour's address, on links that have such.
+    Path(Path),
 }
 
 /// The transmit queues of one shard.
@@ -52,6 +68,8 @@ pub(crate) struct TransmitQueue {
     interface: InterfaceId,
     /// Which of the device's queues.
     index: usize,
+    /// The interface's own address, if its link has addresses.
+    hardware_address: Option<MacAddress>,
     pub(crate) capabilities: Capabilities,
     pub(crate) packets: VecDeque<Packet>,
     blocked: bool,
@@ -73,17 +91,24 @@ impl Egress {
         &mut self,
         interface: InterfaceId,
         queues: usize,
+        hardware_address: Option<MacAddress>,
         capabilities: Capabilities,
     ) {
         self.queues.push(TransmitQueue {
             interface,
             index: self.shard.index() % queues.max(1),
+            hardware_address,
             capabilities,
             packets: VecDeque::new(),
             blocked: false,
             failed: false,
             waiting: VecDeque::new(),
         });
+    }
+
+    /// The address of an interface on its link; `None` when the link has no addresses.
+    pub(crate) fn hardware_address(&mut self, interface: InterfaceId) -> Option<MacAddress> {
+        self.queue(interface)?.hardware_address
     }
 
     pub(crate) fn queue(&mut self, interface: InterfaceId) -> Option<&mut TransmitQueue> {
@@ -189,13 +214,27 @@ impl Engine {
         }
     }
 
-    pub(crate) fn stage_replies(&self, egress: &mut Egress) {
+    pub(crate) fn stage_replies(&self, egress: &mut Egress, now: Instant) {
         let replies = std::mem::take(&mut *lock(&self.shard(egress.shard).replies));
-        for Reply { interface, packet } in replies {
+        for Reply {
+            interface,
+            packet,
+            way,
+        } in replies
+        {
             if self.is_congested(egress, interface) {
                 self.counters.dropped(DropReason::RateLimited);
-            } else {
-                self.stage(egress, interface, packet);
+                continue;
+            }
+            match way {
+                ReplyWay::Frame => self.stage(egress, interface, Way::Plain, packet),
+                ReplyWay::Station(station) => {
+                    self.stage(egress, interface, Way::Station(station), packet);
+                }
+                // An error is counted; there is nobody to tell.
+                ReplyWay::Path(path) => {
+                    let _ = self.stage_towards(egress, now, &path, packet);
+                }
             }
         }
     }
@@ -209,8 +248,19 @@ impl Engine {
             .is_some_and(|queue| queue.blocked && queue.packets.len() >= limit)
     }
 
-    /// Queues a packet: to own addresses on the loopback, else on its interface's transmit queue.
-    pub(crate) fn stage(&self, egress: &mut Egress, interface: InterfaceId, packet: Packet) {
+    /// Queues a packet: to own addresses on the loopback, else on its interface's transmit queue, in a frame if its way
+    /// leads to a station.
+    pub(crate) fn stage(
+        &self,
+        egress: &mut Egress,
+        interface: InterfaceId,
+        way: Way,
+        mut packet: Packet,
+    ) {
+        if way == Way::Unreachable {
+            self.counters.dropped(DropReason::NeighborUnreachable);
+            return;
+        }
         self.counters.sent(packet.len());
         if interface == InterfaceId::LOOPBACK {
             lock(&self.shard(egress.shard).loopback).push_back(packet);
@@ -221,6 +271,18 @@ impl Engine {
         };
         if queue.failed {
             return;
+        }
+        if let (Way::Station(station), Some(ours)) = (way, queue.hardware_address) {
+            let is_ipv4 = packet
+                .contiguous()
+                .first()
+                .is_some_and(|first| first >> 4 == 4);
+            let protocol = if is_ipv4 {
+                LinkProtocol::Ipv4
+            } else {
+                LinkProtocol::Ipv6
+            };
+            ethernet::prepend(&mut packet, ours, station, protocol);
         }
         if segmentation::prepare(packet, &queue.capabilities, &mut queue.packets).is_err() {
             debug_assert!(
@@ -254,15 +316,19 @@ impl Engine {
     ///
     /// # Errors
     /// `NoBuffers` when too many wait already; it is counted.
-    pub(crate) fn reply(
-        &self,
-        shard: ShardId,
-        interface: InterfaceId,
-        packet: Packet,
-    ) -> SocketResult<()> {
+    pub(crate) fn reply(&self, shard: ShardId, path: &Path, packet: Packet) -> SocketResult<()> {
+        let reply = Reply {
+            interface: path.interface,
+            packet,
+            way: ReplyWay::Path(*path),
+        };
+        self.queue_reply(shard, reply)
+    }
+
+    pub(crate) fn queue_reply(&self, shard: ShardId, reply: Reply) -> SocketResult<()> {
         let mut replies = lock(&self.shard(shard).replies);
         if replies.len() < self.config.host.reply_queue {
-            replies.push_back(Reply { interface, packet });
+            replies.push_back(reply);
             return Ok(());
         }
         drop(replies);

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use tidewire_netdev::{Checksum, Packet, Segmentation, SegmentationKind};
 
 use crate::engine::ingress::{Inbound, verify};
+use crate::engine::link::Way;
 use crate::engine::network::{Path, connectable};
 use crate::engine::slot::{Slot, SlotRef, UdpSlot};
 use crate::engine::sockets::{UdpSocket, canonical, unspecified};
@@ -234,6 +235,7 @@ impl Engine {
     pub(crate) fn stage_udp(
         &self,
         egress: &mut Egress,
+        now: Instant,
         socket: &mut UdpSocket,
         path: &Path,
         transmit: udp::Transmit,
@@ -309,11 +311,15 @@ impl Engine {
             Ok(packets) => {
                 for packet in packets {
                     if looped && path.interface != InterfaceId::LOOPBACK {
-                        self.stage(egress, InterfaceId::LOOPBACK, packet.clone());
+                        let copy = packet.clone();
+                        self.stage(egress, InterfaceId::LOOPBACK, Way::Plain, copy);
                     }
                     // A TTL of 0 keeps a datagram on this host.
                     if hop_limit > 0 || path.interface == InterfaceId::LOOPBACK {
-                        self.stage(egress, path.interface, packet);
+                        let sent = self.stage_towards(egress, now, path, packet);
+                        if sent == Err(SocketError::HostUnreachable) {
+                            socket.socket.handle_unreachable(destination);
+                        }
                     }
                 }
             }

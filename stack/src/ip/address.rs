@@ -5,6 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use crate::ip::autoconf::dad::AddressState;
 use crate::ip::{Cidr, InterfaceId};
 
 /// What an address is to this host.
@@ -42,6 +43,8 @@ pub struct InterfaceAddress {
     pub deprecated: bool,
     /// A temporary address (RFC 8981).
     pub temporary: bool,
+    /// Whether it may be used yet, or still.
+    pub state: AddressState,
 }
 
 impl InterfaceAddress {
@@ -52,7 +55,16 @@ impl InterfaceAddress {
             cidr,
             deprecated: false,
             temporary: false,
+            state: AddressState::Assigned,
         }
+    }
+
+    /// Whether packets may come from it and are taken for it (RFC 4862 5.4).
+    pub const fn is_usable(&self) -> bool {
+        matches!(
+            self.state,
+            AddressState::Assigned | AddressState::Optimistic
+        )
     }
 
     /// The address alone.
@@ -86,6 +98,15 @@ impl AddressTable {
         match known {
             Some(known) => *known = address,
             None => self.addresses.push(address),
+        }
+        self.index();
+    }
+
+    /// Changes whether an address may be used; nothing if it is not there.
+    pub fn set_state(&mut self, interface: InterfaceId, address: IpAddr, state: AddressState) {
+        let known = self.addresses.iter_mut();
+        for known in known.filter(|a| a.interface == interface && a.address() == address) {
+            known.state = state;
         }
         self.index();
     }
@@ -182,6 +203,7 @@ impl AddressTable {
         self.own = self
             .addresses
             .iter()
+            .filter(|address| address.is_usable())
             .map(InterfaceAddress::address)
             .collect();
         self.own.sort_unstable();

@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use crate::ip::InterfaceId;
 use crate::ip::address::{AddressTable, InterfaceAddress};
+use crate::ip::autoconf::dad::AddressState;
 
 /// What a source address is chosen for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +64,8 @@ pub fn select(target: &Target, addresses: &AddressTable, policy: &PolicyTable) -
             IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
         }));
     }
-    if let Some(own) = addresses.iter().find(|a| a.address() == destination) {
+    let mut usable = addresses.iter().filter(|a| a.is_usable());
+    if let Some(own) = usable.find(|a| a.address() == destination) {
         return Some(own.into());
     }
     match destination {
@@ -73,7 +75,8 @@ pub fn select(target: &Target, addresses: &AddressTable, policy: &PolicyTable) -
 }
 
 fn select_v4(target: &Target, addresses: &AddressTable) -> Option<Source> {
-    let usable = |a: &&InterfaceAddress| a.address().is_ipv4() && is_candidate(a.address());
+    let usable =
+        |a: &&InterfaceAddress| a.address().is_ipv4() && is_candidate(a.address()) && a.is_usable();
     let own = || addresses.of_interface(target.interface).filter(usable);
     let in_subnet = || own().find(|a| a.cidr.contains(target.next_hop));
     // The weak host model allows another interface's address rather than none (RFC 1122 3.3.4.2).
@@ -95,7 +98,7 @@ fn select_v6(
     let destination_scope = scope_v6(destination);
     let destination_label = policy.lookup(destination).label;
     let mut best: Option<(SourceKey, &InterfaceAddress)> = None;
-    for candidate in addresses {
+    for candidate in addresses.iter().filter(|a| a.is_usable()) {
         let IpAddr::V6(address) = candidate.address() else {
             continue;
         };
@@ -116,7 +119,8 @@ fn select_v6(
             } else {
                 i16::from(scope.0)
             },
-            preferred: !candidate.deprecated,
+            // RFC 4429 3.1: an optimistic address is treated as a deprecated one.
+            preferred: !candidate.deprecated && candidate.state == AddressState::Assigned,
             outgoing,
             label: policy.lookup(address).label == destination_label,
             temporary: candidate.temporary,

@@ -17,6 +17,7 @@
 
 #[cfg(feature = "axum")]
 mod axum;
+pub mod builder;
 #[cfg(feature = "hyper-util")]
 mod hyper_util;
 mod icmp;
@@ -28,6 +29,7 @@ pub mod stack;
 pub mod tcp;
 mod udp;
 
+pub use builder::Builder;
 pub use icmp::{EchoReply, IcmpSocket};
 pub use lookup::{HostResolver, ResolveFuture, Resolver, ToSocketAddrs, lookup_host};
 pub use options::SockOptExt;

@@ -1,30 +1,33 @@
-//! The stack as a program holds it: [`Stack`], its [`Builder`], and how sockets find it.
+//! The stack as a program holds it: [`Stack`], and how sockets find it.
 //!
 //! Owns the handle, not the machinery: the engine carries packets, the driver runs it, the registry answers
 //! "which stack?" for sockets made without one.
 
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::{Arc, Weak};
+use std::task::Poll;
 use std::{fmt, future};
 
-use tidewire_netdev::Device;
 use tokio::runtime::{Handle, Id};
 
+use super::builder::Builder;
 use super::icmp::IcmpSocket;
 use super::lookup::{self, HostResolver, Resolver, ToSocketAddrs};
 use super::registry::{self, Entered, Scoped};
 use super::tcp::{TcpListener, TcpSocket, TcpStream};
 use super::udp::UdpSocket;
-use crate::config::{Config, HostConfig};
-use crate::driver::{self, InterfaceConfig, Lifetime, Shared};
+use crate::config::Config;
+use crate::driver::{self, Lifetime, Shared};
+use crate::engine::network::Interface;
 use crate::engine::{SocketSummary, StackStats};
 use crate::error::SocketError;
-use crate::ip::Cidr;
+use crate::ip::address::InterfaceAddress;
+use crate::ip::autoconf::dad::AddressState;
+use crate::neighbor::NeighborInfo;
 use crate::tcp::info::State;
-use crate::{tcp, udp};
 
 /// A network stack: interfaces, addresses, routes and every socket on them.
 ///
@@ -107,6 +110,11 @@ impl Stack {
     /// A builder; without a device it makes a stack of the loopback alone.
     pub fn builder() -> Builder {
         Builder::new()
+    }
+
+    /// What a builder has started.
+    pub(crate) fn from_parts(shared: Arc<Shared>, resolver: Arc<dyn Resolver>) -> Self {
+        Self { shared, resolver }
     }
 
     pub(crate) fn lazy_loopback(runtime: &Handle) -> io::Result<Self> {
@@ -275,6 +283,49 @@ impl Stack {
         self.shared.stats()
     }
 
+    /// The neighbours on Ethernet links, as `ip neighbor` would list them.
+    pub fn neighbors(&self) -> Vec<NeighborInfo> {
+        self.shared.engine().neighbors()
+    }
+
+    /// The interfaces, loopback first: names, hardware addresses, what their devices can do.
+    pub fn interfaces(&self) -> Vec<Interface> {
+        self.shared.network().interfaces()
+    }
+
+    /// The addresses of all interfaces, also those that duplicate detection has not settled yet or has refused.
+    pub fn addresses(&self) -> Vec<InterfaceAddress> {
+        self.shared.engine().addresses()
+    }
+
+    /// Waits until no address is tentative any more (RFC 4862 5.4, RFC 5227): at once, unless the stack was told to ask
+    /// before it uses an address ([`DuplicateDetection::Strict`](crate::ip::autoconf::dad::DuplicateDetection)).
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::AddrInUse`] when another host has one of the addresses.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn addresses_settled(&self) -> io::Result<()> {
+        let engine = self.shared.engine();
+        future::poll_fn(|cx| match engine.addresses_settled(cx.waker()) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        })
+        .await;
+        let addresses = self.addresses();
+        let mut duplicates = addresses
+            .iter()
+            .filter(|address| address.state == AddressState::Duplicate);
+        match duplicates.next() {
+            None => Ok(()),
+            Some(duplicate) => Err(io::Error::new(
+                io::ErrorKind::AddrInUse,
+                format!("another host has {}", duplicate.address()),
+            )),
+        }
+    }
+
     /// Every socket, as `ss` would list them.
     pub fn sockets(&self) -> Vec<SocketSummary> {
         self.shared.sockets()
@@ -302,230 +353,6 @@ struct Detach {
 impl Drop for Detach {
     fn drop(&mut self) {
         registry::unregister(self.id, &self.stack);
-    }
-}
-
-/// What [`Builder::gateway`] takes: an address, or text that is one.
-pub trait GatewayAddress: sealed::Sealed {}
-
-mod sealed {
-    use std::io;
-    use std::net::IpAddr;
-
-    #[allow(unreachable_pub, reason = "the super-trait of a public sealed trait")]
-    pub trait Sealed {
-        fn gateway(self) -> io::Result<IpAddr>;
-    }
-}
-
-macro_rules! gateway_address {
-    ($($address:ty),*) => {$(
-        impl GatewayAddress for $address {}
-        impl sealed::Sealed for $address {
-            fn gateway(self) -> io::Result<IpAddr> {
-                Ok(self.into())
-            }
-        }
-    )*};
-}
-gateway_address!(IpAddr, Ipv4Addr, Ipv6Addr);
-
-impl GatewayAddress for &str {}
-impl sealed::Sealed for &str {
-    fn gateway(self) -> io::Result<IpAddr> {
-        self.parse()
-            .map_err(|_| invalid(format!("`{self}` is not an IP address")))
-    }
-}
-
-impl GatewayAddress for &String {}
-impl sealed::Sealed for &String {
-    fn gateway(self) -> io::Result<IpAddr> {
-        self.as_str().gateway()
-    }
-}
-
-fn invalid(what: String) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, what)
-}
-
-/// Builds a [`Stack`].
-///
-/// [`address`](Self::address), [`gateway`](Self::gateway) and [`mtu`](Self::mtu) concern the device named last.
-/// Mistakes are kept and told by [`build`](Self::build).
-///
-/// # Examples
-///
-/// ```no_run
-/// # fn device() -> tidewire_netdev::Device { unimplemented!() }
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> std::io::Result<()> {
-/// let stack = tidewire::Stack::builder()
-///     .device(device())
-///     .address("10.0.0.2/24")
-///     .address("fd00::2/64")
-///     .gateway("10.0.0.1")
-///     .build()?;
-/// # Ok(())
-/// # }
-/// ```
-#[must_use = "a builder does nothing until `build` is called"]
-pub struct Builder {
-    config: Config,
-    interfaces: Vec<InterfaceConfig>,
-    resolver: Arc<dyn Resolver>,
-    runtime: Option<Handle>,
-    registered: bool,
-    mistake: Option<io::Error>,
-}
-
-impl Builder {
-    fn new() -> Self {
-        Self {
-            config: Config::default(),
-            interfaces: Vec::new(),
-            resolver: Arc::new(HostResolver),
-            runtime: None,
-            registered: true,
-            mistake: None,
-        }
-    }
-
-    /// Adds an interface on `device`, named as the device is.
-    pub fn device(mut self, device: Device) -> Self {
-        self.interfaces.push(InterfaceConfig {
-            device,
-            addresses: Vec::new(),
-            gateways: Vec::new(),
-            mtu: None,
-        });
-        self
-    }
-
-    fn on_device(
-        mut self,
-        what: &str,
-        change: impl FnOnce(&mut InterfaceConfig) -> io::Result<()>,
-    ) -> Self {
-        let changed = match self.interfaces.last_mut() {
-            Some(interface) => change(interface),
-            None => Err(invalid(format!("{what} given before any device"))),
-        };
-        self.mistake = self.mistake.or(changed.err());
-        self
-    }
-
-    /// Gives the last device an address with its prefix, `"10.0.0.2/24"` or a [`Cidr`]. Repeatable.
-    pub fn address<C>(self, address: C) -> Self
-    where
-        C: TryInto<Cidr>,
-        C::Error: fmt::Display,
-    {
-        self.on_device("an address", |interface| {
-            let cidr = address
-                .try_into()
-                .map_err(|error| invalid(error.to_string()))?;
-            interface.addresses.push(cidr);
-            Ok(())
-        })
-    }
-
-    /// Gives the last device a default route, for the gateway's IP version. Repeatable.
-    pub fn gateway<G: GatewayAddress>(self, gateway: G) -> Self {
-        self.on_device("a gateway", |interface| {
-            interface.gateways.push(gateway.gateway()?);
-            Ok(())
-        })
-    }
-
-    /// Uses packets of at most `mtu` octets on the last device, IP header included, instead of the device's own MTU.
-    pub fn mtu(self, mtu: usize) -> Self {
-        self.on_device("an MTU", |interface| {
-            interface.mtu = Some(mtu);
-            Ok(())
-        })
-    }
-
-    /// Seeds everything random: with the same seed, input and times the stack sends the same packets, byte for byte.
-    pub fn seed(mut self, seed: u64) -> Self {
-        self.config.seed = Some(seed);
-        self
-    }
-
-    /// TCP's configuration.
-    pub fn tcp(mut self, config: tcp::Config) -> Self {
-        self.config.tcp = config;
-        self
-    }
-
-    /// UDP's configuration.
-    pub fn udp(mut self, config: udp::Config) -> Self {
-        self.config.udp = config;
-        self
-    }
-
-    /// What the stack does by itself: echo replies, queues, limits.
-    pub fn host(mut self, config: HostConfig) -> Self {
-        self.config.host = config;
-        self
-    }
-
-    /// Who looks up names; [`HostResolver`] if not given.
-    pub fn resolver<R: Resolver>(mut self, resolver: R) -> Self {
-        self.resolver = Arc::new(resolver);
-        self
-    }
-
-    /// The runtime to run on; the current one if not given. It must have its time driver enabled.
-    pub fn runtime(mut self, runtime: Handle) -> Self {
-        self.runtime = Some(runtime);
-        self
-    }
-
-    /// Does not register the stack with its runtime: only sockets that are made on it, in its scope or by
-    /// [`Stack::attach`] and [`Stack::set_default`] find it.
-    pub fn unregistered(mut self) -> Self {
-        self.registered = false;
-        self
-    }
-
-    /// Builds the stack and starts its driver on the runtime. The first stack built on a runtime becomes the one that
-    /// sockets made there find.
-    ///
-    /// # Errors
-    /// A mistake in what was given ([`io::ErrorKind::InvalidInput`]); no runtime, or one without a time driver; the
-    /// device's error.
-    pub fn build(self) -> io::Result<Stack> {
-        if let Some(mistake) = self.mistake {
-            return Err(mistake);
-        }
-        let runtime = match self.runtime {
-            Some(runtime) => runtime,
-            None => Handle::try_current().map_err(io::Error::other)?,
-        };
-        let shared = driver::start(self.config, self.interfaces, &runtime, Lifetime::Handles)?;
-        let stack = Stack {
-            shared,
-            resolver: self.resolver,
-        };
-        if self.registered {
-            registry::register_if_vacant(&runtime, &stack);
-        }
-        Ok(stack)
-    }
-}
-
-impl fmt::Debug for Builder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let devices: Vec<_> = self
-            .interfaces
-            .iter()
-            .map(|interface| &interface.device.name)
-            .collect();
-        f.debug_struct("Builder")
-            .field("devices", &devices)
-            .field("config", &self.config)
-            .finish_non_exhaustive()
     }
 }
 

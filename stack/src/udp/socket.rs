@@ -124,6 +124,14 @@ impl Socket {
         Ok(())
     }
 
+    /// A datagram to `destination` was lost on our own link: the neighbour does not answer. A connected socket is told,
+    /// as RFC 1122 4.1.3.3 asks; it is not a router that may be wrong who says so.
+    pub fn handle_unreachable(&mut self, destination: SocketAddr) {
+        if self.remote.is_some() && self.accepts_from(destination) {
+            self.set_pending(SocketError::HostUnreachable);
+        }
+    }
+
     /// The interface or the stack has ended: what is queued to send is dropped, everything later fails with `error`.
     /// What has arrived can still be read.
     pub fn fail(&mut self, error: SocketError) {

@@ -18,11 +18,16 @@ fn table(candidates: &[&str]) -> AddressTable {
             address if address.is_ipv4() => format!("{address}/24"),
             address => format!("{address}/64"),
         };
+        let interface = if mark == "other" { OTHER } else { OUT };
         table.insert(InterfaceAddress {
-            interface: if mark == "other" { OTHER } else { OUT },
-            cidr: cidr.parse().unwrap(),
             deprecated: mark == "deprecated",
             temporary: mark == "temporary",
+            state: match mark {
+                "tentative" => AddressState::Tentative,
+                "optimistic" => AddressState::Optimistic,
+                _ => AddressState::Assigned,
+            },
+            ..InterfaceAddress::new(interface, cidr.parse().unwrap())
         });
     }
     table

@@ -3,6 +3,7 @@
 //! Owns which errors are believed and what they do: nothing but a size of the path ever changes an established
 //! connection (RFC 5927 5.2, 7); what a router said is remembered and told if the connection fails later.
 
+use crate::error::SocketError;
 use crate::stats::DropReason;
 use crate::tcp::SeqNum;
 use crate::tcp::connection::Connection;
@@ -41,6 +42,17 @@ impl Connection {
             }
         }
         Ok(())
+    }
+
+    /// The neighbour that the connection's packets go to does not answer: an attempt to connect has failed (EHOSTUNREACH,
+    /// as on Linux), an established connection goes on trying and tells the reason if it gives up. Unlike an ICMP error
+    /// this is our own observation (RFC 9293 MUST-56 concerns the former).
+    pub fn handle_unreachable_neighbor(&mut self) {
+        if matches!(self.lifecycle, Lifecycle::Opening(_)) {
+            self.end(Some(SocketError::HostUnreachable));
+        } else {
+            self.soft_error = Some(SocketError::HostUnreachable);
+        }
     }
 
     /// The path carries less than was sent: what is in flight is lost for certain, but not by congestion (RFC 1191

@@ -256,6 +256,14 @@ impl Connection {
         self.tuple
     }
 
+    /// How far the connection has come.
+    pub fn progress(&self) -> Progress {
+        Progress {
+            acknowledged: self.window.snd_una.0,
+            received: self.receive.window.rcv_nxt().0,
+        }
+    }
+
     /// The edges since the last call.
     pub fn take_readiness(&mut self) -> Readiness {
         std::mem::take(&mut self.readiness)
@@ -274,6 +282,13 @@ impl Connection {
     fn new_controller(&self) -> Box<dyn Controller> {
         controller(&self.config, self.mss as usize)
     }
+}
+
+/// How far a connection has come: when it changes, the peer has got what was sent of late (RFC 4861 7.3.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    acknowledged: u32,
+    received: u32,
 }
 
 fn controller(config: &Config, mss: usize) -> Box<dyn Controller> {

@@ -1,0 +1,160 @@
+//! Own addresses: given to interfaces, checked for duplicates on links where others may have them, given up.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::task::Waker;
+
+use tidewire_netdev::MacAddress;
+
+use crate::engine::shard::ShardId;
+use crate::engine::transmit_queue::{Reply, ReplyWay};
+use crate::engine::{Engine, WakeList, lock, read};
+use crate::error::SocketError;
+use crate::ip::address::InterfaceAddress;
+use crate::ip::autoconf::dad::{AddressState, DadEvent};
+use crate::ip::{Cidr, InterfaceId};
+use crate::time::Instant;
+
+impl Engine {
+    /// Gives an interface an address and the route to its network. On a link with addresses of its own, others are asked
+    /// first or meanwhile whether they have it, as the configuration says.
+    pub fn add_address(&self, now: Instant, interface: InterfaceId, cidr: Cidr) {
+        let address = cidr.address();
+        let state = if self.network.hardware_address(interface).is_none() {
+            AddressState::Assigned
+        } else {
+            let host = &self.config.host;
+            let mode = if address.is_ipv4() {
+                host.duplicate_detection_v4
+            } else {
+                host.duplicate_detection_v6
+            };
+            // More addresses than are checked: used as they are.
+            lock(&self.duplicates)
+                .add(now, interface, address, mode)
+                .unwrap_or(AddressState::Assigned)
+        };
+        self.network.add_address(interface, cidr, state);
+        // Others are asked as soon as the driver looks.
+        self.note_housekeeping(Some(now));
+    }
+
+    /// The addresses of all interfaces and what became of them.
+    pub fn addresses(&self) -> Vec<InterfaceAddress> {
+        self.network.addresses()
+    }
+
+    /// Whether no address is still being asked for; if not, the waker is woken when one has been settled.
+    pub(crate) fn addresses_settled(&self, waker: &Waker) -> bool {
+        let is_settled = || {
+            let addresses = self.network.addresses();
+            !addresses
+                .iter()
+                .any(|address| address.state == AddressState::Tentative)
+        };
+        if is_settled() {
+            return true;
+        }
+        lock(&self.address_waiters).push(waker.clone());
+        // It may have been settled since the first look.
+        is_settled()
+    }
+
+    /// Sends what duplicate detection has to send, and does what it has found out.
+    pub(crate) fn settle_duplicates(&self, now: Instant, wakes: &mut WakeList) {
+        loop {
+            let (probes, event) = {
+                let mut duplicates = lock(&self.duplicates);
+                let probes: Vec<_> = std::iter::from_fn(|| duplicates.poll_transmit()).collect();
+                (probes, duplicates.poll_event())
+            };
+            for probe in probes {
+                if let Some(ours) = self.network.hardware_address(probe.interface) {
+                    let reply = Reply {
+                        interface: probe.interface,
+                        packet: probe.to_packet(ours),
+                        way: ReplyWay::Frame,
+                    };
+                    // Full of replies already: counted as such, and as good as lost on the link.
+                    let _ = self.queue_reply(ShardId::FIRST, reply);
+                }
+            }
+            match event {
+                Some(event) => self.handle_duplicate_event(now, event, wakes),
+                None => break,
+            }
+        }
+        let deadline = lock(&self.duplicates).poll_timeout();
+        self.note_housekeeping(deadline);
+    }
+
+    fn handle_duplicate_event(&self, now: Instant, event: DadEvent, wakes: &mut WakeList) {
+        match event {
+            DadEvent::Assigned { interface, address } => {
+                self.network
+                    .set_address_state(interface, address, AddressState::Assigned);
+            }
+            DadEvent::Duplicate {
+                interface,
+                address,
+                owner,
+            } => {
+                tracing::error!(interface = interface.0, %address, ?owner, "another host has this address: it is given up");
+                self.network
+                    .set_address_state(interface, address, AddressState::Duplicate);
+                self.fail_connections_from(now, address, wakes);
+            }
+            DadEvent::Conflict {
+                interface,
+                address,
+                owner,
+            } => {
+                tracing::warn!(interface = interface.0, %address, %owner, "another host uses this address, too");
+            }
+        }
+        for waker in std::mem::take(&mut *lock(&self.address_waiters)) {
+            wakes.push(waker);
+        }
+    }
+
+    fn fail_connections_from(&self, now: Instant, address: IpAddr, wakes: &mut WakeList) {
+        let connections: Vec<_> = read(&self.connections)
+            .sorted()
+            .into_iter()
+            .cloned()
+            .collect();
+        for slot in connections {
+            let mut state = slot.lock();
+            if state.socket.tuple().local.ip() == address {
+                state
+                    .socket
+                    .connection
+                    .fail(SocketError::AddressNotAvailable);
+                self.settle_tcp(now, &slot, &mut state, wakes);
+            }
+        }
+    }
+}
+
+/// The link-local address that an interface has from its hardware address (RFC 4291 2.5.6 and appendix A, RFC 2464 5).
+pub(crate) fn link_local(hardware: MacAddress) -> Option<Cidr> {
+    let [a, b, c, d, e, f] = hardware.0;
+    // The "universal" bit is inverted in the identifier.
+    let identifier = [a ^ 2, b, c, 0xff, 0xfe, d, e, f];
+    let mut octets = [0; 16];
+    octets[..2].copy_from_slice(&[0xfe, 0x80]);
+    octets[8..].copy_from_slice(&identifier);
+    Cidr::new(Ipv6Addr::from(octets).into(), 64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_local_address_comes_from_the_hardware_address() {
+        // RFC 2464 4: the example of the identifier's making.
+        let hardware = "34:56:78:9a:bc:de".parse().unwrap();
+        let expected = "fe80::3656:78ff:fe9a:bcde/64".parse().unwrap();
+        assert_eq!(link_local(hardware), Some(expected));
+    }
+}

@@ -1,0 +1,269 @@
+//! Builds a [`Stack`]: devices, addresses, configuration.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::{fmt, io};
+
+use tidewire_netdev::{Device, MacAddress, Medium};
+use tokio::runtime::Handle;
+
+use super::lookup::{HostResolver, Resolver};
+use super::registry;
+use super::stack::Stack;
+use crate::config::{Config, HostConfig};
+use crate::driver::{self, InterfaceConfig, Lifetime};
+use crate::ip::Cidr;
+use crate::{neighbor, tcp, udp};
+
+/// What [`Builder::gateway`] takes: an address, or text that is one.
+pub trait GatewayAddress: sealed::Sealed {}
+
+mod sealed {
+    use std::io;
+    use std::net::IpAddr;
+
+    #[allow(unreachable_pub, reason = "the super-trait of a public sealed trait")]
+    pub trait Sealed {
+        fn gateway(self) -> io::Result<IpAddr>;
+    }
+}
+
+macro_rules! gateway_address {
+    ($($address:ty),*) => {$(
+        impl GatewayAddress for $address {}
+        impl sealed::Sealed for $address {
+            fn gateway(self) -> io::Result<IpAddr> {
+                Ok(self.into())
+            }
+        }
+    )*};
+}
+gateway_address!(IpAddr, Ipv4Addr, Ipv6Addr);
+
+impl GatewayAddress for &str {}
+impl sealed::Sealed for &str {
+    fn gateway(self) -> io::Result<IpAddr> {
+        self.parse()
+            .map_err(|_| invalid(format!("`{self}` is not an IP address")))
+    }
+}
+
+impl GatewayAddress for &String {}
+impl sealed::Sealed for &String {
+    fn gateway(self) -> io::Result<IpAddr> {
+        self.as_str().gateway()
+    }
+}
+
+fn invalid(what: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, what)
+}
+
+/// Builds a [`Stack`].
+///
+/// [`address`](Self::address), [`gateway`](Self::gateway) and [`mtu`](Self::mtu) concern the device named last.
+/// Mistakes are kept and told by [`build`](Self::build).
+///
+/// # Examples
+///
+/// ```no_run
+/// # fn device() -> tidewire_netdev::Device { unimplemented!() }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// let stack = tidewire::Stack::builder()
+///     .device(device())
+///     .address("10.0.0.2/24")
+///     .address("fd00::2/64")
+///     .gateway("10.0.0.1")
+///     .build()?;
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct Builder {
+    config: Config,
+    interfaces: Vec<InterfaceConfig>,
+    resolver: Arc<dyn Resolver>,
+    runtime: Option<Handle>,
+    registered: bool,
+    mistake: Option<io::Error>,
+}
+
+impl Builder {
+    pub(crate) fn new() -> Self {
+        Self {
+            config: Config::default(),
+            interfaces: Vec::new(),
+            resolver: Arc::new(HostResolver),
+            runtime: None,
+            registered: true,
+            mistake: None,
+        }
+    }
+
+    /// Adds an interface on `device`, named as the device is.
+    pub fn device(mut self, device: Device) -> Self {
+        self.interfaces.push(InterfaceConfig {
+            device,
+            addresses: Vec::new(),
+            gateways: Vec::new(),
+            neighbors: Vec::new(),
+            mtu: None,
+        });
+        self
+    }
+
+    fn on_device(
+        mut self,
+        what: &str,
+        change: impl FnOnce(&mut InterfaceConfig) -> io::Result<()>,
+    ) -> Self {
+        let changed = match self.interfaces.last_mut() {
+            Some(interface) => change(interface),
+            None => Err(invalid(format!("{what} given before any device"))),
+        };
+        self.mistake = self.mistake.or(changed.err());
+        self
+    }
+
+    /// Gives the last device an address with its prefix, `"10.0.0.2/24"` or a [`Cidr`]. Repeatable.
+    pub fn address<C>(self, address: C) -> Self
+    where
+        C: TryInto<Cidr>,
+        C::Error: fmt::Display,
+    {
+        self.on_device("an address", |interface| {
+            let cidr = address
+                .try_into()
+                .map_err(|error| invalid(error.to_string()))?;
+            interface.addresses.push(cidr);
+            Ok(())
+        })
+    }
+
+    /// Gives the last device a default route, for the gateway's IP version. Repeatable.
+    pub fn gateway<G: GatewayAddress>(self, gateway: G) -> Self {
+        self.on_device("a gateway", |interface| {
+            interface.gateways.push(gateway.gateway()?);
+            Ok(())
+        })
+    }
+
+    /// Uses that hardware address on the last device, instead of the device's own or a made-up one. Ethernet only.
+    pub fn hardware_address(self, address: MacAddress) -> Self {
+        self.on_device("a hardware address", |interface| {
+            if interface.device.capabilities.medium != Medium::Ethernet {
+                return Err(invalid(format!(
+                    "{} has no hardware addresses",
+                    interface.device.name
+                )));
+            }
+            if !address.is_unicast() {
+                return Err(invalid(format!("{address} is not one station's address")));
+            }
+            interface.device.hardware_address = Some(address);
+            Ok(())
+        })
+    }
+
+    /// Sets a neighbour on the last device for good: it is not asked for (`ip neigh add ... nud permanent`). Ethernet only.
+    pub fn neighbor(self, address: IpAddr, hardware_address: MacAddress) -> Self {
+        self.on_device("a neighbour", |interface| {
+            interface.neighbors.push((address, hardware_address));
+            Ok(())
+        })
+    }
+
+    /// The neighbour cache's configuration: times and limits of ARP and neighbour discovery.
+    pub fn neighbors(mut self, config: neighbor::Config) -> Self {
+        self.config.neighbor = config;
+        self
+    }
+
+    /// Uses packets of at most `mtu` octets on the last device, IP header included, instead of the device's own MTU.
+    pub fn mtu(self, mtu: usize) -> Self {
+        self.on_device("an MTU", |interface| {
+            interface.mtu = Some(mtu);
+            Ok(())
+        })
+    }
+
+    /// Seeds everything random: with the same seed, input and times the stack sends the same packets, byte for byte.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.config.seed = Some(seed);
+        self
+    }
+
+    /// TCP's configuration.
+    pub fn tcp(mut self, config: tcp::Config) -> Self {
+        self.config.tcp = config;
+        self
+    }
+
+    /// UDP's configuration.
+    pub fn udp(mut self, config: udp::Config) -> Self {
+        self.config.udp = config;
+        self
+    }
+
+    /// What the stack does by itself: echo replies, queues, limits.
+    pub fn host(mut self, config: HostConfig) -> Self {
+        self.config.host = config;
+        self
+    }
+
+    /// Who looks up names; [`HostResolver`] if not given.
+    pub fn resolver<R: Resolver>(mut self, resolver: R) -> Self {
+        self.resolver = Arc::new(resolver);
+        self
+    }
+
+    /// The runtime to run on; the current one if not given. It must have its time driver enabled.
+    pub fn runtime(mut self, runtime: Handle) -> Self {
+        self.runtime = Some(runtime);
+        self
+    }
+
+    /// Does not register the stack with its runtime: only sockets that are made on it, in its scope or by
+    /// [`Stack::attach`] and [`Stack::set_default`] find it.
+    pub fn unregistered(mut self) -> Self {
+        self.registered = false;
+        self
+    }
+
+    /// Builds the stack and starts its driver on the runtime. The first stack built on a runtime becomes the one that
+    /// sockets made there find.
+    ///
+    /// # Errors
+    /// A mistake in what was given ([`io::ErrorKind::InvalidInput`]); no runtime, or one without a time driver; the
+    /// device's error.
+    pub fn build(self) -> io::Result<Stack> {
+        if let Some(mistake) = self.mistake {
+            return Err(mistake);
+        }
+        let runtime = match self.runtime {
+            Some(runtime) => runtime,
+            None => Handle::try_current().map_err(io::Error::other)?,
+        };
+        let shared = driver::start(self.config, self.interfaces, &runtime, Lifetime::Handles)?;
+        let stack = Stack::from_parts(shared, self.resolver);
+        if self.registered {
+            registry::register_if_vacant(&runtime, &stack);
+        }
+        Ok(stack)
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let devices: Vec<_> = self
+            .interfaces
+            .iter()
+            .map(|interface| &interface.device.name)
+            .collect();
+        f.debug_struct("Builder")
+            .field("devices", &devices)
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
