@@ -101,11 +101,15 @@ impl Shard {
         slot: impl FnOnce() -> SlotRef,
     ) {
         let Some(deadline) = deadline else { return };
-        if timer.lower(deadline) {
+        if !timer.lower(deadline) {
+            return;
+        }
+        if timer.claim_update() {
             self.updates.push(slot());
-            if deadline.as_nanos() < self.armed.load(Ordering::SeqCst) {
-                self.rearm.store(true, Ordering::SeqCst);
-            }
+        }
+        // Even if an update waits already: it may be for a later deadline, for which nobody was woken.
+        if deadline.as_nanos() < self.armed.load(Ordering::SeqCst) {
+            self.rearm.store(true, Ordering::SeqCst);
         }
     }
 
@@ -134,5 +138,39 @@ impl Shard {
 
     pub(crate) fn has_new_block(&self) -> bool {
         self.new_block.load(Ordering::SeqCst)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_deadline_before_the_drivers_sleep_ends_wakes_it_although_a_later_one_waits_already() {
+        let shard = Shard::new(ShardId::FIRST);
+        let timer = Arc::new(TimerState::default());
+        let note = |seconds| {
+            let deadline = Instant::ZERO + Duration::from_secs(seconds);
+            shard.note_deadline(&timer, Some(deadline), || {
+                SlotRef::Housekeeping(Arc::clone(&timer))
+            });
+        };
+        shard.set_armed(Some(Instant::ZERO + Duration::from_secs(10)));
+        // Later than the driver looks anyway: it finds the update then.
+        note(20);
+        assert!(!shard.take_rearm());
+        note(5);
+        assert!(shard.take_rearm());
+        // One place on the list is enough for both.
+        let mut updates = Vec::new();
+        shard.updates.take(&mut updates);
+        assert_eq!(updates.len(), 1);
+        assert_eq!(
+            timer.take_update(),
+            Some(Instant::ZERO + Duration::from_secs(5))
+        );
     }
 }

@@ -196,28 +196,35 @@ impl Default for TimerState {
 }
 
 impl TimerState {
-    /// Asks for `deadline`. `true` when that is earlier than anything asked before and an update must be queued.
+    /// Asks for `deadline`. `true` when that is earlier than anything asked before: an update must then be on the list.
     pub(crate) fn lower(&self, deadline: Instant) -> bool {
         let deadline = deadline.as_nanos();
         if self.registered.load(Ordering::Relaxed) <= deadline {
             return false;
         }
-        self.registered.fetch_min(deadline, Ordering::AcqRel);
-        !self.queued.swap(true, Ordering::AcqRel)
+        self.registered.fetch_min(deadline, Ordering::SeqCst) > deadline
+    }
+
+    /// Claims the place on the list of updates; `false` when it is there already.
+    ///
+    /// Sequentially consistent, as [`Self::take_update`]: whoever finds the place taken knows that the deadline it has
+    /// stored before will be seen by whoever takes the update off.
+    pub(crate) fn claim_update(&self) -> bool {
+        !self.queued.swap(true, Ordering::SeqCst)
     }
 
     /// No timer is wanted any more. `true` when an update must be queued so that the entry goes.
     pub(crate) fn finish(&self) -> bool {
-        self.finished.store(true, Ordering::Release);
-        let had = self.registered.swap(u64::MAX, Ordering::AcqRel) != u64::MAX
+        self.finished.store(true, Ordering::SeqCst);
+        let had = self.registered.swap(u64::MAX, Ordering::SeqCst) != u64::MAX
             || self.token.load(Ordering::Acquire) != 0;
-        had && !self.queued.swap(true, Ordering::AcqRel)
+        had && self.claim_update()
     }
 
     /// Takes an update off the list: the deadline to arm, or `None` when the entry is to be removed.
     pub(crate) fn take_update(&self) -> Option<Instant> {
-        self.queued.store(false, Ordering::Release);
-        match self.registered.load(Ordering::Acquire) {
+        self.queued.swap(false, Ordering::SeqCst);
+        match self.registered.load(Ordering::SeqCst) {
             u64::MAX => None,
             nanos => Some(Instant::from_nanos(nanos)),
         }
@@ -238,7 +245,7 @@ impl TimerState {
 
     /// Whether the slot is gone.
     pub(crate) fn is_finished(&self) -> bool {
-        self.finished.load(Ordering::Acquire)
+        self.finished.load(Ordering::SeqCst)
     }
 }
 
