@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::BuildHasher;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use siphasher::sip::SipHasher13;
 
@@ -110,23 +110,33 @@ pub struct Bound {
 
 impl Bound {
     /// How well a packet fits: `None` not at all, else higher is more specific (Linux's `compute_score`).
-    fn score(&self, local: IpAddr, remote: SocketAddr) -> Option<u32> {
+    fn score(&self, local: SocketAddr, remote: SocketAddr) -> Option<u32> {
         let wildcard = self.local.ip().is_unspecified();
         let family = self.local.is_ipv4() == local.is_ipv4();
         let address = match (wildcard, family) {
             (true, true) => 1,
             (true, false) if self.dual_stack && local.is_ipv4() => 0,
-            (false, true) if self.local.ip() == local => 4,
+            (false, true) if is_same_address(self.local, local) => 4,
             _ => return None,
         };
         match self.remote {
             None => Some(address),
-            Some(peer) if peer.ip() == remote.ip() && peer.port() == remote.port() => {
+            Some(peer) if is_same_address(peer, remote) && peer.port() == remote.port() => {
                 Some(address + 8)
             }
             Some(_) => None,
         }
     }
+}
+
+/// Whether both are one address: with a zone on both sides, of one link (RFC 4007).
+fn is_same_address(a: SocketAddr, b: SocketAddr) -> bool {
+    let zone = |address| match address {
+        SocketAddr::V6(v6) => v6.scope_id(),
+        SocketAddr::V4(_) => 0,
+    };
+    let (zone_a, zone_b) = (zone(a), zone(b));
+    a.ip() == b.ip() && (zone_a == zone_b || zone_a == 0 || zone_b == 0)
 }
 
 /// Listeners or datagram sockets by local port.
@@ -193,9 +203,9 @@ impl<T> BoundTable<T> {
         let list = self.ports.get(&local.port())?;
         let best = list
             .iter()
-            .filter_map(|(_, bound, _)| bound.score(local.ip(), remote))
+            .filter_map(|(_, bound, _)| bound.score(local, remote))
             .max()?;
-        let equals = |entry: &&(u64, Bound, T)| entry.1.score(local.ip(), remote) == Some(best);
+        let equals = |entry: &&(u64, Bound, T)| entry.1.score(local, remote) == Some(best);
         let count = list.iter().filter(equals).count() as u64;
         let chosen = if count == 1 { 0 } else { spread % count };
         list.iter()
@@ -212,7 +222,7 @@ impl<T> BoundTable<T> {
             .map(Vec::as_slice)
             .unwrap_or_default();
         list.iter()
-            .filter(move |(_, bound, _)| bound.score(local.ip(), remote).is_some())
+            .filter(move |(_, bound, _)| bound.score(local, remote).is_some())
             .map(|(_, _, value)| value)
     }
 
@@ -264,12 +274,24 @@ mod tests {
         table.insert(bound("0.0.0.0:7", None, false), "any");
         table.insert(bound("10.0.0.1:7", None, false), "address");
         table.insert(bound("10.0.0.1:7", Some("10.0.0.9:99"), false), "connected");
+        table.insert(bound("[fe80::1%2]:9", None, false), "first link");
+        let peer = bound("[::]:10", Some("[fe80::9%2]:99"), false);
+        table.insert(peer, "peer of the first link");
         let cases = [
             ("10.0.0.1:7", "10.0.0.9:99", Some("connected")),
             ("10.0.0.1:7", "10.0.0.9:98", Some("address")),
             ("10.0.0.2:7", "10.0.0.9:99", Some("any")),
             ("[fd00::1]:7", "[fd00::2]:1", Some("dual")),
             ("10.0.0.1:8", "10.0.0.9:99", None),
+            // A link-local address is another one on another link.
+            ("[fe80::1%2]:9", "[fe80::9%2]:1", Some("first link")),
+            ("[fe80::1%3]:9", "[fe80::9%3]:1", None),
+            (
+                "[fe80::1%2]:10",
+                "[fe80::9%2]:99",
+                Some("peer of the first link"),
+            ),
+            ("[fe80::1%2]:10", "[fe80::9%3]:99", None),
         ];
         for (local, remote, expected) in cases {
             let found = table
