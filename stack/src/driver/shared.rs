@@ -194,7 +194,7 @@ impl Core {
             || (self.abandoned.load(Ordering::SeqCst)
                 && self.engine.orphan_count() == 0
                 && !self.engine.has_ready()
-                && !self.engine.has_staged())
+                && !self.engine.has_staged(self.clock.now()))
     }
 
     /// A driver ends, and the others with it: every socket fails, everybody who waits is woken.
@@ -417,7 +417,7 @@ impl Core {
         let mut looks = 100;
         while self.is_alive() {
             let undelivered = self.engine.has_undelivered();
-            let unsent = self.engine.has_ready() || self.engine.has_staged();
+            let unsent = self.engine.has_ready() || self.engine.has_staged(self.clock.now());
             if !undelivered && (!unsent || looks == 0) {
                 break;
             }

@@ -7,6 +7,7 @@ use tidewire_netdev::MacAddress;
 
 use crate::engine::shard::ShardId;
 use crate::engine::transmit_queue::{Reply, ReplyWay};
+use crate::engine::zone::with_zone;
 use crate::engine::{Engine, WakeList, lock, read};
 use crate::error::SocketError;
 use crate::ip::address::InterfaceAddress;
@@ -43,18 +44,26 @@ impl Engine {
         self.network.addresses()
     }
 
-    /// Whether no address is still being asked for; if not, the waker is woken when one has been settled.
+    /// Whether no address is still being asked for, or nobody asks any more since the stack has ended; if not, the waker
+    /// is woken when that may have changed.
     pub(crate) fn addresses_settled(&self, waker: &Waker) -> bool {
         let is_settled = || {
             let addresses = self.network.addresses();
-            !addresses
-                .iter()
-                .any(|address| address.state == AddressState::Tentative)
+            let mut states = addresses.iter().map(|address| address.state);
+            self.has_ended() || !states.any(|state| state == AddressState::Tentative)
         };
         if is_settled() {
             return true;
         }
-        lock(&self.address_waiters).push(waker.clone());
+        // Cloned and, if it is not needed, dropped while no lock is held.
+        let mut waker = Some(waker.clone());
+        {
+            // A task that is polled again and again waits once.
+            let mut waiters = lock(&self.address_waiters);
+            if let Some(waker) = waker.take_if(|own| !waiters.iter().any(|w| w.will_wake(own))) {
+                waiters.push(waker);
+            }
+        }
         // It may have been settled since the first look.
         is_settled()
     }
@@ -87,7 +96,12 @@ impl Engine {
         self.note_housekeeping(deadline);
     }
 
-    fn handle_duplicate_event(&self, now: Instant, event: DadEvent, wakes: &mut WakeList) {
+    pub(super) fn handle_duplicate_event(
+        &self,
+        now: Instant,
+        event: DadEvent,
+        wakes: &mut WakeList,
+    ) {
         match event {
             DadEvent::Assigned { interface, address } => {
                 self.network
@@ -101,7 +115,7 @@ impl Engine {
                 tracing::error!(interface = interface.0, %address, ?owner, "another host has this address: it is given up");
                 self.network
                     .set_address_state(interface, address, AddressState::Duplicate);
-                self.fail_connections_from(now, address, wakes);
+                self.fail_connections_from(now, interface, address, wakes);
             }
             DadEvent::Conflict {
                 interface,
@@ -111,12 +125,22 @@ impl Engine {
                 tracing::warn!(interface = interface.0, %address, %owner, "another host uses this address, too");
             }
         }
+        self.wake_address_waiters(wakes);
+    }
+
+    pub(super) fn wake_address_waiters(&self, wakes: &mut WakeList) {
         for waker in std::mem::take(&mut *lock(&self.address_waiters)) {
             wakes.push(waker);
         }
     }
 
-    fn fail_connections_from(&self, now: Instant, address: IpAddr, wakes: &mut WakeList) {
+    fn fail_connections_from(
+        &self,
+        now: Instant,
+        interface: InterfaceId,
+        address: IpAddr,
+        wakes: &mut WakeList,
+    ) {
         let connections: Vec<_> = read(&self.connections)
             .sorted()
             .into_iter()
@@ -124,7 +148,9 @@ impl Engine {
             .collect();
         for slot in connections {
             let mut state = slot.lock();
-            if state.socket.tuple().local.ip() == address {
+            let local = state.socket.tuple().local;
+            // A link-local address is another one on another link.
+            if local == with_zone(address, local.port(), interface) {
                 state
                     .socket
                     .connection

@@ -152,6 +152,18 @@ impl Engine {
         Ok(())
     }
 
+    /// A request of one of our sockets found no neighbour to take it.
+    pub(crate) fn fail_echo(&self, ip: &IpPacket, identifier: u16, wakes: &mut WakeList) {
+        let slot = lock(&self.echoes)
+            .get(&(ip.is_ipv6(), identifier))
+            .map(Arc::clone);
+        if let Some(slot) = slot {
+            let mut state = slot.lock();
+            let edges = state.socket.handle_error(SocketError::HostUnreachable);
+            state.ready.set(edges, wakes);
+        }
+    }
+
     /// Queues a datagram that belongs to no socket's queue; in fragments when it is larger than the path carries.
     pub(crate) fn reply_datagram(
         &self,

@@ -170,7 +170,7 @@ impl Engine {
         // What a device has left comes first: were slots polled before it, a device that takes a little at a time would
         // leave more behind each time.
         self.transmit_queues(egress, ports);
-        self.stage_replies(egress, now);
+        self.stage_replies(egress, now, wakes);
         let mut batch = std::mem::take(&mut egress.batch);
         std::mem::swap(&mut batch, &mut *lock(&shard.ready));
         while *budget > 0 {

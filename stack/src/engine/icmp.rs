@@ -19,6 +19,13 @@ use crate::transport::IcmpError;
 use crate::transport::demux::Tuple;
 use crate::wire::{ndp, protocol};
 
+/// How a packet came that an error is about.
+#[derive(Clone, Copy, Debug)]
+struct Origin {
+    interface: InterfaceId,
+    is_link_broadcast: bool,
+}
+
 /// Path MTU changes remembered between two flushes.
 const MAX_SHRUNK: usize = 64;
 
@@ -36,9 +43,12 @@ impl Engine {
                 if !self.config.host.answer_echo {
                     return Err(DropReason::NoSocket);
                 }
-                let reply = self.network.respond(now, ip.source, |responder| {
-                    echo::reply(ip, &packet, request, responder)
-                });
+                let reply = self.network.respond(
+                    now,
+                    ip.source,
+                    inbound.is_link_broadcast(),
+                    |responder| echo::reply(ip, &packet, request, responder),
+                );
                 self.send_outgoing(now, inbound.interface, reply.ok_or(DropReason::NoSocket)?)
             }
             Message::EchoReply(reply) => self.receive_echo_reply(ip, reply, packet, inbound.wakes),
@@ -50,8 +60,8 @@ impl Engine {
         }
     }
 
-    /// A packet of ours that a neighbour did not take, from its IP header on: the connected datagram socket that sent it
-    /// is told. Connections have waited themselves.
+    /// A packet of ours that a neighbour did not take, from its IP header on: the connected datagram socket or the echo
+    /// socket that sent it is told. Connections have waited themselves.
     pub(crate) fn report_undelivered(
         &self,
         interface: InterfaceId,
@@ -61,10 +71,17 @@ impl Engine {
         let Ok(ip) = input::parse(&mut packet, Arrival::Loopback) else {
             return;
         };
+        if ip.fragment.is_some_and(|fragment| fragment.offset > 0) {
+            return;
+        }
+        if let Ok(Message::EchoRequest(request)) = icmp::parse(&ip, &mut packet) {
+            self.fail_echo(&ip, request.identifier, wakes);
+            return;
+        }
         let Some(ports) = packet.contiguous().get(..4) else {
             return;
         };
-        if ip.protocol != protocol::UDP || ip.fragment.is_some_and(|fragment| fragment.offset > 0) {
+        if ip.protocol != protocol::UDP {
             return;
         }
         let port = |at: usize| u16::from_be_bytes([ports[at], ports[at + 1]]);
@@ -89,21 +106,26 @@ impl Engine {
         ip: &IpPacket,
         packet: &Packet,
     ) {
-        self.report_from(inbound.now, inbound.interface, problem, ip, packet);
+        let origin = Origin {
+            interface: inbound.interface,
+            is_link_broadcast: inbound.is_link_broadcast(),
+        };
+        self.report_from(inbound.now, origin, problem, ip, packet);
     }
 
-    /// The same for a packet that came in through `interface`.
-    pub(crate) fn report_from(
+    fn report_from(
         &self,
         now: Instant,
-        interface: InterfaceId,
+        origin: Origin,
         problem: Problem,
         ip: &IpPacket,
         packet: &Packet,
     ) {
-        let error = self.network.respond(now, ip.source, |responder| {
-            errors::build(problem, ip, packet, responder)
-        });
+        let error = self
+            .network
+            .respond(now, ip.source, origin.is_link_broadcast, |responder| {
+                errors::build(problem, ip, packet, responder)
+            });
         let Some(error) = error else { return };
         let own = self.network.is_own(ip.source);
         // The host itself is not limited, as on Linux: nobody outside gains by it.
@@ -111,7 +133,7 @@ impl Engine {
             self.counters.dropped(DropReason::RateLimited);
             return;
         }
-        if let Err(reason) = self.send_outgoing(now, interface, error) {
+        if let Err(reason) = self.send_outgoing(now, origin.interface, error) {
             self.counters.dropped(reason);
         }
     }
@@ -121,9 +143,12 @@ impl Engine {
         for Expired { ip, packet } in expired {
             self.counters.dropped(DropReason::Fragment);
             // Where its first fragment came from is forgotten: one from a link-local address gets no answer.
-            let interface = InterfaceId::LOOPBACK;
+            let origin = Origin {
+                interface: InterfaceId::LOOPBACK,
+                is_link_broadcast: false,
+            };
             let problem = Problem::ReassemblyTimeExceeded;
-            self.report_from(now, interface, problem, &ip, &packet);
+            self.report_from(now, origin, problem, &ip, &packet);
         }
     }
 
@@ -135,7 +160,8 @@ impl Engine {
         outgoing: Outgoing,
     ) -> Result<(), DropReason> {
         let Outgoing { header, packet } = outgoing;
-        let device = answer_device(header.destination, interface);
+        let device = answer_device(header.destination, interface)
+            .or_else(|| answer_device(header.source, interface));
         let path = self
             .network
             .path(now, header.destination, Some(header.source), device)

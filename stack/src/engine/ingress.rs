@@ -46,6 +46,13 @@ pub(crate) struct Inbound<'a> {
     pub(crate) wakes: &'a mut WakeList,
 }
 
+impl Inbound<'_> {
+    /// Whether the packet at hand came in a frame for several hosts.
+    pub(crate) fn is_link_broadcast(&self) -> bool {
+        self.frame.is_some_and(|frame| frame.is_link_broadcast())
+    }
+}
+
 impl Engine {
     /// Takes received packets. Answers are sent by the next flush; nobody is woken before the caller says so.
     pub fn receive(
@@ -138,12 +145,10 @@ impl Engine {
             Arrival::Wire
         };
         let ip = input::parse(&mut packet, arrival)
-            .map_err(|refusal| self.refuse_packet(now, interface, refusal, &packet))?;
+            .map_err(|refusal| self.refuse_packet(inbound, refusal, &packet))?;
         let class = self.admit(interface, &ip, &packet)?;
         // RFC 1122 3.3.6: who sends a packet for one host to all of them is mistaken, or up to something.
-        if class == AddressClass::Own
-            && inbound.frame.is_some_and(|frame| frame.is_link_broadcast())
-        {
+        if class == AddressClass::Own && inbound.is_link_broadcast() {
             return Err(DropReason::LinkBroadcast);
         }
         if ip.fragment.is_none() {
@@ -159,7 +164,7 @@ impl Engine {
             return Ok(());
         };
         let ip = input::resume(ip, &mut packet)
-            .map_err(|refusal| self.refuse_packet(now, interface, refusal, &packet))?;
+            .map_err(|refusal| self.refuse_packet(inbound, refusal, &packet))?;
         self.receive_transport(inbound, &ip, class, packet)
     }
 
@@ -170,14 +175,14 @@ impl Engine {
         header: &IpPacket,
         packet: &Packet,
     ) -> Result<AddressClass, DropReason> {
-        let class = self.network.classify(header.destination);
+        let class = self.network.classify_on(interface, header.destination);
         let from_wire = interface != InterfaceId::LOOPBACK;
         match class {
             AddressClass::Loopback if from_wire => return Err(DropReason::NotForUs),
             AddressClass::Unspecified | AddressClass::Remote => return Err(DropReason::NotForUs),
             _ => {}
         }
-        if from_wire && !self.network.is_plausible_source(header.source) {
+        if from_wire && !self.network.is_plausible_source(interface, header.source) {
             // RFC 4862 5.4.4: another host that has an address of ours says so from that very address, to all.
             let is_claim = class == AddressClass::Multicast
                 && header.protocol == protocol::ICMPV6
@@ -191,19 +196,18 @@ impl Engine {
 
     fn refuse_packet(
         &self,
-        now: Instant,
-        interface: InterfaceId,
+        inbound: &Inbound<'_>,
         refusal: Refusal,
         packet: &Packet,
     ) -> DropReason {
         let reason = refusal.reason();
         if let Refusal::Answer(answer) = refusal {
             // Not to a packet that was none of ours.
-            if !matches!(
-                self.network.classify(answer.ip.destination),
-                AddressClass::Remote | AddressClass::Unspecified
-            ) {
-                self.report_from(now, interface, answer.problem, &answer.ip, packet);
+            let class = self
+                .network
+                .classify_on(inbound.interface, answer.ip.destination);
+            if !matches!(class, AddressClass::Remote | AddressClass::Unspecified) {
+                self.report(inbound, answer.problem, &answer.ip, packet);
             }
         }
         reason

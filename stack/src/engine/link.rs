@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tidewire_netdev::{MacAddress, Packet};
 
@@ -22,7 +23,8 @@ use crate::link::ethernet::{self, LinkProtocol};
 use crate::neighbor::arp::{self, ArpVerdict};
 use crate::neighbor::ndp::{self, Received};
 use crate::neighbor::{
-    NeighborEvent, NeighborInfo, NeighborKey, NeighborStats, Resolution, UpperLayerAdvice,
+    NeighborEvent, NeighborInfo, NeighborKey, NeighborStats, Resolution, Solicitation,
+    UpperLayerAdvice,
 };
 use crate::stats::DropReason;
 use crate::time::Instant;
@@ -53,7 +55,19 @@ impl Engine {
         packet.advance(HEADER_LEN);
         inbound.frame = Some(frame);
         match frame.protocol {
-            LinkProtocol::Ipv4 | LinkProtocol::Ipv6 => self.receive_ip(inbound, packet),
+            LinkProtocol::Ipv4 | LinkProtocol::Ipv6 => {
+                // The header's version must be the frame's: who filters by the one is not to be passed by the other.
+                let version = packet.octet(0).map(|first| first >> 4);
+                let expected = if frame.protocol == LinkProtocol::Ipv4 {
+                    4
+                } else {
+                    6
+                };
+                if version != Some(expected) {
+                    return Err(DropReason::Malformed);
+                }
+                self.receive_ip(inbound, packet)
+            }
             LinkProtocol::Arp => {
                 let len = packet.len();
                 packet.pull_up(len.min(PACKET_LEN));
@@ -182,8 +196,10 @@ impl Engine {
         if egress.hardware_address(path.interface).is_none() {
             return Some(Way::Plain);
         }
-        if std::mem::take(&mut socket.unreachable) {
-            // The neighbour did not answer: what goes now goes nowhere, so that its timers run and try again later.
+        let unreachable = std::mem::take(&mut socket.unreachable);
+        if unreachable || !socket.connection.wants_transmit() {
+            // The neighbour did not answer: what goes now goes nowhere, so that its timers run and try again later. Or
+            // there is nothing to go, and nobody to be asked for.
             return Some(Way::Unreachable);
         }
         let progress = socket.connection.progress();
@@ -196,7 +212,11 @@ impl Engine {
         let mut cache = lock(&self.neighbors);
         let way = match cache.resolve(now, key, path.source, advice) {
             Resolution::Reachable(station) => Some(Way::Station(station)),
-            Resolution::Failed => Some(Way::Unreachable),
+            Resolution::Failed => {
+                // Who wants to connect is told at once; who is connected goes on trying.
+                socket.connection.handle_unreachable_neighbor();
+                Some(Way::Unreachable)
+            }
             Resolution::Pending => {
                 let waiter = SlotRef::Tcp(Arc::clone(slot));
                 if waiter.claim_ready() && cache.wait(key, waiter).is_err() {
@@ -213,7 +233,8 @@ impl Engine {
         way
     }
 
-    /// Queues a packet that no connection holds back: while its neighbour is asked for it waits in the cache.
+    /// Queues a packet that no connection holds back: while its neighbour is asked for it waits in the cache. Whether it
+    /// waits there.
     ///
     /// # Errors
     /// `HostUnreachable` when the neighbour did not answer of late, `NoBuffers` when too much waits for it. The packet is
@@ -224,10 +245,10 @@ impl Engine {
         now: Instant,
         path: &Path,
         packet: Packet,
-    ) -> SocketResult<()> {
+    ) -> SocketResult<bool> {
         if egress.hardware_address(path.interface).is_none() {
             self.stage(egress, path.interface, Way::Plain, packet);
-            return Ok(());
+            return Ok(false);
         }
         let way = match path.cast {
             Cast::Unicast => {
@@ -236,12 +257,13 @@ impl Engine {
                 let resolution = cache.resolve(now, key, path.source, UpperLayerAdvice::None);
                 let (way, result) = match resolution {
                     Resolution::Reachable(station) => {
-                        (Some((Way::Station(station), packet)), Ok(()))
+                        (Some((Way::Station(station), packet)), Ok(false))
                     }
                     Resolution::Failed => (None, Err(SocketError::HostUnreachable)),
                     Resolution::Pending => {
                         let queued = cache.enqueue(key, packet);
-                        (None, queued.map_err(|_| SocketError::NoBuffers))
+                        let waits = queued.map(|()| true);
+                        (None, waits.map_err(|_| SocketError::NoBuffers))
                     }
                 };
                 drop(cache);
@@ -253,7 +275,7 @@ impl Engine {
                     return result;
                 };
                 self.stage(egress, path.interface, way, packet);
-                return Ok(());
+                return Ok(false);
             }
             Cast::Broadcast => Way::Station(MacAddress::BROADCAST),
             Cast::Multicast => {
@@ -261,7 +283,22 @@ impl Engine {
             }
         };
         self.stage(egress, path.interface, way, packet);
-        Ok(())
+        Ok(false)
+    }
+
+    /// A socket's datagram waits for its neighbour. Strangers' packets wait too, for answers to them, but not for those
+    /// is a stack kept that nobody holds any more.
+    pub(crate) fn note_unresolved(&self, now: Instant) {
+        let config = &self.config.neighbor;
+        let until = now + config.retrans_timer * config.max_multicast_solicit;
+        self.unresolved_until
+            .fetch_max(until.as_nanos(), Ordering::Relaxed);
+    }
+
+    /// Whether a socket's datagram may still wait for its neighbour.
+    pub(crate) fn has_unresolved(&self, now: Instant) -> bool {
+        now.as_nanos() < self.unresolved_until.load(Ordering::Relaxed)
+            && lock(&self.neighbors).has_packets()
     }
 
     /// After a look at the neighbour cache from the way out, where no other slot may be touched: sends its questions, and
@@ -283,14 +320,19 @@ impl Engine {
         self.note_housekeeping(if has_event { Some(now) } else { deadline });
     }
 
-    fn solicit(&self, question: &crate::neighbor::Solicitation) {
+    fn solicit(&self, question: &Solicitation) {
         let Some(ours) = self.network.hardware_address(question.interface) else {
             return;
         };
-        let source = self
-            .network
-            .ownership_on(question.interface, question.source);
-        let frame = question.to_packet(ours, source);
+        let asker = self.network.asker(question.interface, question.source);
+        let Some((source, ownership)) = asker else {
+            return;
+        };
+        let question = Solicitation {
+            source,
+            ..*question
+        };
+        let frame = question.to_packet(ours, ownership);
         // Too many at once: it is asked again.
         let _ = self.reply_frame(question.interface, frame);
     }

@@ -34,7 +34,7 @@ mod udp_sockets;
 mod zone;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
 };
@@ -89,6 +89,8 @@ pub struct Engine {
     neighbors: Mutex<NeighborCache<SlotRef>>,
     /// Met on the way out, for the timers to see to.
     neighbor_events: Mutex<VecDeque<NeighborEvent<SlotRef>>>,
+    /// Until when sockets' datagrams wait for neighbours at most, in nanoseconds.
+    unresolved_until: AtomicU64,
     /// Own addresses that others may have.
     duplicates: Mutex<DadTable>,
     /// Woken when an address is settled.
@@ -168,6 +170,7 @@ impl Engine {
             datagrams: RwLock::new(BoundTable::new(datagrams)),
             neighbors: Mutex::new(NeighborCache::new(config.neighbor.clone(), random.fork())),
             neighbor_events: Mutex::default(),
+            unresolved_until: AtomicU64::new(0),
             duplicates: Mutex::new(DadTable::new(
                 config.host.duplicate_detection.clone(),
                 random.fork(),
@@ -460,6 +463,7 @@ impl Engine {
             let edges = state.socket.handle_error(error);
             state.ready.set(edges, wakes);
         }
+        self.wake_address_waiters(wakes);
     }
 
     /// A device has ended: connections over it fail with `error`.

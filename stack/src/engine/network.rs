@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError, RwLock};
 
 use tidewire_netdev::{Capabilities, MacAddress, Medium, OffloadSet};
 
+use crate::engine::zone::is_link_local;
 use crate::error::{SocketError, SocketResult};
 use crate::ip::address::{AddressClass, AddressTable, InterfaceAddress};
 use crate::ip::autoconf::dad::AddressState;
@@ -229,9 +230,23 @@ impl Network {
         self.read().addresses.classify(address)
     }
 
-    /// Whether a packet from a wire may come from `source`.
-    pub(crate) fn is_plausible_source(&self, source: IpAddr) -> bool {
-        self.read().addresses.is_plausible_source(source)
+    /// What the destination address of a packet that came in through `interface` is to this host. The weak host model
+    /// ends at link-local addresses: on another link they are somebody else's (RFC 4007 9).
+    pub(crate) fn classify_on(&self, interface: InterfaceId, address: IpAddr) -> AddressClass {
+        let tables = self.read();
+        match tables.addresses.classify(address) {
+            AddressClass::Own if !tables.is_own_on(Some(interface), address) => {
+                AddressClass::Remote
+            }
+            class => class,
+        }
+    }
+
+    /// Whether a packet may come from `source` through the wire of `interface`.
+    pub(crate) fn is_plausible_source(&self, interface: InterfaceId, source: IpAddr) -> bool {
+        let tables = self.read();
+        let is_others = is_link_local(source) && !tables.is_own_on(Some(interface), source);
+        is_others || tables.addresses.is_plausible_source(source)
     }
 
     /// Whether the address is one of this host's.
@@ -279,7 +294,8 @@ impl Network {
     ///
     /// # Errors
     /// [`SocketError::NetworkUnreachable`] without a route or a source address, [`SocketError::InvalidInput`] from a
-    /// loopback address to another host.
+    /// loopback address to another host, [`SocketError::AddressNotAvailable`] from an address that is not this host's,
+    /// or no more.
     pub fn path(
         &self,
         now: Instant,
@@ -290,7 +306,12 @@ impl Network {
         let generation = self.generation.load(Ordering::Acquire);
         let source = source.filter(|source| !source.is_unspecified());
         let tables = self.read();
-        if tables.addresses.is_own(destination) {
+        let is_own = |address| tables.addresses.is_own(address);
+        // RFC 4862 5.4.5, RFC 5227 2.4: who was told that an address is another's ceases to use it.
+        if source.is_some_and(|source| !is_own(source)) {
+            return Err(SocketError::AddressNotAvailable);
+        }
+        if is_own(destination) && tables.is_own_on(device, destination) {
             let source = source.unwrap_or(destination);
             return Ok(Path {
                 interface: InterfaceId::LOOPBACK,
@@ -326,7 +347,8 @@ impl Network {
         } else {
             destination
         };
-        let source = match source.or(route.preferred_source) {
+        let preferred = route.preferred_source.filter(|source| is_own(*source));
+        let source = match source.or(preferred) {
             Some(source) => source,
             None => {
                 let target = Target {
@@ -360,11 +382,34 @@ impl Network {
         })
     }
 
-    /// Runs `build` with what answering a packet from `towards` needs.
+    /// In whose name neighbours are asked on the interface: `source`, if it may be used there, or else an address of
+    /// the interface (RFC 4861 7.2.2). `None` when it has none.
+    pub(crate) fn asker(
+        &self,
+        interface: InterfaceId,
+        source: IpAddr,
+    ) -> Option<(IpAddr, Ownership)> {
+        let tables = self.read();
+        let usable = |known: &&InterfaceAddress| {
+            known.is_usable() && known.address().is_ipv4() == source.is_ipv4()
+        };
+        let mut of_link = tables.addresses.of_interface(interface).filter(usable);
+        let own = of_link.clone().find(|known| known.address() == source);
+        // ARP is asked in the name of any own address, as on Linux (`arp_announce` 0).
+        let elsewhere = || {
+            let mut all = tables.addresses.iter().filter(usable);
+            all.find(|known| source.is_ipv4() && known.address() == source)
+        };
+        let known = own.or_else(elsewhere).or_else(|| of_link.next())?;
+        Some((known.address(), known.state.ownership()))
+    }
+
+    /// Runs `build` with what answering a packet from `towards` needs, which came to several hosts if its frame did.
     pub(crate) fn respond<R>(
         &self,
         now: Instant,
         towards: IpAddr,
+        is_link_broadcast: bool,
         build: impl FnOnce(&Responder<'_>) -> R,
     ) -> R {
         let fallback_source = self
@@ -374,7 +419,7 @@ impl Network {
         build(&Responder {
             addresses: &self.read().addresses,
             fallback_source,
-            is_link_broadcast: false,
+            is_link_broadcast,
         })
     }
 }
@@ -382,6 +427,18 @@ impl Network {
 impl Tables {
     fn interface(&self, id: InterfaceId) -> Option<&Interface> {
         self.interfaces.iter().find(|interface| interface.id == id)
+    }
+
+    /// Whether an address of this host, if it is link-local, is one of that interface's. Packets that never leave the
+    /// host have it wherever it is.
+    fn is_own_on(&self, interface: Option<InterfaceId>, address: IpAddr) -> bool {
+        match interface.filter(|interface| *interface != InterfaceId::LOOPBACK) {
+            Some(interface) if is_link_local(address) => {
+                let mut own = self.addresses.of_interface(interface);
+                own.any(|own| own.address() == address && own.is_usable())
+            }
+            _ => true,
+        }
     }
 
     /// Multicast and limited broadcast need no route: they go out through the interface of the source address, or the

@@ -10,7 +10,7 @@ use crate::engine::egress::SLOT_BUDGET;
 use crate::engine::network::{Cast, Path};
 use crate::engine::slot::{ListenerSlot, SlotRef, TcpSlot};
 use crate::engine::transmit_queue::Egress;
-use crate::engine::zone::zone_of;
+use crate::engine::zone::zone_of_flow;
 use crate::engine::{Engine, WakeList};
 use crate::ip::InterfaceId;
 use crate::ip::output::{self, OutputHeader};
@@ -113,7 +113,7 @@ impl Engine {
                 now,
                 tuple.remote.ip(),
                 Some(tuple.local.ip()),
-                socket.device.or(zone_of(tuple.remote)),
+                socket.device.or(zone_of_flow(&tuple)),
             );
             let Ok(path) = path else { continue };
             if self.is_congested(egress, path.interface) {
@@ -144,7 +144,7 @@ impl Engine {
     /// Sends a segment that belongs to no connection: a RST to nobody, an ACK from TIME-WAIT.
     pub(crate) fn reply_tcp(&self, now: Instant, tuple: Tuple, transmit: Transmit) {
         let (local, remote) = (tuple.local.ip(), tuple.remote.ip());
-        let device = zone_of(tuple.remote);
+        let device = zone_of_flow(&tuple);
         let Ok(path) = self.network.path(now, remote, Some(local), device) else {
             return;
         };

@@ -8,7 +8,7 @@ use tidewire_netdev::Packet;
 use crate::engine::ingress::Inbound;
 use crate::engine::slot::{ListenerSlot, Slot, TcpSlot};
 use crate::engine::sockets::Lease;
-use crate::engine::zone::zone_of;
+use crate::engine::zone::zone_of_flow;
 use crate::engine::{Engine, lock, read, write};
 use crate::ip::InterfaceId;
 use crate::stats::DropReason;
@@ -138,7 +138,7 @@ impl Engine {
             drop(state);
             return self.refuse(now, tuple, &segment);
         }
-        let device = state.socket.device.or(zone_of(tuple.remote));
+        let device = state.socket.device.or(zone_of_flow(&tuple));
         let path = self
             .network
             .path(now, tuple.remote.ip(), Some(tuple.local.ip()), device)

@@ -8,6 +8,8 @@ use tidewire_netdev::Packet;
 use super::*;
 use crate::transport::ports::BindRequest;
 
+mod ethernet;
+
 struct NoDevices;
 
 impl Ports for NoDevices {

@@ -14,7 +14,7 @@ use crate::engine::link::Way;
 use crate::engine::network::Path;
 use crate::engine::shard::{Shard, ShardId};
 use crate::engine::slot::SlotRef;
-use crate::engine::{Engine, lock};
+use crate::engine::{Engine, WakeList, lock};
 use crate::error::{SocketError, SocketResult};
 use crate::ip::InterfaceId;
 use crate::link::ethernet::{self, LinkProtocol};
@@ -168,9 +168,10 @@ impl Engine {
         })
     }
 
-    /// Whether anything waits for a device that is full.
-    pub(crate) fn has_staged(&self) -> bool {
-        self.any_queue(|queue| !queue.packets.is_empty() || !queue.waiting.is_empty())
+    /// Whether anything waits for a device that is full, or a datagram for its neighbour's answer.
+    pub(crate) fn has_staged(&self, now: Instant) -> bool {
+        self.has_unresolved(now)
+            || self.any_queue(|queue| !queue.packets.is_empty() || !queue.waiting.is_empty())
     }
 
     fn any_queue(&self, is_meant: impl Fn(&TransmitQueue) -> bool) -> bool {
@@ -214,7 +215,7 @@ impl Engine {
         }
     }
 
-    pub(crate) fn stage_replies(&self, egress: &mut Egress, now: Instant) {
+    pub(crate) fn stage_replies(&self, egress: &mut Egress, now: Instant, wakes: &mut WakeList) {
         let replies = std::mem::take(&mut *lock(&self.shard(egress.shard).replies));
         for Reply {
             interface,
@@ -231,9 +232,13 @@ impl Engine {
                 ReplyWay::Station(station) => {
                     self.stage(egress, interface, Way::Station(station), packet);
                 }
-                // An error is counted; there is nobody to tell.
+                // An error is counted; only an echo request has somebody to tell of it.
                 ReplyWay::Path(path) => {
-                    let _ = self.stage_towards(egress, now, &path, packet);
+                    let copy = packet.clone();
+                    let result = self.stage_towards(egress, now, &path, packet);
+                    if result == Err(SocketError::HostUnreachable) {
+                        self.report_undelivered(interface, copy, wakes);
+                    }
                 }
             }
         }

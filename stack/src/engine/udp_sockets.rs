@@ -99,7 +99,8 @@ impl Engine {
         let device = self.device_towards(remote, socket.device)?;
         let path = self.network.path(now, remote.ip(), source, device)?;
         socket.bound = if bound.ip().is_unspecified() {
-            with_zone(path.source, bound.port(), path.interface)
+            // To an own address the path is the loopback's, but the address is its interface's.
+            with_zone(path.source, bound.port(), device.unwrap_or(path.interface))
         } else {
             bound
         };
@@ -316,9 +317,12 @@ impl Engine {
                     }
                     // A TTL of 0 keeps a datagram on this host.
                     if hop_limit > 0 || path.interface == InterfaceId::LOOPBACK {
-                        let sent = self.stage_towards(egress, now, path, packet);
-                        if sent == Err(SocketError::HostUnreachable) {
-                            socket.socket.handle_unreachable(destination);
+                        match self.stage_towards(egress, now, path, packet) {
+                            Ok(true) => self.note_unresolved(now),
+                            Err(SocketError::HostUnreachable) => {
+                                socket.socket.handle_unreachable(destination);
+                            }
+                            Ok(false) | Err(_) => {}
                         }
                     }
                 }

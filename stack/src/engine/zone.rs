@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use crate::engine::Engine;
 use crate::error::{SocketError, SocketResult};
 use crate::ip::InterfaceId;
+use crate::transport::demux::Tuple;
 
 /// Whether the address is one of many links' (RFC 4291 2.5.6, RFC 4007 5): fe80::/10.
 pub(crate) const fn is_link_local(address: IpAddr) -> bool {
@@ -49,6 +50,12 @@ pub(crate) const fn zone_of(address: SocketAddr) -> Option<InterfaceId> {
         }
         _ => None,
     }
+}
+
+/// The only interface that packets of a flow may leave through: neither to nor from a link-local address do they go
+/// over another link (RFC 4007 9).
+pub(crate) fn zone_of_flow(flow: &Tuple) -> Option<InterfaceId> {
+    zone_of(flow.remote).or(zone_of(flow.local))
 }
 
 impl Engine {

@@ -195,7 +195,10 @@ impl AddressTable {
     }
 
     /// The addresses of one interface, in the order of insertion.
-    pub fn of_interface(&self, interface: InterfaceId) -> impl Iterator<Item = &InterfaceAddress> {
+    pub fn of_interface(
+        &self,
+        interface: InterfaceId,
+    ) -> impl Iterator<Item = &InterfaceAddress> + Clone {
         self.iter().filter(move |a| a.interface == interface)
     }
 

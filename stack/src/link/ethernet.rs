@@ -76,7 +76,8 @@ impl Frame {
 /// # Errors
 /// The reason to drop it: [`DropReason::Malformed`] when it is shorter than its header, [`DropReason::NotForUs`] when
 /// it is for another station (a switch floods those it does not know, RFC 1122 2.4), [`DropReason::BadSource`] when
-/// its sender has no station's address, [`DropReason::UnknownLinkProtocol`].
+/// its sender has no station's address or is this host, whose own frames some links give back,
+/// [`DropReason::UnknownLinkProtocol`].
 pub fn receive(ours: MacAddress, head: &[u8]) -> Result<Frame, DropReason> {
     let (header, _) = Header::parse(head).map_err(|_| DropReason::Malformed)?;
     let destination = match header.destination {
@@ -85,7 +86,7 @@ pub fn receive(ours: MacAddress, head: &[u8]) -> Result<Frame, DropReason> {
         station if station == ours => LinkDestination::Unicast,
         _ => return Err(DropReason::NotForUs),
     };
-    if !header.source.is_unicast() {
+    if !header.source.is_unicast() || header.source == ours {
         return Err(DropReason::BadSource);
     }
     let protocol = match header.ethertype {
@@ -191,6 +192,11 @@ mod tests {
                 frame(MacAddress([0; 6]), THEIRS, ethertype::IPV4),
                 DropReason::NotForUs,
                 "nobody",
+            ),
+            (
+                frame(ALL_NODES, OURS, ethertype::IPV6),
+                DropReason::BadSource,
+                "given back",
             ),
             (
                 frame(OURS, ALL_NODES, ethertype::IPV4),

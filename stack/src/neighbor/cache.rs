@@ -129,6 +129,11 @@ impl<W> NeighborCache<W> {
         Ok(())
     }
 
+    /// Whether packets wait for any neighbour.
+    pub const fn has_packets(&self) -> bool {
+        self.queued > 0
+    }
+
     /// A received ARP packet; `ours` is the interface's link-layer address, `destination` whom its frame was sent to,
     /// and `ownership` tells which addresses are answered for on the interface.
     ///

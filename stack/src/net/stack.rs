@@ -302,7 +302,7 @@ impl Stack {
     /// before it uses an address ([`DuplicateDetection::Strict`](crate::ip::autoconf::dad::DuplicateDetection)).
     ///
     /// # Errors
-    /// [`io::ErrorKind::AddrInUse`] when another host has one of the addresses.
+    /// [`io::ErrorKind::AddrInUse`] when another host has one of the addresses; ENETDOWN when the stack has ended before.
     ///
     /// # Cancel safety
     /// Nothing is lost.
@@ -314,15 +314,16 @@ impl Stack {
         })
         .await;
         let addresses = self.addresses();
-        let mut duplicates = addresses
-            .iter()
-            .filter(|address| address.state == AddressState::Duplicate);
-        match duplicates.next() {
-            None => Ok(()),
-            Some(duplicate) => Err(io::Error::new(
+        let find = |state| addresses.iter().find(|address| address.state == state);
+        if let Some(duplicate) = find(AddressState::Duplicate) {
+            return Err(io::Error::new(
                 io::ErrorKind::AddrInUse,
                 format!("another host has {}", duplicate.address()),
-            )),
+            ));
+        }
+        match find(AddressState::Tentative) {
+            None => Ok(()),
+            Some(_) => Err(SocketError::NetworkDown.into()),
         }
     }
 
