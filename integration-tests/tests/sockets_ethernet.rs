@@ -376,6 +376,48 @@ async fn an_optimistic_address_is_given_up_when_another_host_has_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_last_datagram_of_a_stack_waits_for_its_neighbour() {
+    let switch = Switch::new(SwitchConfig::default());
+    let (alice, bob) = pair(&switch);
+    let receiver = bob.udp_socket("10.0.0.2:7").await.unwrap();
+    let mut buffer = [0; 16];
+    let farewell = async |stack: &Stack| {
+        let socket = stack.udp_socket("0.0.0.0:0").await.unwrap();
+        socket.send_to(b"farewell", "10.0.0.2:7").await.unwrap();
+    };
+    // Whether it is shut down or just let go.
+    farewell(&alice).await;
+    alice.shutdown().await;
+    let late = on(&switch, "late").address("10.0.0.3/24").build().unwrap();
+    farewell(&late).await;
+    drop(late);
+    for from in ["10.0.0.1", "10.0.0.3"] {
+        let (len, peer) = timeout(Duration::from_secs(1), receiver.recv_from(&mut buffer))
+            .await
+            .expect("it was sent")
+            .unwrap();
+        assert_eq!(&buffer[..len], b"farewell");
+        assert_eq!(peer.ip(), from.parse::<IpAddr>().unwrap());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_addresses_hears_that_the_stack_has_ended() {
+    let switch = Switch::new(SwitchConfig::default());
+    let stack = on(&switch, "alice")
+        .address("10.0.0.1/24")
+        .host(careful())
+        .build()
+        .unwrap();
+    let waiting = timeout(Duration::from_secs(60), stack.addresses_settled());
+    let (result, ()) = tokio::join!(waiting, stack.shutdown());
+    let error = result
+        .expect("woken")
+        .expect_err("ended before it was settled");
+    assert_eq!(error.kind(), ErrorKind::NetworkDown);
+}
+
+#[tokio::test(start_paused = true)]
 async fn many_hosts_talk_at_once() {
     let switch = Switch::new(SwitchConfig::default());
     let stacks: Vec<Stack> = (1..=8)

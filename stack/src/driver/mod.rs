@@ -98,7 +98,7 @@ pub fn start(
                 return Err(io::Error::new(
                     io::ErrorKind::InvalidInput,
                     format!(
-                        "gateway {gateway} is in none of the networks of its interface; add an address in its network first"
+                        "gateway {gateway} is no other host in the networks of its interface; add an address in its network first"
                     ),
                 ));
             };

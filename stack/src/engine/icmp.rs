@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use tidewire_netdev::Packet;
 
 use crate::engine::ingress::Inbound;
+use crate::engine::network::Origin;
 use crate::engine::zone::answer_device;
 use crate::engine::{Engine, WakeList, lock, read};
 use crate::ip::InterfaceId;
@@ -18,13 +19,6 @@ use crate::time::Instant;
 use crate::transport::IcmpError;
 use crate::transport::demux::Tuple;
 use crate::wire::{ndp, protocol};
-
-/// How a packet came that an error is about.
-#[derive(Clone, Copy, Debug)]
-struct Origin {
-    interface: InterfaceId,
-    is_link_broadcast: bool,
-}
 
 /// Path MTU changes remembered between two flushes.
 const MAX_SHRUNK: usize = 64;
@@ -43,12 +37,11 @@ impl Engine {
                 if !self.config.host.answer_echo {
                     return Err(DropReason::NoSocket);
                 }
-                let reply = self.network.respond(
-                    now,
-                    ip.source,
-                    inbound.is_link_broadcast(),
-                    |responder| echo::reply(ip, &packet, request, responder),
-                );
+                let reply = self
+                    .network
+                    .respond(now, ip.source, inbound.origin(), |responder| {
+                        echo::reply(ip, &packet, request, responder)
+                    });
                 self.send_outgoing(now, inbound.interface, reply.ok_or(DropReason::NoSocket)?)
             }
             Message::EchoReply(reply) => self.receive_echo_reply(ip, reply, packet, inbound.wakes),
@@ -106,11 +99,7 @@ impl Engine {
         ip: &IpPacket,
         packet: &Packet,
     ) {
-        let origin = Origin {
-            interface: inbound.interface,
-            is_link_broadcast: inbound.is_link_broadcast(),
-        };
-        self.report_from(inbound.now, origin, problem, ip, packet);
+        self.report_from(inbound.now, inbound.origin(), problem, ip, packet);
     }
 
     fn report_from(
@@ -121,11 +110,9 @@ impl Engine {
         ip: &IpPacket,
         packet: &Packet,
     ) {
-        let error = self
-            .network
-            .respond(now, ip.source, origin.is_link_broadcast, |responder| {
-                errors::build(problem, ip, packet, responder)
-            });
+        let error = self.network.respond(now, ip.source, origin, |responder| {
+            errors::build(problem, ip, packet, responder)
+        });
         let Some(error) = error else { return };
         let own = self.network.is_own(ip.source);
         // The host itself is not limited, as on Linux: nobody outside gains by it.

@@ -7,6 +7,7 @@ use tidewire_netdev::checksum::{pseudo_header_v4, pseudo_header_v6, sum_packet};
 use tidewire_netdev::{Checksum, Packet};
 
 use crate::engine::icmp::is_neighbor_discovery;
+use crate::engine::network::Origin;
 use crate::engine::shard::{Shard, ShardId};
 use crate::engine::tcp_ingress::{FlowCache, SegmentOrigin};
 use crate::engine::{Engine, WakeList, lock};
@@ -47,9 +48,12 @@ pub(crate) struct Inbound<'a> {
 }
 
 impl Inbound<'_> {
-    /// Whether the packet at hand came in a frame for several hosts.
-    pub(crate) fn is_link_broadcast(&self) -> bool {
-        self.frame.is_some_and(|frame| frame.is_link_broadcast())
+    /// How the packet at hand came.
+    pub(crate) fn origin(&self) -> Origin {
+        Origin {
+            interface: self.interface,
+            is_link_broadcast: self.frame.is_some_and(|frame| frame.is_link_broadcast()),
+        }
     }
 }
 
@@ -148,7 +152,7 @@ impl Engine {
             .map_err(|refusal| self.refuse_packet(inbound, refusal, &packet))?;
         let class = self.admit(interface, &ip, &packet)?;
         // RFC 1122 3.3.6: who sends a packet for one host to all of them is mistaken, or up to something.
-        if class == AddressClass::Own && inbound.is_link_broadcast() {
+        if class == AddressClass::Own && inbound.origin().is_link_broadcast {
             return Err(DropReason::LinkBroadcast);
         }
         if ip.fragment.is_none() {

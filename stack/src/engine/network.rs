@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError, RwLock};
 
 use tidewire_netdev::{Capabilities, MacAddress, Medium, OffloadSet};
 
-use crate::engine::zone::is_link_local;
+use crate::engine::zone::{answer_device, is_link_local};
 use crate::error::{SocketError, SocketResult};
 use crate::ip::address::{AddressClass, AddressTable, InterfaceAddress};
 use crate::ip::autoconf::dad::AddressState;
@@ -60,6 +60,15 @@ pub struct Path {
     pub cast: Cast,
     /// The state of routes and path MTUs this was computed from; outdated when it has moved on.
     pub(crate) generation: u32,
+}
+
+/// How a packet came that is answered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin {
+    /// Through which interface.
+    pub(crate) interface: InterfaceId,
+    /// In a frame for several hosts.
+    pub(crate) is_link_broadcast: bool,
 }
 
 #[derive(Debug)]
@@ -188,11 +197,14 @@ impl Network {
         self.change(|tables| tables.routes.insert(destination, route));
     }
 
-    /// Whether a gateway is in one of the interface's networks.
+    /// Whether a gateway is in one of the interface's networks, and another host: neither this one nor all.
     pub fn is_on_link(&self, interface: InterfaceId, gateway: IpAddr) -> bool {
         let tables = self.read();
+        let mut all = tables.addresses.iter();
+        let is_own = all.any(|known| known.address() == gateway);
+        let is_host = !is_own && tables.addresses.classify(gateway) == AddressClass::Remote;
         let mut addresses = tables.addresses.of_interface(interface);
-        addresses.any(|address| address.cidr.contains(gateway))
+        is_host && addresses.any(|address| address.cidr.contains(gateway))
     }
 
     /// Whether there is an interface of that number.
@@ -404,22 +416,22 @@ impl Network {
         Some((known.address(), known.state.ownership()))
     }
 
-    /// Runs `build` with what answering a packet from `towards` needs, which came to several hosts if its frame did.
+    /// Runs `build` with what answering a packet from `towards` needs.
     pub(crate) fn respond<R>(
         &self,
         now: Instant,
         towards: IpAddr,
-        is_link_broadcast: bool,
+        origin: Origin,
         build: impl FnOnce(&Responder<'_>) -> R,
     ) -> R {
         let fallback_source = self
-            .path(now, towards, None, None)
+            .path(now, towards, None, answer_device(towards, origin.interface))
             .ok()
             .map(|path| path.source);
         build(&Responder {
             addresses: &self.read().addresses,
             fallback_source,
-            is_link_broadcast,
+            is_link_broadcast: origin.is_link_broadcast,
         })
     }
 }

@@ -104,11 +104,14 @@ impl Shard {
         if !timer.lower(deadline) {
             return;
         }
+        let mut earliest = deadline;
         if timer.claim_update() {
             self.updates.push(slot());
+            // Whoever has found the place taken meanwhile may have looked at `armed` before the driver set it.
+            earliest = timer.registered().map_or(deadline, |at| at.min(deadline));
         }
         // Even if an update waits already: it may be for a later deadline, for which nobody was woken.
-        if deadline.as_nanos() < self.armed.load(Ordering::SeqCst) {
+        if earliest.as_nanos() < self.armed.load(Ordering::SeqCst) {
             self.rearm.store(true, Ordering::SeqCst);
         }
     }

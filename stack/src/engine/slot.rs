@@ -237,7 +237,7 @@ impl TimerState {
 
     /// The deadline asked for or armed.
     pub(crate) fn registered(&self) -> Option<Instant> {
-        match self.registered.load(Ordering::Acquire) {
+        match self.registered.load(Ordering::SeqCst) {
             u64::MAX => None,
             nanos => Some(Instant::from_nanos(nanos)),
         }

@@ -13,7 +13,7 @@ use crate::engine::{Engine, WakeList, lock, read, write};
 use crate::error::{SocketError, SocketResult};
 use crate::ip::InterfaceId;
 use crate::ip::address::AddressClass;
-use crate::tcp::connection::{OpenParameters, Phase, Progress};
+use crate::tcp::connection::{OpenParameters, Phase};
 use crate::tcp::info::State;
 use crate::tcp::time_wait::TimeWaitEntry;
 use crate::tcp::{Connection, Listener};
@@ -162,6 +162,8 @@ impl Engine {
         device: Option<InterfaceId>,
     ) -> TcpSocket {
         let Tuple { local, remote } = connection.tuple();
+        // Only what comes back from now on shows that the neighbour gets what is sent.
+        let confirmed = connection.progress();
         let next_id =
             self.flow_key
                 .hash_pair(connection.tuple().remote, connection.tuple().local) as u16;
@@ -174,7 +176,7 @@ impl Engine {
             path: Some(path),
             device,
             unreachable: false,
-            confirmed: Progress::default(),
+            confirmed,
             next_id,
             orphan: false,
             detached: false,

@@ -14,7 +14,7 @@ use crate::ip::Cidr;
 use crate::ip::autoconf::dad::{AddressState, DuplicateDetection};
 use crate::ip::output::{self, OutputHeader};
 use crate::link::ethernet::{self, LinkProtocol};
-use crate::neighbor::arp;
+use crate::neighbor::{NeighborState, arp};
 use crate::stats::DropReason;
 use crate::wire::ethernet::{HEADER_LEN, Header as EthernetHeader, ethertype};
 use crate::wire::tcp::{Flags, Header as TcpHeader};
@@ -174,6 +174,14 @@ fn ethertypes(frames: &[Packet]) -> Vec<u16> {
     frames.iter().map(parse).collect()
 }
 
+fn source_v6(frame: &Packet) -> Ipv6Addr {
+    let octets = frame.to_bytes();
+    let source: [u8; 16] = octets[HEADER_LEN + 8..HEADER_LEN + 24]
+        .try_into()
+        .expect("16 octets");
+    Ipv6Addr::from(source)
+}
+
 fn ip(address: &str) -> IpAddr {
     address.parse().expect("an address")
 }
@@ -192,6 +200,31 @@ fn a_connection_to_a_neighbour_that_did_not_answer_just_now_fails_at_once() {
     assert_eq!(ethertypes(&host.sent(FIRST)), [ethertype::ARP]);
     let error = second.lock().socket.connection.take_error();
     assert_eq!(error, Some(SocketError::HostUnreachable));
+}
+
+#[test]
+fn a_neighbour_is_confirmed_by_its_answer_and_not_by_an_attempt_to_connect() {
+    let mut host = Host::new();
+    let address = ip("10.0.0.9");
+    let (theirs, ours) = (Ipv4Addr::new(10, 0, 0, 9), Ipv4Addr::new(10, 0, 0, 1));
+    let request = arp::request(THEIRS, theirs, ours);
+    host.receive(FIRST, arp::frame(&request, THEIRS, MacAddress::BROADCAST));
+    host.sent(FIRST);
+    let state = |host: &Host| {
+        let neighbors = host.engine.neighbors();
+        neighbors
+            .iter()
+            .find(|info| info.key.address == address)
+            .map(|info| info.state)
+    };
+    assert_eq!(state(&host), Some(NeighborState::Stale));
+    for _ in 0..3 {
+        let slot = host.connect("10.0.0.9:80");
+        assert_eq!(ethertypes(&host.sent(FIRST)), [ethertype::IPV4]);
+        // RFC 4861 7.3.1: nothing has come back yet.
+        assert_eq!(state(&host), Some(NeighborState::Delay));
+        host.engine.close_tcp(host.now, &slot, &mut host.wakes);
+    }
 }
 
 #[test]
@@ -339,6 +372,42 @@ fn answers_from_a_link_local_address_stay_on_its_link() {
 }
 
 #[test]
+fn an_echo_request_to_a_group_is_answered_from_an_address_of_its_link() {
+    let mut host = Host::new();
+    let addresses = (ip("fe80::9"), ip("ff02::1"));
+    let group = MacAddress([0x33, 0x33, 0, 0, 0, 1]);
+    let request = [128, 0, 0, 0, 0, 1, 0, 1];
+    host.receive(
+        SECOND,
+        frame((THEIRS, group), addresses, protocol::ICMPV6, &request),
+    );
+    // Who asks is asked for first, in the name of the answer's source.
+    let sent = host.sent(SECOND);
+    assert_eq!(sent.len(), 1);
+    assert_eq!(source_v6(&sent[0]), host.link_local(SECOND));
+    let waiting = lock(&host.engine.neighbors);
+    assert!(waiting.has_packets());
+    drop(waiting);
+    let answer = crate::neighbor::ndp::Advertisement {
+        interface: SECOND,
+        destination: host.link_local(SECOND),
+        link_destination: None,
+        advertisement: crate::wire::ndp::NeighborAdvertisement {
+            router: false,
+            solicited: true,
+            overrides: true,
+            target: "fe80::9".parse().unwrap(),
+        },
+    };
+    let mut answer = answer.to_packet(THEIRS);
+    ethernet::prepend(&mut answer, THEIRS, host.ours(SECOND), LinkProtocol::Ipv6);
+    host.receive(SECOND, answer);
+    let sent = host.sent(SECOND);
+    assert_eq!(sent.len(), 1);
+    assert_eq!(source_v6(&sent[0]), host.link_local(SECOND));
+}
+
+#[test]
 fn a_datagram_socket_connected_to_an_own_link_local_address_hears_the_answer() {
     let mut host = Host::new();
     let own = SocketAddrV6::new(host.link_local(FIRST), 7, 0, FIRST.0);
@@ -401,14 +470,22 @@ fn neighbours_are_asked_in_the_name_of_an_address_of_their_link() {
         .unwrap();
     let sent = host.sent(SECOND);
     assert_eq!(sent.len(), 1);
-    let question = sent[0].to_bytes();
-    let source: [u8; 16] = question[HEADER_LEN + 8..HEADER_LEN + 24]
-        .try_into()
-        .unwrap();
     // RFC 4861 7.2.2: one of the outgoing interface's.
-    let source = Ipv6Addr::from(source);
+    let source = source_v6(&sent[0]);
     let of_link = host.engine.network.ownership_on(SECOND, source.into());
     assert_ne!(of_link, crate::neighbor::Ownership::None, "{source}");
+}
+
+#[test]
+fn a_gateway_is_another_host_on_the_link() {
+    let host = Host::new();
+    let is_on_link = |gateway| host.engine.network.is_on_link(FIRST, ip(gateway));
+    for gateway in ["10.0.0.9", "fd00::9", "fe80::9"] {
+        assert!(is_on_link(gateway), "{gateway}");
+    }
+    for gateway in ["10.0.1.9", "10.0.0.1", "10.0.0.255", "fd00::1", "fd01::9"] {
+        assert!(!is_on_link(gateway), "{gateway}");
+    }
 }
 
 #[test]
