@@ -184,7 +184,7 @@ impl Engine {
     }
 
     /// The way of a connection's packets; `None` while its neighbour is asked for: the slot then waits, with all it has
-    /// to send.
+    /// to send. Nobody is asked for when that is nothing.
     pub(crate) fn connection_way(
         &self,
         egress: &mut Egress,
@@ -197,9 +197,11 @@ impl Engine {
             return Some(Way::Plain);
         }
         let unreachable = std::mem::take(&mut socket.unreachable);
-        if unreachable || !socket.connection.wants_transmit() {
-            // The neighbour did not answer: what goes now goes nowhere, so that its timers run and try again later. Or
-            // there is nothing to go, and nobody to be asked for.
+        if !socket.connection.wants_transmit() {
+            return None;
+        }
+        if unreachable {
+            // The neighbour did not answer: what goes now goes nowhere, so that its timers run and try again later.
             return Some(Way::Unreachable);
         }
         let progress = socket.connection.progress();

@@ -59,7 +59,10 @@ impl Engine {
             return;
         }
         let way = self.connection_way(egress, now, &path, slot, socket);
-        let Some(way) = way else { return };
+        let Some(way) = way else {
+            self.settle_tcp(now, slot, &mut state, wakes);
+            return;
+        };
         let limits = limits(&path, tuple);
         let mut slot_budget = SLOT_BUDGET.min(*budget);
         while let Some(transmit) = socket.connection.poll_transmit(now, &limits) {

@@ -55,6 +55,8 @@ pub enum Sharing {
 struct Binding {
     id: u64,
     address: IpAddr,
+    /// The link that a link-local address is meant on (RFC 4007); 0 for others.
+    zone: u32,
     only_v6: bool,
     reuse_address: bool,
     reuse_port: bool,
@@ -67,7 +69,10 @@ impl Binding {
         let covers_v4 = |b: &Self| b.address == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && !b.only_v6;
         match (self.address, other.address) {
             (IpAddr::V4(a), IpAddr::V4(b)) => a == b || a.is_unspecified() || b.is_unspecified(),
-            (IpAddr::V6(a), IpAddr::V6(b)) => a == b || a.is_unspecified() || b.is_unspecified(),
+            (IpAddr::V6(a), IpAddr::V6(b)) => {
+                let is_same_link = self.zone == other.zone || self.zone == 0 || other.zone == 0;
+                (a == b && is_same_link) || a.is_unspecified() || b.is_unspecified()
+            }
             (IpAddr::V4(_), IpAddr::V6(_)) => covers_v4(other),
             (IpAddr::V6(_), IpAddr::V4(_)) => covers_v4(self),
         }
@@ -126,6 +131,10 @@ impl PortTable {
             id: table.next_id,
             // `::ffff:a.b.c.d` is IPv4, and clashes with it.
             address: request.address.ip().to_canonical(),
+            zone: match request.address {
+                SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() => v6.scope_id(),
+                _ => 0,
+            },
             only_v6: request.only_v6,
             reuse_address: request.reuse_address,
             reuse_port: request.reuse_port,
@@ -300,6 +309,9 @@ mod tests {
             ("[::]:80", "0.0.0.0:80", true, false),
             ("[::1]:80", "127.0.0.1:80", false, false),
             ("10.0.0.1:80", "10.0.0.1:81", false, false),
+            ("[fe80::1%2]:80", "[fe80::1%2]:80", false, true),
+            ("[fe80::1%2]:80", "[fe80::1%3]:80", false, false),
+            ("[fe80::1%2]:80", "[::]:80", false, true),
         ];
         for (first, second, only_v6, conflict) in cases {
             let table = table(Sharing::Stream);
