@@ -176,10 +176,12 @@ impl Network {
     /// Whether ARP is answered for the address: the weak host model, as Linux has it (`arp_ignore` 0).
     pub(crate) fn ownership(&self, address: IpAddr) -> Ownership {
         let tables = self.read();
-        let mut known = tables.addresses.iter();
+        let known = tables.addresses.iter();
         known
-            .find(|known| known.address() == address)
-            .map_or(Ownership::None, |known| known.state.ownership())
+            .filter(|known| known.address() == address)
+            .map(|known| known.state.ownership())
+            .find(|ownership| *ownership != Ownership::None)
+            .unwrap_or(Ownership::None)
     }
 
     /// Whether neighbour solicitations for the address are answered on the interface (RFC 4861 7.2.3: it must be one of

@@ -234,9 +234,10 @@ impl Engine {
                 }
                 // An error is counted; only an echo request has somebody to tell of it.
                 ReplyWay::Path(path) => {
-                    let copy = packet.clone();
+                    let has_neighbors = egress.hardware_address(interface).is_some();
+                    let copy = has_neighbors.then(|| packet.clone());
                     let result = self.stage_towards(egress, now, &path, packet);
-                    if result == Err(SocketError::HostUnreachable) {
+                    if let (Err(SocketError::HostUnreachable), Some(copy)) = (result, copy) {
                         self.report_undelivered(interface, copy, wakes);
                     }
                 }

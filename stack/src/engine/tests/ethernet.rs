@@ -14,8 +14,9 @@ use crate::ip::Cidr;
 use crate::ip::autoconf::dad::{AddressState, DuplicateDetection};
 use crate::ip::output::{self, OutputHeader};
 use crate::link::ethernet::{self, LinkProtocol};
-use crate::neighbor::{NeighborState, arp};
+use crate::neighbor::{NeighborState, Ownership, arp};
 use crate::stats::DropReason;
+use crate::tcp::info::State;
 use crate::wire::ethernet::{HEADER_LEN, Header as EthernetHeader, ethertype};
 use crate::wire::tcp::{Flags, Header as TcpHeader};
 use crate::wire::{protocol, udp as wire_udp};
@@ -97,16 +98,56 @@ impl Host {
             .receive(self.now, interface, &mut vec![frame], &mut self.wakes);
     }
 
-    fn advance(&mut self, time: Duration) {
+    /// Lets time pass; gives what the first interface sends meanwhile.
+    fn advance(&mut self, time: Duration) -> Vec<Packet> {
         let end = self.now + time;
+        let mut sent = Vec::new();
         while let Some(at) = self.engine.poll_timeout().filter(|at| *at <= end) {
             self.now = self.now.max(at);
             self.engine.handle_timeout(self.now, &mut self.wakes);
-            for interface in [FIRST, SECOND] {
-                self.sent(interface);
-            }
+            sent.extend(self.sent(FIRST));
+            self.sent(SECOND);
         }
         self.now = end;
+        sent
+    }
+
+    /// 10.0.0.9 asks for this host, which tells where it is.
+    fn introduce(&mut self) {
+        let (theirs, ours) = (Ipv4Addr::new(10, 0, 0, 9), Ipv4Addr::new(10, 0, 0, 1));
+        let request = arp::request(THEIRS, theirs, ours);
+        self.receive(FIRST, arp::frame(&request, THEIRS, MacAddress::BROADCAST));
+    }
+
+    /// A connection to 10.0.0.9 which has just been accepted.
+    fn established(&mut self) -> Arc<TcpSlot> {
+        self.introduce();
+        let slot = self.connect("10.0.0.9:80");
+        let sent = self.sent(FIRST);
+        let syn = sent.last().expect("a SYN behind the ARP reply").to_bytes();
+        let (syn, _) = TcpHeader::parse(&syn[HEADER_LEN + 20..]).expect("a TCP header");
+        let accepted = TcpHeader {
+            source_port: 80,
+            destination_port: syn.source_port,
+            sequence: 1,
+            acknowledgment: syn.sequence + 1,
+            flags: Flags::SYN | Flags::ACK,
+            window: 1000,
+            ..TcpHeader::default()
+        };
+        let mut octets = vec![0; accepted.encoded_len()];
+        accepted.emit(&mut octets);
+        let hardware = (THEIRS, self.ours(FIRST));
+        let addresses = (ip("10.0.0.9"), ip("10.0.0.1"));
+        self.receive(FIRST, frame(hardware, addresses, protocol::TCP, &octets));
+        assert_eq!(ethertypes(&self.sent(FIRST)), [ethertype::IPV4], "an ACK");
+        slot
+    }
+
+    fn write(&mut self, slot: &Arc<TcpSlot>) {
+        let written = slot.lock().socket.connection.write(b"data");
+        assert_eq!(written, Ok(4));
+        self.engine.mark_ready(SlotRef::from(slot));
     }
 
     fn connect(&mut self, remote: &str) -> Arc<TcpSlot> {
@@ -206,9 +247,7 @@ fn a_connection_to_a_neighbour_that_did_not_answer_just_now_fails_at_once() {
 fn a_neighbour_is_confirmed_by_its_answer_and_not_by_an_attempt_to_connect() {
     let mut host = Host::new();
     let address = ip("10.0.0.9");
-    let (theirs, ours) = (Ipv4Addr::new(10, 0, 0, 9), Ipv4Addr::new(10, 0, 0, 1));
-    let request = arp::request(THEIRS, theirs, ours);
-    host.receive(FIRST, arp::frame(&request, THEIRS, MacAddress::BROADCAST));
+    host.introduce();
     host.sent(FIRST);
     let state = |host: &Host| {
         let neighbors = host.engine.neighbors();
@@ -225,6 +264,53 @@ fn a_neighbour_is_confirmed_by_its_answer_and_not_by_an_attempt_to_connect() {
         assert_eq!(state(&host), Some(NeighborState::Delay));
         host.engine.close_tcp(host.now, &slot, &mut host.wakes);
     }
+}
+
+#[test]
+fn an_established_connection_outlives_its_neighbours_absence() {
+    let mut host = Host::new();
+    let slot = host.established();
+    host.write(&slot);
+    let sent = host.advance(Duration::from_secs(300));
+    assert!(
+        ethertypes(&sent).contains(&ethertype::ARP),
+        "it is asked for"
+    );
+    let resent = ethertypes(&sent)
+        .iter()
+        .rev()
+        .take_while(|kind| **kind == ethertype::ARP)
+        .count();
+    assert!(resent > 3, "nothing goes to where it was any more");
+    assert_eq!(slot.lock().socket.connection.state(), State::Established);
+    // RFC 6298 2.5: the timeout is 120 s at most.
+    host.introduce();
+    let sent = host.advance(Duration::from_secs(125));
+    assert!(ethertypes(&sent).contains(&ethertype::IPV4), "it goes on");
+}
+
+#[test]
+fn a_connection_that_gives_up_on_its_neighbour_says_so() {
+    let mut host = Host::new();
+    let slot = host.established();
+    host.write(&slot);
+    host.advance(Duration::from_secs(3600));
+    let state = slot.lock().socket.connection.state();
+    assert_eq!(state, State::Closed);
+    let error = slot.lock().socket.connection.take_error();
+    assert_eq!(error, Some(SocketError::HostUnreachable));
+    assert!(host.engine.neighbors().is_empty(), "nobody waits");
+}
+
+#[test]
+fn an_address_is_answered_for_if_any_link_has_it() {
+    let mut host = Host::new();
+    host.address(SECOND, "10.0.0.1/24");
+    let network = &host.engine.network;
+    network.set_address_state(FIRST, ip("10.0.0.1"), AddressState::Duplicate);
+    assert_eq!(network.ownership(ip("10.0.0.1")), Ownership::Assigned);
+    host.introduce();
+    assert_eq!(ethertypes(&host.sent(FIRST)), [ethertype::ARP]);
 }
 
 #[test]
@@ -473,7 +559,7 @@ fn neighbours_are_asked_in_the_name_of_an_address_of_their_link() {
     // RFC 4861 7.2.2: one of the outgoing interface's.
     let source = source_v6(&sent[0]);
     let of_link = host.engine.network.ownership_on(SECOND, source.into());
-    assert_ne!(of_link, crate::neighbor::Ownership::None, "{source}");
+    assert_ne!(of_link, Ownership::None, "{source}");
 }
 
 #[test]
