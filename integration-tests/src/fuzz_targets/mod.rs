@@ -5,6 +5,7 @@
 //! break: only what the code promises for all input.
 
 mod engine;
+mod ethernet;
 mod ip;
 mod netdev;
 mod udp;
@@ -16,6 +17,7 @@ pub type Target = (&'static str, fn(&[u8]));
 /// All targets.
 pub const TARGETS: &[Target] = &[
     ("engine", engine::engine),
+    ("ethernet_engine", ethernet::engine),
     ("icmpv4", wire::icmpv4),
     ("icmpv6", wire::icmpv6),
     ("ip_input", ip::input),
