@@ -4,8 +4,11 @@
 //! with a stable compiler. A body panics when a property is broken. Nothing is asserted that a hostile sender could
 //! break: only what the code promises for all input.
 
+mod arp;
 mod engine;
 mod ip;
+mod ndp;
+mod neighbor;
 mod netdev;
 mod udp;
 mod wire;
@@ -15,12 +18,15 @@ pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
 pub const TARGETS: &[Target] = &[
+    ("arp", arp::arp),
     ("engine", engine::engine),
     ("icmpv4", wire::icmpv4),
     ("icmpv6", wire::icmpv6),
     ("ip_input", ip::input),
     ("ipv4", wire::ipv4),
     ("ipv6", wire::ipv6),
+    ("ndp", ndp::ndp),
+    ("neighbor", neighbor::neighbor),
     ("reassembly", ip::reassembly),
     ("segmentation", netdev::segmentation),
     ("tcp", wire::tcp),
