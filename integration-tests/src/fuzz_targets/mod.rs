@@ -4,6 +4,7 @@
 //! with a stable compiler. A body panics when a property is broken. Nothing is asserted that a hostile sender could
 //! break: only what the code promises for all input.
 
+mod coalescing;
 mod engine;
 mod ip;
 mod netdev;
@@ -15,6 +16,7 @@ pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
 pub const TARGETS: &[Target] = &[
+    ("coalescing", coalescing::coalescing),
     ("engine", engine::engine),
     ("icmpv4", wire::icmpv4),
     ("icmpv6", wire::icmpv6),
