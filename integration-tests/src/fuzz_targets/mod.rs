@@ -5,6 +5,7 @@
 //! break: only what the code promises for all input.
 
 mod arp;
+mod coalescing;
 mod engine;
 mod ip;
 mod ndp;
@@ -19,6 +20,7 @@ pub type Target = (&'static str, fn(&[u8]));
 /// All targets.
 pub const TARGETS: &[Target] = &[
     ("arp", arp::arp),
+    ("coalescing", coalescing::coalescing),
     ("engine", engine::engine),
     ("icmpv4", wire::icmpv4),
     ("icmpv6", wire::icmpv6),
