@@ -291,7 +291,7 @@ impl Link {
 /// Runs `body` on a new link for each IP version, in namespaces of their own, and asserts that no packet was bad.
 ///
 /// # Panics
-/// As [`run`] and [`Link::assert_clean`] do.
+/// As [`run_with`] and [`Link::assert_clean`] do.
 pub fn on_each_family<F>(test: &str, limit: Duration, config: &LinkConfig, body: F)
 where
     F: AsyncFn(&Link, Family) + Clone + Send + 'static,
