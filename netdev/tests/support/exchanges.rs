@@ -150,6 +150,10 @@ pub(crate) async fn tcp_super_packets_in(link: &mut Link) {
         let mut next = 0;
         loop {
             let (packet, segment) = link.receive_protocol(TCP).await;
+            if segment.to != ours {
+                // The other family's connection is still ending.
+                continue;
+            }
             let header_len = usize::from(segment.transport[12] >> 4) * 4;
             let len = segment.transport.len() - header_len;
             assert!(matches!(
