@@ -237,14 +237,12 @@ fn tun() {
 }
 
 #[test]
-#[ignore = "the stack knows no Ethernet yet"]
 fn tap() {
     matrix("tap", DeviceKind::Tap);
 }
 
 /// As anybody, too.
 #[test]
-#[ignore = "the stack knows no Ethernet yet"]
 fn packet() {
     matrix("packet", DeviceKind::Packet);
 }

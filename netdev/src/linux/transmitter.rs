@@ -125,7 +125,8 @@ impl Transmitter for KernelTransmitter {
             self.set_hindrance(hindrance);
             return match hindrance {
                 None => Ok(()),
-                Some(_) => Err(io::ErrorKind::WouldBlock.into()),
+                Some(Hindrance::Full | Hindrance::Busy) => Err(io::ErrorKind::WouldBlock.into()),
+                Some(Hindrance::Down) => Err(io::Error::from_raw_os_error(libc::ENETDOWN)),
             };
         }
     }
