@@ -34,6 +34,9 @@ const DOWN_WAIT: Duration = Duration::from_millis(100);
 /// packets behind it must not wait for ever.
 const BUSY_LIMIT: Duration = Duration::from_millis(250);
 
+/// How often it has to have met that, too: a process that did not run for so long has not tried for so long.
+const BUSY_TRIES: u32 = 50;
+
 /// The sending half.
 pub(super) struct KernelTransmitter {
     queue: Arc<Queue>,
@@ -45,8 +48,8 @@ pub(super) struct KernelTransmitter {
 #[derive(Default)]
 struct State {
     hindrance: Option<Hindrance>,
-    /// Since when the packet in front has met `ENOBUFS` again and again.
-    busy_since: Option<Instant>,
+    /// Since when, and how often, the packet in front has met `ENOBUFS`.
+    busy: Option<(Instant, u32)>,
     timer: Option<(Hindrance, Pin<Box<Sleep>>)>,
 }
 
@@ -85,14 +88,15 @@ impl KernelTransmitter {
     /// Whether the packet in front has been refused for so long that it is given up.
     fn has_lost_patience(&self, has_progressed: bool) -> bool {
         let mut state = self.state();
-        let now = Instant::now();
         if has_progressed {
-            state.busy_since = None;
+            state.busy = None;
         }
-        let since = *state.busy_since.get_or_insert(now);
-        let is_over = now.duration_since(since) >= BUSY_LIMIT;
+        let now = Instant::now();
+        let (since, tries) = state.busy.get_or_insert((now, 0));
+        *tries += 1;
+        let is_over = *tries >= BUSY_TRIES && now.duration_since(*since) >= BUSY_LIMIT;
         if is_over {
-            state.busy_since = None;
+            state.busy = None;
         }
         is_over
     }
@@ -106,7 +110,7 @@ impl KernelTransmitter {
             .store(hindrance.is_some(), Ordering::Relaxed);
         state.hindrance = hindrance;
         if hindrance != Some(Hindrance::Busy) {
-            state.busy_since = None;
+            state.busy = None;
         }
     }
 }

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io::ErrorKind;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -54,29 +55,21 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// Sends from one thread and receives on this one; rates of packets sent and received, in thousands a second.
-async fn rates(near: &mut Device, far: &Device, frame: &Packet) -> (f64, f64) {
-    let stop = AtomicBool::new(false);
-    let (mut sent, mut received) = (0, 0u64);
+/// Sends from another thread and receives on this one; rates of packets sent and received, in thousands a second.
+async fn rates(near: &mut Device, far: Device, frame: Packet) -> (f64, f64) {
+    let stop = Arc::new(AtomicBool::new(false));
     let started = Instant::now();
-    let runtime = tokio::runtime::Handle::current();
-    std::thread::scope(|scope| {
-        let sender = scope.spawn(|| blast(&*far.transmitter, frame, &stop));
-        let receiver = scope.spawn(|| {
-            // The runtime's own thread looks after its descriptors.
-            runtime.block_on(async {
-                while started.elapsed() < TIME {
-                    received += receive(&mut *near.receiver, 64)
-                        .await
-                        .expect("received")
-                        .len() as u64;
-                }
-            });
-            stop.store(true, Ordering::Relaxed);
-        });
-        receiver.join().expect("no panic");
-        sent = sender.join().expect("no panic");
+    let sender = std::thread::spawn({
+        let stop = Arc::clone(&stop);
+        move || blast(&*far.transmitter, &frame, &stop)
     });
+    let mut received = 0;
+    while started.elapsed() < TIME {
+        let batch = receive(&mut *near.receiver, 64).await.expect("received");
+        received += batch.len() as u64;
+    }
+    stop.store(true, Ordering::Relaxed);
+    let sent = sender.join().expect("no panic");
     let seconds = started.elapsed().as_secs_f64();
     (sent as f64 / seconds / 1e3, received as f64 / seconds / 1e3)
 }
@@ -98,7 +91,7 @@ fn measure_receiving() {
                     let far = open(PacketConfig::new("far"));
                     let mac = near.hardware_address.expect("the interface's");
                     let frame = frame(mac, 7, super_packet);
-                    let rate = rates(&mut near, &far, &frame).await;
+                    let rate = rates(&mut near, far, frame).await;
                     sent.push(rate.0);
                     received.push(rate.1);
                     kernel.remove("near").await;

@@ -11,14 +11,19 @@ use tokio::net::UdpSocket;
 
 use super::support::exchanges::payload;
 use super::support::link::{Kernel, Link, OUR_MAC, pairs};
-use super::support::namespace::in_namespace;
+use super::support::namespace::{in_namespace, in_namespace_with};
 use super::support::packets::{self, Fill};
-use super::{drain, open, run};
+use super::{drain, open};
 
 /// A link whose near end sends no faster than a token bucket of `tc` lets it.
 async fn slow_link(config: PacketConfig, bucket: &str) -> (Link, InterfaceCounters) {
     Kernel::new().add_veth("near", "far").await;
-    run("tc", &format!("qdisc add dev near root tbf {bucket}"));
+    let arguments = format!("qdisc add dev near root tbf {bucket}");
+    let output = std::process::Command::new("tc")
+        .args(arguments.split(' '))
+        .output()
+        .expect("tc runs");
+    assert!(output.status.success(), "tc {arguments}: {output:?}");
     let socket = PacketSocket::open(config).expect("opened");
     let counters = socket.counters();
     let device = socket.into_device().expect("registered");
@@ -67,7 +72,7 @@ async fn assert_all_arrive(link: &Link) {
 
 #[test]
 fn a_full_socket_buffer_is_back_pressure() {
-    in_namespace(|| async {
+    in_namespace_with("tc", || async {
         for is_down_before in [false, true] {
             let config = PacketConfig {
                 send_buffer: 32 << 10,
@@ -91,7 +96,7 @@ fn a_full_socket_buffer_is_back_pressure() {
 
 #[test]
 fn a_full_queue_of_the_interface_is_back_pressure() {
-    in_namespace(|| async {
+    in_namespace_with("tc", || async {
         let config = PacketConfig::new("near");
         let (link, counters) = slow_link(config, "rate 40mbit burst 20kb limit 30kb").await;
         assert_all_arrive(&link).await;
@@ -103,7 +108,7 @@ fn a_full_queue_of_the_interface_is_back_pressure() {
 
 #[test]
 fn a_packet_that_no_queue_ever_takes_is_given_up() {
-    in_namespace(|| async {
+    in_namespace_with("tc", || async {
         let config = PacketConfig::new("near");
         // A bucket of 500 octets never has room for more.
         let (link, counters) = slow_link(config, "rate 40mbit burst 20kb limit 500").await;
@@ -172,7 +177,7 @@ fn what_is_not_read_in_time_is_dropped_and_counted() {
 
 #[test]
 fn what_a_device_sent_before_it_was_dropped_arrives() {
-    in_namespace(|| async {
+    in_namespace_with("tc", || async {
         let config = PacketConfig::new("near");
         let (link, _) = slow_link(config, "rate 40mbit burst 20kb limit 10mb").await;
         let socket = UdpSocket::bind((pairs()[0].0, 9)).await.expect("bound");
