@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `EAGAIN` | for `epoll` |
 //! | `ENOBUFS`, `ENOMEM` | 1 ms: `epoll` would say "writable" at once |
-//! | `EIO`, `ENETDOWN` | 100 ms, until the interface is up again |
+//! | `EIO`, `ENETDOWN` | 100 ms, until the interface is up again; this is told as `ENETDOWN` |
 
 use std::collections::VecDeque;
 use std::io;

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::io;
 use std::time::{Duration, Instant};
 
 use tidewire_netdev::Packet;
@@ -10,7 +9,7 @@ use tidewire_netdev::linux::{InterfaceCounters, PacketConfig, PacketSocket};
 use tokio::net::UdpSocket;
 
 use super::support::exchanges::payload;
-use super::support::link::{Kernel, Link, OUR_MAC, pairs};
+use super::support::link::{Kernel, Link, OUR_MAC, is_hindered, pairs};
 use super::support::namespace::{in_namespace, in_namespace_with};
 use super::support::packets::{self, Fill};
 use super::{drain, open};
@@ -44,7 +43,7 @@ async fn transmit_all(link: &Link, queue: &mut VecDeque<Packet>) -> u32 {
         tries += 1;
         match link.transmitter.try_transmit(queue) {
             Ok(()) => return tries,
-            Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{error}"),
+            Err(error) => assert!(is_hindered(&error), "{error}"),
         }
         poll_fn(|cx| link.transmitter.poll_transmit_ready(cx))
             .await

@@ -245,7 +245,7 @@ impl Link {
         let mut queue = VecDeque::from([self.framed(packet)]);
         loop {
             match self.transmitter.try_transmit(&mut queue) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Err(error) if is_hindered(&error) => {
                     poll_fn(|cx| self.transmitter.poll_transmit_ready(cx)).await?;
                 }
                 result => {
@@ -287,4 +287,12 @@ pub(crate) async fn receive(receiver: &mut dyn Receiver, limit: usize) -> io::Re
     assert_eq!(count, batch.len());
     assert!(batch.len() <= limit);
     Ok(batch)
+}
+
+/// Whether the device is full, or its link down: it takes packets again later.
+pub(crate) fn is_hindered(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::NetworkDown
+    )
 }
