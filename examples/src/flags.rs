@@ -14,13 +14,19 @@ pub struct StackFlags {
     #[arg(long, value_name = "NAME", group = "device")]
     pub tun: Option<String>,
 
-    /// TAP interface (comes with the link layer; an error for now)
+    /// TAP interface: attached to if it exists, created otherwise (needs root); the stack is the station at its other end
     #[arg(long, value_name = "NAME", group = "device")]
     pub tap: Option<String>,
 
-    /// Network interface to share through AF_PACKET (comes with the link layer; an error for now)
+    /// Ethernet interface to share through AF_PACKET, as one more station on its link (needs CAP_NET_RAW); give the stack
+    /// addresses that the kernel does not have
     #[arg(long, value_name = "IFACE", group = "device")]
     pub packet: Option<String>,
+
+    /// Queues of the device, each with a driver of its own; more than one is for several worker threads. An existing TUN
+    /// or TAP must have been made with multi_queue
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub queues: usize,
 
     /// Address of the stack with its prefix, for instance 10.7.0.2/24; may be repeated
     #[arg(long = "address", value_name = "CIDR")]
@@ -75,7 +81,7 @@ mod tests {
     fn repeated_addresses_keep_their_order() {
         let flags = parse(
             "http --tun tw0 --address 10.7.0.2/24 --address fd07::2/64 --gateway 10.7.0.1 --gateway fd07::1 \
-             --kernel-address 10.7.0.1/24 --mtu 9000 --no-offload --pcap a.pcapng --workers 2 --json",
+             --kernel-address 10.7.0.1/24 --mtu 9000 --no-offload --pcap a.pcapng --workers 2 --queues 2 --json",
         )
         .expect("valid");
         let text: Vec<String> = flags.addresses.iter().map(Cidr::to_string).collect();
@@ -83,6 +89,7 @@ mod tests {
         assert_eq!(flags.gateways.len(), 2);
         assert_eq!(flags.kernel_addresses[0].prefix_len(), 24);
         assert_eq!((flags.mtu, flags.workers), (Some(9000), 2));
+        assert_eq!(flags.queues, 2);
         assert!(flags.no_offload && flags.json);
     }
 
@@ -93,6 +100,8 @@ mod tests {
             ("http --tun a --packet b", ErrorKind::ArgumentConflict),
             ("http --address 10.7.0.2/33", ErrorKind::ValueValidation),
             ("http --gateway ten", ErrorKind::ValueValidation),
+            ("http --tap a --packet b", ErrorKind::ArgumentConflict),
+            ("http --queues two", ErrorKind::ValueValidation),
             ("http --mtu", ErrorKind::InvalidValue),
             ("http --frobnicate", ErrorKind::UnknownArgument),
         ] {

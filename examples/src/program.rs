@@ -66,7 +66,7 @@ where
 {
     logging::init();
     if flags.tun.is_none() && flags.tap.is_none() && flags.packet.is_none() {
-        eprintln!("error: no device: use --tun NAME (see --help)");
+        eprintln!("error: {} (see --help)", device::NO_DEVICE);
         return ExitCode::from(2);
     }
     block_on(flags.workers, run_until_signal(flags, program))

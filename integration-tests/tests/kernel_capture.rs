@@ -2,13 +2,17 @@
 
 #![cfg(target_os = "linux")]
 
+use std::fs::File;
 use std::time::Duration;
 
-use tidewire_integration_tests::bodies::body;
+use tidewire_integration_tests::bodies::{body, hash};
 use tidewire_integration_tests::exchange::exchange;
-use tidewire_integration_tests::kernel::wireshark::{UNSOUND, found};
+use tidewire_integration_tests::kernel::wireshark::{UNSOUND, found, join};
 use tidewire_integration_tests::kernel::{Family, LinkConfig, Recording, Role, on_each_family};
 use tidewire_integration_tests::requirements::{missing_program, skip};
+use tidewire_netdev::capture::{Capture, CaptureConfig, Direction};
+use tidewire_netdev::checksum::Sum;
+use tidewire_netdev::{Medium, Packet};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -84,4 +88,52 @@ async fn one_datagram_each_way(link: &tidewire_integration_tests::kernel::Link, 
     assert!(buffer[..len] == payload);
     kernel.send_to(&buffer[..len], from).await.expect("sent");
     assert_eq!(ours.recv(&mut buffer).await.expect("received"), 3000);
+}
+
+/// The judge sees what it is there to see.
+#[test]
+fn wireshark_finds_what_is_wrong() {
+    const TEST: &str = "wireshark_finds_what_is_wrong";
+    if let Some(reason) = missing_program("tshark") {
+        return skip(TEST, &reason);
+    }
+    let mut sound = vec![0x45, 0, 0, 36, 0, 0, 0, 0, 64, 17, 0, 0];
+    sound.extend([10, 7, 0, 1, 10, 7, 0, 2]);
+    sound.extend([0x80, 0, 0x80, 1, 0, 16, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
+    let fill = |packet: &mut [u8]| {
+        let mut header = Sum::default();
+        header.add_bytes(&packet[..20]);
+        packet[10..12].copy_from_slice(&header.finish().to_be_bytes());
+        let mut udp = Sum::default();
+        udp.add_bytes(&packet[12..20]);
+        udp.add_bytes(&[0, 17, 0, 16]);
+        udp.add_bytes(&packet[20..]);
+        packet[26..28].copy_from_slice(&udp.finish().to_be_bytes());
+    };
+    fill(&mut sound);
+    let mut bad_header = sound.clone();
+    bad_header[4] ^= 1;
+    let mut bad_payload = sound.clone();
+    bad_payload[30] ^= 1;
+    let mut bad_tcp = sound.clone();
+    bad_tcp[9] = 6;
+    bad_tcp[10] += 11;
+    let packets = [sound, bad_header, bad_payload, bad_tcp];
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let captures = packets.map(|packet| {
+        let path = folder.path().join(format!("{}.pcapng", hash(&packet)));
+        let file = File::create(&path).expect("a file");
+        let mut capture = Capture::new(file, CaptureConfig::default()).expect("a capture");
+        let interface = capture.add_interface("tun0", Medium::Ip).expect("written");
+        let packet = Packet::from_bytes(packet.into());
+        let recorded = capture.record(interface, Direction::Inbound, Duration::ZERO, &packet);
+        recorded.expect("written");
+        path
+    });
+    let all = folder.path().join("all.pcapng");
+    join(&captures, &all).expect("our own files");
+    let unsound = found(&all, UNSOUND);
+    assert_eq!(unsound.len(), 3, "{}", unsound.join("\n"));
+    assert!(found(&all, &format!("({UNSOUND}) && frame.number == 1")).is_empty());
 }

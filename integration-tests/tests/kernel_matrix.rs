@@ -162,7 +162,7 @@ impl Case {
             assert!(read.min(written) > 60 * 1024, "{self:?}: {read}, {written}");
         } else {
             assert!(
-                read.max(written) <= mtu as u64,
+                read.max(written) <= (mtu + self.device.link_header()) as u64,
                 "{self:?}: {read}, {written}"
             );
         }
@@ -234,4 +234,15 @@ fn judge(test: &str, captures: &[PathBuf], packets: u64, folder: &Path) {
 #[test]
 fn tun() {
     matrix("tun", DeviceKind::Tun);
+}
+
+#[test]
+fn tap() {
+    matrix("tap", DeviceKind::Tap);
+}
+
+/// As anybody, too.
+#[test]
+fn packet() {
+    matrix("packet", DeviceKind::Packet);
 }

@@ -173,12 +173,14 @@ pub trait Receiver: Send + 'static {
 pub trait Transmitter: Send + Sync + 'static {
     /// Sends packets from the front of `queue`, removing each one that the device took.
     ///
-    /// [`io::ErrorKind::WouldBlock`] leaves the rest in the queue: the device is full. A packet that the device
-    /// refuses for its own sake (`EMSGSIZE`, `EINVAL`) is removed and counted by the device, not an error.
-    /// Any other error is the device's end.
+    /// [`io::ErrorKind::WouldBlock`] leaves the rest in the queue: the device is full. [`io::ErrorKind::NetworkDown`]
+    /// leaves it, too: the link is down, and what is sent meanwhile is lost; the device goes on. A packet that the
+    /// device refuses for its own sake (`EMSGSIZE`, `EINVAL`) is removed and counted by the device, not an error. Any
+    /// other error is the device's end.
     fn try_transmit(&self, queue: &mut VecDeque<Packet>) -> io::Result<()>;
 
-    /// Waits until [`Self::try_transmit`] may take packets again. Only the driver calls this.
+    /// Waits until [`Self::try_transmit`] may take packets again, after it said that the device is full or its link down.
+    /// Only the driver calls this.
     fn poll_transmit_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 }
 

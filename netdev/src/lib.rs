@@ -2,7 +2,7 @@
 //!
 //! This crate knows no protocol above the link. It moves [`Packet`]s between a device and the stack, tells
 //! the stack what the device can do for it ([`Capabilities`]), and does in software what a device cannot
-//! ([`segmentation`], [`checksum`]).
+//! ([`segmentation`], [`coalescing`], [`checksum`]).
 //!
 //! ```text
 //!  stack ── Packet + Offload ──▶ Transmitter ──▶ TUN | memory pair | impaired link

@@ -32,6 +32,9 @@ pub struct HostConfig {
     pub reassembly_memory: usize,
     /// Destinations whose path MTU is remembered. Default 4096.
     pub path_mtu_entries: usize,
+    /// Join received packets of a connection into super-packets where the device delivers them one by one (what Linux
+    /// calls generic receive offload). Default true.
+    pub receive_coalescing: bool,
     /// Give each Ethernet interface a link-local IPv6 address made from its hardware address (RFC 4862 5.3). Default
     /// true.
     pub link_local_addresses: bool,
@@ -53,6 +56,7 @@ impl Default for HostConfig {
             reply_queue: 1024,
             reassembly_memory: 4 << 20,
             path_mtu_entries: 4096,
+            receive_coalescing: true,
             link_local_addresses: true,
             duplicate_detection_v4: DuplicateDetection::Off,
             duplicate_detection_v6: DuplicateDetection::Optimistic,

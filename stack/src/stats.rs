@@ -29,6 +29,8 @@ pub enum DropReason {
     Unacceptable,
     /// TCP: a full SYN or accept queue.
     Backlog,
+    /// A packet of ours for a link that is down.
+    LinkDown,
     /// A packet for one host in a frame for several (RFC 1122 3.3.6).
     LinkBroadcast,
     /// A packet of ours to a neighbour that does not answer, or too many for one that has not answered yet.

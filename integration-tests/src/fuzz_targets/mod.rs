@@ -4,9 +4,13 @@
 //! with a stable compiler. A body panics when a property is broken. Nothing is asserted that a hostile sender could
 //! break: only what the code promises for all input.
 
+mod arp;
+mod coalescing;
 mod engine;
 mod ethernet;
 mod ip;
+mod ndp;
+mod neighbor;
 mod netdev;
 mod udp;
 mod wire;
@@ -16,6 +20,8 @@ pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
 pub const TARGETS: &[Target] = &[
+    ("arp", arp::arp),
+    ("coalescing", coalescing::coalescing),
     ("engine", engine::engine),
     ("ethernet_engine", ethernet::engine),
     ("icmpv4", wire::icmpv4),
@@ -23,6 +29,8 @@ pub const TARGETS: &[Target] = &[
     ("ip_input", ip::input),
     ("ipv4", wire::ipv4),
     ("ipv6", wire::ipv6),
+    ("ndp", ndp::ndp),
+    ("neighbor", neighbor::neighbor),
     ("reassembly", ip::reassembly),
     ("segmentation", netdev::segmentation),
     ("tcp", wire::tcp),

@@ -6,13 +6,16 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use tidewire_netdev::Device;
 use tidewire_netdev::capture::{self, Capture, CaptureConfig, SharedCapture};
-use tidewire_netdev::linux::{Tun, TunConfig, TunCounters};
+use tidewire_netdev::linux::{
+    InterfaceCounters, PacketConfig, PacketSocket, Tap, TapConfig, Tun, TunConfig,
+};
+use tidewire_netdev::{Device, MacAddress, OffloadSet};
 
 use super::impairment::impaired;
 use super::meter::{Meter, metered};
 use super::network::{Routers, addresses};
+use super::station::Station;
 use super::{Family, LinkConfig};
 use crate::namespace::configure;
 use crate::requirements::Need;
@@ -23,13 +26,27 @@ pub enum DeviceKind {
     /// An interface whose wire is the stack, carrying IP packets.
     #[default]
     Tun,
+    /// An interface with a cable to the stack, carrying Ethernet frames.
+    Tap,
+    /// Packet sockets on the far end of a veth pair.
+    Packet,
 }
 
 impl DeviceKind {
     /// What the machine must have for it besides namespaces.
     pub const fn needs(self) -> &'static [Need] {
         match self {
-            Self::Tun => &[Need::Tun],
+            Self::Tun | Self::Tap => &[Need::Tun],
+            // Which takes the offloads from the kernel's end; those of a TUN or TAP are the device's own.
+            Self::Packet => &[Need::Program("ethtool")],
+        }
+    }
+
+    /// Octets before the IP header of each packet that passes the device.
+    pub const fn link_header(self) -> usize {
+        match self {
+            Self::Tun => 0,
+            Self::Tap | Self::Packet => 14,
         }
     }
 }
@@ -51,16 +68,28 @@ pub(super) struct Opened {
     pub(super) device: Device,
     /// The kernel's interface.
     pub(super) name: String,
-    pub(super) counters: TunCounters,
+    pub(super) counters: InterfaceCounters,
     pub(super) meter: Arc<Meter>,
     pub(super) capture: Option<FileCapture>,
+    /// Where packet sockets are.
+    pub(super) station: Option<Station>,
 }
 
 /// Opens the device that `config` asks for, its kernel's end in the router next to the stack.
 pub(super) async fn open(config: &LinkConfig, routers: &Routers) -> io::Result<Opened> {
-    let (device, name, counters) = match config.device {
-        DeviceKind::Tun => open_tun(config, routers).await?,
+    let station = match config.device {
+        DeviceKind::Tun | DeviceKind::Tap => None,
+        DeviceKind::Packet => Some(Station::beside(config, routers).await?),
     };
+    let (device, name, counters) = match (config.device, &station) {
+        (DeviceKind::Tap, _) => open_tap(config, routers).await?,
+        (_, Some(station)) => open_packet_socket(config, station).await?,
+        _ => open_tun(config, routers).await?,
+    };
+    if config.offload {
+        let OffloadSet { tso4, tso6, .. } = device.capabilities.offloads;
+        assert!(tso4 && tso6, "the kernel grants only {device:?}");
+    }
     let meter = Arc::new(Meter::default());
     let mut device = metered(device, &meter);
     let mut recorded = None;
@@ -83,13 +112,14 @@ pub(super) async fn open(config: &LinkConfig, routers: &Routers) -> io::Result<O
         counters,
         meter,
         capture: recorded,
+        station,
     })
 }
 
-async fn open_tun(
-    config: &LinkConfig,
-    routers: &Routers,
-) -> io::Result<(Device, String, TunCounters)> {
+/// A device, the kernel's interface, and what the device counts.
+type Parts = (Device, String, InterfaceCounters);
+
+async fn open_tun(config: &LinkConfig, routers: &Routers) -> io::Result<Parts> {
     let tun_config = TunConfig {
         mtu: Some(config.mtu),
         offload: config.offload,
@@ -103,17 +133,39 @@ async fn open_tun(
         io::Result::Ok(tun)
     });
     let tun = tun.await?;
-    if config.offload {
-        let offloads = tun.offloads();
-        assert!(
-            offloads.tso4 && offloads.tso6,
-            "the kernel grants only {:?}",
-            offloads.names()
-        );
-    }
     let (name, counters) = (tun.name().to_owned(), tun.counters());
     // The interface stays where it was opened; its packets come to this runtime.
     Ok((tun.into_device()?, name, counters))
+}
+
+async fn open_tap(config: &LinkConfig, routers: &Routers) -> io::Result<Parts> {
+    let tap_config = TapConfig {
+        mtu: Some(config.mtu),
+        offload: config.offload,
+        virtio_header: config.virtio_header,
+        hardware_address: Some(MacAddress([2, 0, 0, 0, 0, 2])),
+        ..TapConfig::default()
+    };
+    let addresses = addresses(config, config.subnet, Family::kernel_in);
+    let tap = routers.beside_device(async move || {
+        let tap = Tap::open(tap_config)?;
+        configure(tap.name(), &addresses, None).await?;
+        io::Result::Ok(tap)
+    });
+    let tap = tap.await?;
+    let (name, counters) = (tap.name().to_owned(), tap.counters());
+    Ok((tap.into_device()?, name, counters))
+}
+
+async fn open_packet_socket(config: &LinkConfig, station: &Station) -> io::Result<Parts> {
+    let packet_config = PacketConfig {
+        offload: config.offload,
+        ..PacketConfig::new(Station::INTERFACE)
+    };
+    let open = async || PacketSocket::open(packet_config);
+    let socket = station.namespace.run(open).await?;
+    let (name, counters) = (Station::KERNEL_INTERFACE.to_owned(), socket.counters());
+    Ok((socket.into_device()?, name, counters))
 }
 
 fn wall_clock() -> Duration {

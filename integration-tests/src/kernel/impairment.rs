@@ -27,7 +27,12 @@ async fn carry(mut from: Box<dyn Receiver>, to: Box<dyn Transmitter>) -> io::Res
         queue.extend(batch.drain(..));
         while !queue.is_empty() {
             match to.try_transmit(&mut queue) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::WouldBlock | io::ErrorKind::NetworkDown
+                    ) =>
+                {
                     poll_fn(|cx| to.poll_transmit_ready(cx)).await?;
                 }
                 result => result?,

@@ -30,7 +30,7 @@ use std::time::Duration;
 use tidewire::Stack;
 use tidewire::ip::Cidr;
 use tidewire_netdev::Device;
-use tidewire_netdev::linux::TunCounters;
+use tidewire_netdev::linux::InterfaceCounters;
 use tidewire_netdev::memory::ImpairmentConfig;
 
 use crate::namespace::{Counters, Flavor, announce, configure, run_with, socket_list};
@@ -98,14 +98,14 @@ pub struct Link {
     pub stack: Stack,
     /// The name of the kernel's interface.
     pub name: String,
-    counters: TunCounters,
+    counters: InterfaceCounters,
     meter: Arc<Meter>,
     before: Counters,
     capture: Option<FileCapture>,
     /// The second octets of the stack's and the kernel's addresses.
     subnets: [u8; 2],
-    /// They go when nobody sends through them any more.
-    _routers: Routers,
+    /// The namespaces between, which go when nobody sends through them any more.
+    _between: (Option<Station>, Routers),
 }
 
 impl fmt::Debug for Link {
@@ -132,7 +132,7 @@ impl Link {
             meter: opened.meter,
             capture: opened.capture,
             subnets: [config.subnet, network::kernel_subnet(config)],
-            _routers: routers,
+            _between: (opened.station, routers),
         }
     }
 
@@ -291,7 +291,7 @@ impl Link {
 /// Runs `body` on a new link for each IP version, in namespaces of their own, and asserts that no packet was bad.
 ///
 /// # Panics
-/// As [`run`] and [`Link::assert_clean`] do.
+/// As [`run_with`] and [`Link::assert_clean`] do.
 pub fn on_each_family<F>(test: &str, limit: Duration, config: &LinkConfig, body: F)
 where
     F: AsyncFn(&Link, Family) + Clone + Send + 'static,

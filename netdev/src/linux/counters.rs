@@ -21,7 +21,8 @@ pub struct InterfaceStatistics {
     pub transmit_full: u64,
     /// How often a queue below was full, or memory short (`ENOBUFS`, `ENOMEM`); nothing is lost.
     pub transmit_busy: u64,
-    /// How often the interface was found down with something to send (`EIO`, `ENETDOWN`); nothing is lost.
+    /// How often the interface was found down with something to send (`EIO`, `ENETDOWN`); what becomes of that is
+    /// for the stack to say.
     pub transmit_down: u64,
 }
 

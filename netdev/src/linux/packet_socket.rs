@@ -171,8 +171,8 @@ impl PacketSocket {
     }
 }
 
-/// Octets of a ring's block: room for 14 super-packets or 600 packets of 1,500 octets. A super-packet has to fit one.
-const RING_BLOCK: u32 = 1 << 20;
+/// Octets of a ring's block: room for 3 super-packets or 160 packets of 1,500 octets. A super-packet has to fit one.
+const RING_BLOCK: u32 = 256 << 10;
 
 /// When a block that is not full is handed over, in milliseconds: at once, as far as the kernel's units go.
 const RING_TIMEOUT: u32 = 1;

@@ -39,16 +39,20 @@ impl KernelReceiver {
             link,
         }
     }
+}
 
-    /// The next packet; `Ok(None)` for one that made no sense and was counted.
-    fn next_packet(&mut self) -> io::Result<Option<Packet>> {
-        match &mut self.ring {
-            None => self.queue.read_packet(&mut self.pool),
-            Some(ring) => match ring.next_frame() {
-                Some(frame) => Ok(self.queue.decode(frame, &mut self.pool)),
-                None => Err(io::ErrorKind::WouldBlock.into()),
-            },
-        }
+/// The next packet; `Ok(None)` for one that made no sense and was counted.
+fn next_packet(
+    queue: &Queue,
+    ring: &mut Option<BlockReader>,
+    pool: &mut ReceivePool,
+) -> io::Result<Option<Packet>> {
+    match ring {
+        None => queue.read_packet(pool),
+        Some(ring) => match ring.next_frame() {
+            Some(frame) => Ok(queue.decode(frame, pool)),
+            None => Err(io::ErrorKind::WouldBlock.into()),
+        },
     }
 }
 
@@ -59,10 +63,15 @@ impl Receiver for KernelReceiver {
         batch: &mut Vec<Packet>,
         limit: usize,
     ) -> Poll<io::Result<usize>> {
-        let queue = Arc::clone(&self.queue);
+        let Self {
+            queue,
+            pool,
+            ring,
+            link,
+        } = self;
         loop {
             let Poll::Ready(ready) = queue.fd.poll_read_ready(cx) else {
-                return self.link.poll_end(cx, &queue).map(Err);
+                return link.poll_end(cx, queue).map(Err);
             };
             let mut ready = ready?;
             let mut received = 0;
@@ -71,7 +80,7 @@ impl Receiver for KernelReceiver {
                 if octets >= BATCH_OCTETS {
                     break;
                 }
-                match self.next_packet() {
+                match next_packet(queue, ring, pool) {
                     Ok(Some(packet)) => {
                         octets += packet.len();
                         batch.push(packet);
@@ -86,7 +95,7 @@ impl Receiver for KernelReceiver {
                     }
                     // Said once, when the interface goes down; what came before can still be read.
                     Err(error) if error.raw_os_error() == Some(libc::ENETDOWN) => {
-                        self.link.note_loss();
+                        link.note_loss();
                     }
                     Err(error) if received == 0 => return Poll::Ready(Err(error)),
                     // The next call meets it again.
@@ -94,7 +103,7 @@ impl Receiver for KernelReceiver {
                 }
             }
             if received > 0 {
-                self.link.note_packet();
+                link.note_packet();
                 return Poll::Ready(Ok(received));
             }
         }
@@ -126,15 +135,14 @@ enum WatchKind {
     },
 }
 
-/// Ends when the descriptor has an error.
-type DescriptorError = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// Ends when the descriptor has an error; with one of its own when the runtime ends, and so does the device.
+type DescriptorError = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 
 fn descriptor_error(queue: Arc<Queue>) -> DescriptorError {
     Box::pin(async move {
-        // An error means that the runtime ends; so does the device.
-        if let Ok(mut guard) = queue.fd.ready(Interest::ERROR).await {
-            guard.clear_ready_matching(Ready::ERROR);
-        }
+        let mut guard = queue.fd.ready(Interest::ERROR).await?;
+        guard.clear_ready_matching(Ready::ERROR);
+        Ok(())
     })
 }
 
@@ -178,9 +186,10 @@ impl LinkWatch {
         let removed = || io::Error::from_raw_os_error(libc::ENODEV);
         match &mut self.kind {
             WatchKind::Tun => {
-                ready!(self.error.as_mut().poll(cx));
+                // Whichever it is, it is the end.
+                let _ = ready!(self.error.as_mut().poll(cx));
                 // Whoever asks again is told again.
-                self.error = Box::pin(std::future::poll_fn(|_| Poll::Ready(())));
+                self.error = Box::pin(std::future::poll_fn(|_| Poll::Ready(Ok(()))));
                 Poll::Ready(removed())
             }
             WatchKind::PacketSocket {
@@ -189,10 +198,13 @@ impl LinkWatch {
                 is_lost,
             } => loop {
                 let socket = queue.fd.get_ref();
-                if self.error.as_mut().poll(cx).is_ready() {
+                if let Poll::Ready(result) = self.error.as_mut().poll(cx) {
+                    self.error = descriptor_error(Arc::clone(queue));
+                    if let Err(error) = result {
+                        return Poll::Ready(error);
+                    }
                     // The error itself says less than what is looked at below; taking it away makes room for the next.
                     let _ = packet_socket::take_error(socket);
-                    self.error = descriptor_error(Arc::clone(queue));
                     *is_lost = true;
                     continue;
                 }

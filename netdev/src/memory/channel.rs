@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use crate::device::{Receiver, Transmitter};
-use crate::errno::ENETDOWN;
+use crate::errno::ENODEV;
 use crate::packet::Packet;
 
 /// A direction whose queue holds up to `packets` packets and up to `bytes` octets, whichever is reached first; a
@@ -93,7 +93,7 @@ impl ChannelTransmitter {
     /// Sends packets from the front of `queue` up to the first that does not belong here.
     ///
     /// # Errors
-    /// `WouldBlock` when one that belongs here was refused; `ENETDOWN` when the receiver is gone.
+    /// `WouldBlock` when one that belongs here was refused; `ENODEV` when the receiver is gone.
     pub(super) fn try_transmit_while(
         &self,
         queue: &mut VecDeque<Packet>,
@@ -104,7 +104,7 @@ impl ChannelTransmitter {
         }
         let mut state = self.channel.lock();
         if state.is_reader_gone {
-            return Err(io::Error::from_raw_os_error(ENETDOWN));
+            return Err(io::Error::from_raw_os_error(ENODEV));
         }
         let mut moved = false;
         let mut result = Ok(());
@@ -138,7 +138,7 @@ impl Transmitter for ChannelTransmitter {
         loop {
             let mut state = self.channel.lock();
             if state.is_reader_gone {
-                return Poll::Ready(Err(io::Error::from_raw_os_error(ENETDOWN)));
+                return Poll::Ready(Err(io::Error::from_raw_os_error(ENODEV)));
             }
             // Not "is there room": there may be some, but not for the packet that was refused.
             if !state.is_full {

@@ -135,7 +135,7 @@ mod tests {
     use super::super::pair;
     use super::*;
     use crate::device::{Device, DeviceQueue};
-    use crate::errno::ENETDOWN;
+    use crate::errno::ENODEV;
     use crate::test_packets::Spec;
 
     fn flow(port: u16, sequence: u32) -> Packet {
@@ -255,7 +255,7 @@ mod tests {
             }
             let mut packets = VecDeque::from([flow(1, 1)]);
             let error = queue.transmitter.try_transmit(&mut packets);
-            assert_eq!(error.expect_err("gone").raw_os_error(), Some(ENETDOWN));
+            assert_eq!(error.expect_err("gone").raw_os_error(), Some(ENODEV));
         }
         assert_eq!(count, 8);
     }

@@ -67,7 +67,7 @@ impl PairConfig {
 /// Two devices joined back to back. They need no runtime.
 ///
 /// When one is dropped, the other receives what is still under way and then the end; its transmissions fail with
-/// `ENETDOWN`.
+/// `ENODEV`.
 pub fn pair(config: PairConfig) -> (Device, Device) {
     let capabilities = config.capabilities();
     let [a_name, b_name] = config.names.clone();

@@ -178,7 +178,6 @@ fn the_kernel_answers_each_flow_on_its_queue() {
                 ..config
             };
             let mut link = link(config).await;
-            exchanges::pings(&mut link).await;
             exchanges::flows_come_back_on_their_queue(&mut link).await;
         }
     });

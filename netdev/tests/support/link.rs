@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::TryStreamExt;
 use netlink_packet_route::address::AddressHeaderFlags;
-use netlink_packet_route::link::{LinkAttribute, LinkMessage};
+use netlink_packet_route::link::{LinkAttribute, LinkMessage, State};
 use rtnetlink::{Handle, LinkUnspec, LinkVeth};
 use tidewire_netdev::{
     Capabilities, Device, DeviceQueue, MacAddress, Medium, Packet, Receiver, Transmitter,
@@ -101,6 +101,26 @@ impl Kernel {
         for name in [near, far] {
             self.set_up(name, true).await;
         }
+        for name in [near, far] {
+            self.wait_for_carrier(name).await;
+        }
+    }
+
+    /// Waits until an interface sends: until the kernel's work queue has noticed that the other end is there, it drops.
+    pub(crate) async fn wait_for_carrier(&self, name: &str) {
+        loop {
+            let attributes = self.link(name).await.attributes;
+            // A TUN does not know its state.
+            if attributes.iter().any(|attribute| {
+                matches!(
+                    attribute,
+                    LinkAttribute::OperState(State::Up | State::Unknown)
+                )
+            }) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     pub(crate) async fn set_up(&self, name: &str, up: bool) {
@@ -171,6 +191,8 @@ impl Link {
     pub(crate) async fn new(device: Device, kernels_interface: &str) -> Self {
         let kernel = Kernel::new();
         kernel.set_up(&device.name, true).await;
+        kernel.wait_for_carrier(&device.name).await;
+        kernel.wait_for_carrier(kernels_interface).await;
         kernel.add_addresses(kernels_interface, &ADDRESSES).await;
         let mut ethernet = None;
         if device.capabilities.medium == Medium::Ethernet {
@@ -200,6 +222,10 @@ impl Link {
 
     pub(crate) async fn set_up(&self, up: bool) {
         self.kernel.set_up(&self.name, up).await;
+        if up {
+            self.kernel.wait_for_carrier(&self.name).await;
+            self.kernel.wait_for_carrier(&self.kernels_interface).await;
+        }
         if let Some(Ethernet { ours, .. }) = self.ethernet.filter(|_| up) {
             // An interface that goes down forgets its neighbours.
             let name = &self.kernels_interface;
@@ -219,7 +245,7 @@ impl Link {
         let mut queue = VecDeque::from([self.framed(packet)]);
         loop {
             match self.transmitter.try_transmit(&mut queue) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Err(error) if is_hindered(&error) => {
                     poll_fn(|cx| self.transmitter.poll_transmit_ready(cx)).await?;
                 }
                 result => {
@@ -261,4 +287,12 @@ pub(crate) async fn receive(receiver: &mut dyn Receiver, limit: usize) -> io::Re
     assert_eq!(count, batch.len());
     assert!(batch.len() <= limit);
     Ok(batch)
+}
+
+/// Whether the device is full, or its link down: it takes packets again later.
+pub(crate) fn is_hindered(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::NetworkDown
+    )
 }

@@ -24,12 +24,7 @@ where
         .unwrap_or_else(std::sync::PoisonError::into_inner);
     let run = || {
         if let Err(reason) = enter_namespace() {
-            assert!(
-                std::env::var_os("TIDEWIRE_REQUIRE_ALL").is_none_or(|value| value != "1"),
-                "cannot run, and TIDEWIRE_REQUIRE_ALL=1: {reason}"
-            );
-            // Not `eprintln!`, which a passing test keeps to itself.
-            let _ = writeln!(io::stderr(), "skipped: {reason}");
+            skip(&reason);
             return;
         }
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -56,6 +51,28 @@ where
             std::panic::resume_unwind(panic);
         }
     });
+}
+
+/// As [`in_namespace`], for a test that runs a tool there.
+pub(crate) fn in_namespace_with<F>(program: &str, test: impl FnOnce() -> F + Send)
+where
+    F: Future<Output = ()>,
+{
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if std::env::split_paths(&path).any(|folder| folder.join(program).is_file()) {
+        in_namespace(test);
+    } else {
+        skip(&format!("needs {program}"));
+    }
+}
+
+fn skip(reason: &str) {
+    assert!(
+        std::env::var_os("TIDEWIRE_REQUIRE_ALL").is_none_or(|value| value != "1"),
+        "cannot run, and TIDEWIRE_REQUIRE_ALL=1: {reason}"
+    );
+    // Not `eprintln!`, which a passing test keeps to itself.
+    let _ = writeln!(io::stderr(), "skipped: {reason}");
 }
 
 fn enter_namespace() -> Result<(), String> {

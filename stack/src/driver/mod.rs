@@ -11,7 +11,8 @@ mod timer_wheel;
 use std::io;
 use std::sync::Arc;
 
-use tidewire_netdev::{Device, MacAddress};
+use tidewire_netdev::coalescing::CoalescingConfig;
+use tidewire_netdev::{Capabilities, Device, MacAddress};
 use tokio::runtime::Handle;
 
 pub use clock::Clock;
@@ -22,7 +23,7 @@ use crate::engine::{Attachment, Engine};
 use crate::error::SocketError;
 use crate::ip::Cidr;
 use crate::ip::route::Route;
-use task::{Driver, Port};
+use task::{Driver, Input, Port};
 
 /// A device and what the stack is on it.
 #[derive(Debug)]
@@ -67,7 +68,7 @@ pub fn start(
         .unwrap_or(1);
     let engine = Engine::with_shards(config, shards);
     let mut ports = Vec::new();
-    let mut receivers: Vec<Vec<_>> = (0..engine.shard_count()).map(|_| Vec::new()).collect();
+    let mut receivers: Vec<Vec<Input>> = (0..engine.shard_count()).map(|_| Vec::new()).collect();
     for InterfaceConfig {
         device,
         addresses,
@@ -80,6 +81,7 @@ pub fn start(
         if let Some(mtu) = mtu {
             capabilities.mtu = capabilities.mtu.min(mtu);
         }
+        let coalescing = coalescing(&capabilities, engine.config());
         let id = engine.attach(
             clock.now(),
             Attachment {
@@ -118,7 +120,7 @@ pub fn start(
         let mut transmitters = Vec::new();
         for (queue, receivers) in device.into_queues().zip(&mut receivers) {
             transmitters.push(queue.transmitter);
-            receivers.push((id, queue.receiver));
+            receivers.push(Input::new(id, queue.receiver, coalescing.clone()));
         }
         ports.push(Port {
             interface: id,
@@ -133,4 +135,14 @@ pub fn start(
         drop(handle.spawn(driver));
     }
     Ok(shared)
+}
+
+/// How received packets are joined: not at all if the device takes super-packets, since such a one gives them, too.
+fn coalescing(capabilities: &Capabilities, config: &Config) -> Option<CoalescingConfig> {
+    let offloads = capabilities.offloads;
+    let is_wanted = config.host.receive_coalescing && !(offloads.tso4 && offloads.tso6);
+    is_wanted.then(|| CoalescingConfig {
+        medium: capabilities.medium,
+        ..CoalescingConfig::default()
+    })
 }

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use tidewire_netdev::coalescing::{Coalescer, CoalescingConfig};
 use tidewire_netdev::{Packet, Receiver, Transmitter};
 
 use crate::driver::Shared;
@@ -42,10 +43,29 @@ impl std::fmt::Debug for Port {
     }
 }
 
-struct Input {
+/// The receiving side of one queue of an interface.
+pub(crate) struct Input {
     interface: InterfaceId,
     receiver: Box<dyn Receiver>,
+    /// Joins what a device delivers packet by packet.
+    coalescer: Option<Coalescer>,
     ended: bool,
+}
+
+impl Input {
+    /// `coalescing` says how packets are joined, for a device that delivers them one by one.
+    pub(crate) fn new(
+        interface: InterfaceId,
+        receiver: Box<dyn Receiver>,
+        coalescing: Option<CoalescingConfig>,
+    ) -> Self {
+        Self {
+            interface,
+            receiver,
+            coalescer: coalescing.map(Coalescer::new),
+            ended: false,
+        }
+    }
 }
 
 /// The task that reads the devices, runs the timers and sends what nobody else has sent: one for each shard.
@@ -68,18 +88,13 @@ impl Driver {
         shared: Arc<Core>,
         shard: ShardId,
         keep: Option<Arc<Shared>>,
-        receivers: Vec<(InterfaceId, Box<dyn Receiver>)>,
+        inputs: Vec<Input>,
     ) -> Self {
-        let input = |(interface, receiver)| Input {
-            interface,
-            receiver,
-            ended: false,
-        };
         Self {
             shared,
             shard,
             _keep: keep,
-            inputs: receivers.into_iter().map(input).collect(),
+            inputs,
             batch: Vec::with_capacity(RECEIVE_BATCH),
             updates: Vec::new(),
             wheel: TimerWheel::default(),
@@ -96,6 +111,9 @@ impl Driver {
             {
                 Poll::Ready(Ok(count)) if count > 0 => {
                     any = true;
+                    if let Some(coalescer) = &mut input.coalescer {
+                        coalescer.coalesce(&mut self.batch);
+                    }
                     let now = self.shared.clock().now();
                     self.shared
                         .engine()

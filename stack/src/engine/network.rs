@@ -32,6 +32,8 @@ pub struct Interface {
     pub capabilities: Capabilities,
     /// Its address on the link; `None` when the link has no addresses.
     pub hardware_address: Option<MacAddress>,
+    /// Whether its link is up, as far as the device has said: it is found out by sending.
+    pub is_up: bool,
 }
 
 /// How many hosts a packet is for.
@@ -100,6 +102,7 @@ impl Network {
                 max_super_packet: LOOPBACK_MTU,
             },
             hardware_address: None,
+            is_up: true,
         };
         Self {
             tables: RwLock::new(Tables {
@@ -137,6 +140,7 @@ impl Network {
                 name,
                 capabilities,
                 hardware_address,
+                is_up: true,
             });
             id
         })
@@ -150,6 +154,16 @@ impl Network {
                 ..InterfaceAddress::new(interface, cidr)
             });
             tables.routes.insert_connected(interface, cidr);
+        });
+    }
+
+    /// The device has said whether its link is up.
+    pub(crate) fn set_link_up(&self, id: InterfaceId, is_up: bool) {
+        self.change(|tables| {
+            let mut interfaces = tables.interfaces.iter_mut();
+            if let Some(interface) = interfaces.find(|interface| interface.id == id) {
+                interface.is_up = is_up;
+            }
         });
     }
 
@@ -349,6 +363,8 @@ impl Network {
             .ok_or(SocketError::NetworkUnreachable)?;
         let interface = tables
             .interface(route.interface)
+            // Linux takes the routes of an interface away while it is down.
+            .filter(|interface| interface.is_up)
             .ok_or(SocketError::NetworkUnreachable)?;
         let cast = match tables.addresses.classify(destination) {
             AddressClass::Broadcast => Cast::Broadcast,

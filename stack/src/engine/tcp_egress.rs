@@ -56,6 +56,8 @@ impl Engine {
         };
         socket.path = Some(path);
         if self.hold_back(egress, path.interface, || SlotRef::Tcp(Arc::clone(slot))) {
+            socket.connection.handle_held_back(now);
+            self.settle_tcp(now, slot, &mut state, wakes);
             return;
         }
         let way = self.connection_way(egress, now, &path, slot, socket);

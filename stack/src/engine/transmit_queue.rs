@@ -26,7 +26,7 @@ pub trait Ports {
     /// Sends packets from the front of `packets` through that queue of the interface's device, removing what was taken.
     ///
     /// [`io::ErrorKind::WouldBlock`] leaves the rest and holds the interface's sockets back until [`Engine::unblock`];
-    /// any other error is the device's end.
+    /// with [`io::ErrorKind::NetworkDown`] what is sent until then is lost; any other error is the device's end.
     fn try_transmit(
         &self,
         interface: InterfaceId,
@@ -73,9 +73,18 @@ pub(crate) struct TransmitQueue {
     pub(crate) capabilities: Capabilities,
     pub(crate) packets: VecDeque<Packet>,
     blocked: bool,
+    /// The link is down: packets are dropped, and counted, until the device says otherwise.
+    down: bool,
     failed: bool,
     /// Slots that wait for the device.
     waiting: VecDeque<SlotRef>,
+}
+
+impl TransmitQueue {
+    /// Whether the driver waits for the device to take packets.
+    const fn is_waiting(&self) -> bool {
+        self.blocked || self.down
+    }
 }
 
 impl Egress {
@@ -101,6 +110,7 @@ impl Egress {
             capabilities,
             packets: VecDeque::new(),
             blocked: false,
+            down: false,
             failed: false,
             waiting: VecDeque::new(),
         });
@@ -135,7 +145,7 @@ impl Engine {
         self.shard_ids().filter(move |id| {
             let is_blocked = lock(&self.shard(*id).egress)
                 .queue(interface)
-                .is_some_and(|transmit| transmit.index == queue && transmit.blocked);
+                .is_some_and(|transmit| transmit.index == queue && transmit.is_waiting());
             if is_blocked {
                 self.unblock_shard(self.shard(*id), interface);
             }
@@ -150,6 +160,9 @@ impl Engine {
                 return;
             };
             queue.blocked = false;
+            if std::mem::take(&mut queue.down) {
+                self.network.set_link_up(interface, true);
+            }
             std::mem::take(&mut queue.waiting)
         };
         lock(&shard.ready).extend(waiting);
@@ -164,7 +177,7 @@ impl Engine {
     /// Whether packets wait for queue number `index` of the device of `interface`.
     pub(crate) fn is_queue_blocked(&self, interface: InterfaceId, index: usize) -> bool {
         self.any_queue(|queue| {
-            queue.interface == interface && queue.index == index && queue.blocked
+            queue.interface == interface && queue.index == index && queue.is_waiting()
         })
     }
 
@@ -202,6 +215,15 @@ impl Engine {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     queue.blocked = true;
                     // The driver of the shard of the queue's number waits for it, for all who share it.
+                    let waiter = &self.shards[queue.index];
+                    waiter.new_block.store(true, Ordering::SeqCst);
+                }
+                Err(error) if error.kind() == io::ErrorKind::NetworkDown => {
+                    for _ in queue.packets.drain(..) {
+                        self.counters.dropped(DropReason::LinkDown);
+                    }
+                    queue.down = true;
+                    self.network.set_link_up(queue.interface, false);
                     let waiter = &self.shards[queue.index];
                     waiter.new_block.store(true, Ordering::SeqCst);
                 }
@@ -276,6 +298,10 @@ impl Engine {
             return;
         };
         if queue.failed {
+            return;
+        }
+        if queue.down {
+            self.counters.dropped(DropReason::LinkDown);
             return;
         }
         if let (Way::Station(station), Some(ours)) = (way, queue.hardware_address) {

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use bytes::Bytes;
 
 use super::*;
-use crate::errno::ENETDOWN;
+use crate::errno::ENODEV;
 use crate::packet::Packet;
 use crate::test_packets::Spec;
 
@@ -171,12 +171,12 @@ fn a_dropped_side_ends_the_other_after_what_was_under_way() {
     assert!(matches!(receive(&mut b, 64), Poll::Ready(Ok(batch)) if batch.is_empty()));
     let mut cx = Context::from_waker(Waker::noop());
     let ready = b.transmitter.poll_transmit_ready(&mut cx);
-    assert!(matches!(ready, Poll::Ready(Err(error)) if error.raw_os_error() == Some(ENETDOWN)));
+    assert!(matches!(ready, Poll::Ready(Err(error)) if error.raw_os_error() == Some(ENODEV)));
     let error = b
         .transmitter
         .try_transmit(&mut packets(1, 10))
         .expect_err("gone");
-    assert_eq!(error.raw_os_error(), Some(ENETDOWN));
+    assert_eq!(error.raw_os_error(), Some(ENODEV));
 }
 
 #[tokio::test]
@@ -203,7 +203,7 @@ async fn a_waiting_reader_and_a_waiting_writer_learn_of_the_drop() {
     tokio::task::yield_now().await;
     drop(b);
     let error = writer.await.expect("no panic").expect_err("gone");
-    assert_eq!(error.raw_os_error(), Some(ENETDOWN));
+    assert_eq!(error.raw_os_error(), Some(ENODEV));
 }
 
 #[test]
