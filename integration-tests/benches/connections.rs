@@ -3,7 +3,8 @@
 //! Each packet is a receive batch of its own, so that the flow cache of a batch helps nobody: demultiplexing, the
 //! connection, reading, and the ACK on its way out. `hot` packets are all for one connection, `random` ones each for
 //! another, so that what they find is in no cache: that difference is memory's, not the stack's. The budget is 10 %
-//! between 100 and 100,000 for `hot`.
+//! between 100 and 100,000 for `hot`; since a busy machine changes more than that from minute to minute, the two are
+//! compared in the end by turns.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -55,6 +56,36 @@ fn main() {
         group.finish();
     }
     criterion.final_summary();
+    let has = |flag| std::env::args().any(|argument| argument == flag);
+    if has("--bench") && !has("--test") && !has("--list") {
+        compare(server);
+    }
+}
+
+/// A hot connection among few and among many, by turns: the medians, and how much more the second takes.
+fn compare(mut many: Server) {
+    const TURNS: usize = 200;
+    const PACKETS: u64 = 1024;
+    let mut few = Server::new();
+    few.open_up_to(100);
+    let mut times = [Vec::new(), Vec::new()];
+    for _ in 0..TURNS {
+        for (server, times) in [&mut few, &mut many].into_iter().zip(&mut times) {
+            let hot = server.lines.len() / 2;
+            let time = server.packets(PACKETS, |_| hot);
+            times.push(time.as_secs_f64() * 1e9 / PACKETS as f64);
+        }
+    }
+    let [few_time, many_time] = times.map(|mut times| {
+        times.sort_by(f64::total_cmp);
+        times[TURNS / 2]
+    });
+    println!(
+        "hot by turns: {few_time:.0} ns with {} connections, {many_time:.0} ns with {}: {:+.1} %",
+        few.lines.len(),
+        many.lines.len(),
+        100.0 * (many_time / few_time - 1.0)
+    );
 }
 
 /// One established connection, and the peer's side of it.
