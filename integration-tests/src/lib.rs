@@ -1,7 +1,8 @@
-//! Helpers shared by the integration tests: an event heap for whole engines, bodies with known hashes, skipping rules,
-//! network namespaces, fuzz targets.
+//! Helpers shared by the integration tests: an event heap for whole engines, scenarios whose cost is counted, bodies with
+//! known hashes, skipping rules, network namespaces, fuzz targets.
 
 pub mod bodies;
+pub mod cable;
 pub mod exchange;
 pub mod fuzz_targets;
 #[cfg(target_os = "linux")]
@@ -9,4 +10,5 @@ pub mod kernel;
 #[cfg(target_os = "linux")]
 pub mod namespace;
 pub mod requirements;
+pub mod scenarios;
 pub mod world;
