@@ -163,15 +163,12 @@ impl Connection {
     /// The device is full, or its link down, so what is to be sent stays here. Time runs all the same: a connection whose
     /// packets do not even leave the host is given up as one whose packets are lost (RFC 9293 3.8.3, R2).
     pub fn handle_held_back(&mut self, now: Instant) {
-        match self.lifecycle {
-            Lifecycle::Opening(_) => {
-                if !self.timers.is_set(Timer::Retransmit) {
-                    self.timers.stalled_since.get_or_insert(now);
-                    self.timers.set(Timer::Retransmit, now + self.rtt.rto());
-                }
-            }
-            _ if self.unsent() > 0 => self.arm_persist_timer(now),
-            _ => {}
+        let opening = matches!(self.lifecycle, Lifecycle::Opening(_));
+        if opening && !self.timers.is_set(Timer::Retransmit) {
+            self.timers.stalled_since.get_or_insert(now);
+            self.timers.set(Timer::Retransmit, now + self.rtt.rto());
+        } else if !opening && self.unsent() > 0 {
+            self.arm_persist_timer(now);
         }
     }
 
