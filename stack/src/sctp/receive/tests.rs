@@ -410,14 +410,11 @@ fn memory_stays_bounded_whatever_a_peer_leaves_open() {
     assert!(receiver.take_sack(10_000).gap_blocks.len() <= 1024);
 }
 
-/// A chunk of one of the messages that a sender has cut up.
-#[derive(Clone, Debug)]
-struct Sent {
-    data: Data,
-}
+/// Stream, whether it is unordered, octets.
+type Whole = (u16, bool, Vec<u8>);
 
 /// Messages cut into chunks, as a sender would number them.
-fn sent(messages: &[(u16, bool, usize)]) -> (Vec<Sent>, Vec<(u16, bool, Vec<u8>)>) {
+fn sent(messages: &[(u16, bool, usize)]) -> (Vec<Data>, Vec<Whole>) {
     let mut chunks = Vec::new();
     let mut whole = Vec::new();
     let mut next = BTreeMap::<u16, u16>::new();
@@ -439,9 +436,7 @@ fn sent(messages: &[(u16, bool, usize)]) -> (Vec<Sent>, Vec<(u16, bool, Vec<u8>)
                 flags = flags | E;
             }
             let offset = chunks.len() as u32;
-            chunks.push(Sent {
-                data: data(offset, stream, ssn, flags, &payload),
-            });
+            chunks.push(data(offset, stream, ssn, flags, &payload));
         }
         whole.push((stream, unordered, octets));
     }
@@ -465,7 +460,7 @@ proptest! {
         let mut got = Vec::new();
         for (step, &i) in order.iter().enumerate() {
             for copy in 0..shuffle[step % shuffle.len()].1 {
-                let outcome = receiver.handle_data(chunks[i].data.clone());
+                let outcome = receiver.handle_data(chunks[i].clone());
                 let expected = if copy == 0 { DataOutcome::Accepted } else { DataOutcome::Duplicate };
                 prop_assert_eq!(outcome, expected);
             }
@@ -531,7 +526,7 @@ proptest! {
                 break;
             }
             let window = (chunks.len() - acked).min(8);
-            let outcome = receiver.handle_data(chunks[acked + choose(window)].data.clone());
+            let outcome = receiver.handle_data(chunks[acked + choose(window)].clone());
             prop_assert!(!matches!(outcome, DataOutcome::Violation(_)), "{:?}", outcome);
             prop_assert!(receiver.charged() <= 2 * buffer + 100);
             if choose(3) == 0 {
