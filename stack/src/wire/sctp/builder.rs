@@ -58,9 +58,9 @@ impl<'a> PacketBuilder<'a> {
         self.len() == COMMON_HEADER_LEN
     }
 
-    /// Octets of chunks that still fit, padding included.
+    /// The longest chunk that still fits, in octets: a multiple of 4, so that its padding fits, too.
     pub fn room(&self) -> usize {
-        self.max_len.saturating_sub(self.len())
+        self.max_len.saturating_sub(self.len()) / 4 * 4
     }
 
     /// Appends a chunk. `false`, with nothing changed, if it does not fit or is longer than a chunk can be.
@@ -146,7 +146,7 @@ impl Chunk {
                 }
                 Self::Abort { causes, .. } | Self::Error(causes) => causes.octets().len(),
                 Self::CookieEcho(cookie) => cookie.len(),
-                Self::Shutdown { .. } => 4,
+                Self::Shutdown { .. } | Self::Ecne { .. } | Self::Cwr { .. } => 4,
                 Self::ShutdownAck | Self::CookieAck | Self::ShutdownComplete { .. } => 0,
             }
     }
@@ -203,6 +203,14 @@ impl Chunk {
                 buffer.put_slice(cookie);
             }
             Self::CookieAck => header(kind::COOKIE_ACK, 0),
+            Self::Ecne { lowest_tsn } => {
+                header(kind::ECNE, 0);
+                buffer.put_u32(*lowest_tsn);
+            }
+            Self::Cwr { lowest_tsn } => {
+                header(kind::CWR, 0);
+                buffer.put_u32(*lowest_tsn);
+            }
             Self::ShutdownComplete { tag_reflected } => {
                 header(kind::SHUTDOWN_COMPLETE, u8::from(*tag_reflected));
             }
