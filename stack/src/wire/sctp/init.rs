@@ -110,11 +110,8 @@ impl Init {
         FIXED_LEN + self.parameters.emitted_len()
     }
 
-    /// Appends the chunk.
-    pub(super) fn emit(&self, kind: u8, buffer: &mut BytesMut) {
-        buffer.put_u8(kind);
-        buffer.put_u8(0);
-        buffer.put_u16(self.emitted_len() as u16);
+    /// Appends the chunk's value.
+    pub(super) fn emit(&self, buffer: &mut BytesMut) {
         buffer.put_u32(self.initiate_tag);
         buffer.put_u32(self.a_rwnd);
         buffer.put_u16(self.outbound_streams);

@@ -257,6 +257,28 @@ impl Chunk {
     /// The T bit of ABORT and SHUTDOWN COMPLETE.
     const TAG_REFLECTED: u8 = 1;
 
+    /// Its type.
+    pub const fn kind(&self) -> u8 {
+        match self {
+            Self::Data(_) => kind::DATA,
+            Self::Init(_) => kind::INIT,
+            Self::InitAck(_) => kind::INIT_ACK,
+            Self::Sack(_) => kind::SACK,
+            Self::Heartbeat(_) => kind::HEARTBEAT,
+            Self::HeartbeatAck(_) => kind::HEARTBEAT_ACK,
+            Self::Abort { .. } => kind::ABORT,
+            Self::Shutdown { .. } => kind::SHUTDOWN,
+            Self::ShutdownAck => kind::SHUTDOWN_ACK,
+            Self::Error(_) => kind::ERROR,
+            Self::CookieEcho(_) => kind::COOKIE_ECHO,
+            Self::CookieAck => kind::COOKIE_ACK,
+            Self::Ecne { .. } => kind::ECNE,
+            Self::Cwr { .. } => kind::CWR,
+            Self::ShutdownComplete { .. } => kind::SHUTDOWN_COMPLETE,
+            Self::Unknown(unknown) => unknown.kind,
+        }
+    }
+
     /// Reads a chunk that keeps nothing of its octets; `None` if its type is of another sort.
     fn parse_fixed(kind: u8, flags: u8, value: &[u8]) -> Option<Result<Self, BadChunk>> {
         let chunk = match kind {
