@@ -20,6 +20,9 @@ pub(crate) const TCP: u8 = 6;
 /// Protocol number of UDP.
 pub(crate) const UDP: u8 = 17;
 
+/// Protocol number of SCTP, whose packets are neither cut nor summed by these headers but may have an open checksum.
+const SCTP: u8 = 132;
+
 const UDP_HEADER: usize = 8;
 const IPV6_HEADER: usize = 40;
 
@@ -157,6 +160,21 @@ impl Version {
 
 fn ethertype(frame: &[u8]) -> Option<u16> {
     word(frame, 12)
+}
+
+/// Whether the packet that begins with `bytes` is one of SCTP whose header lies at `transport`.
+pub(crate) fn is_sctp_at(bytes: &[u8], medium: Medium, transport: usize) -> bool {
+    let network = match medium {
+        Medium::Ip => 0,
+        Medium::Ethernet => ETHERNET_HEADER,
+    };
+    let ip = bytes.get(network..).unwrap_or_default();
+    let located = match ip.first().map(|octet| octet >> 4) {
+        Some(4) => ipv4(ip),
+        Some(6) => ipv6(ip),
+        _ => Err(Malformed),
+    };
+    located.is_ok_and(|(_, protocol, header, _)| protocol == SCTP && network + header == transport)
 }
 
 /// The 16-bit field at `at`.

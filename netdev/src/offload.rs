@@ -9,7 +9,8 @@ pub enum Checksum {
     /// Nothing is known on receive: the stack verifies it. On transmit it is complete.
     #[default]
     Unverified,
-    /// The checksum field holds only the folded sum of the pseudo-header; somebody below fills in the rest.
+    /// The checksum field holds only the folded sum of the pseudo-header; somebody below fills in the rest. SCTP has no
+    /// pseudo-header, and its field holds nothing of use: who fills it in puts a CRC32c there.
     ///
     /// On receive this means that the packet came from the same machine and was never on a wire: it counts as
     /// correct. Both numbers are in octets.
@@ -17,7 +18,8 @@ pub enum Checksum {
         /// Where summing starts, counted from the packet's first octet (the transport header). [`crate::Packet`]
         /// keeps it right when headers are added or taken away.
         start: u16,
-        /// Where the checksum field lies, counted from `start` (16 for TCP, 6 for UDP).
+        /// Where the checksum field lies, counted from `start`: 16 for TCP, 6 for UDP, and for SCTP alone 8
+        /// ([`crate::crc32c::SCTP_CHECKSUM`]).
         offset: u16,
     },
     /// Somebody below has verified it; the field is complete and correct.

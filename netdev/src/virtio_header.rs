@@ -13,8 +13,9 @@
 
 use std::fmt;
 
+use crate::crc32c::SCTP_CHECKSUM;
 use crate::device::Medium;
-use crate::headers::Headers;
+use crate::headers::{Headers, is_sctp_at};
 use crate::offload::{Checksum, Offload, Segmentation, SegmentationKind};
 use crate::packet::Packet;
 
@@ -33,7 +34,8 @@ const GSO_ECN: u8 = 0x80;
 /// Why a header was refused. Its packet is to be dropped and counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VirtioHeaderError {
-    /// `csum_start` or `csum_offset` point outside the packet's transport part.
+    /// `csum_start` or `csum_offset` point outside the packet's transport part, or to a place that its protocol does
+    /// not have a checksum at.
     ChecksumRange,
     /// A `gso_type` that was never asked for.
     UnknownSegmentation,
@@ -61,7 +63,8 @@ impl std::error::Error for VirtioHeaderError {}
 
 /// The header to write in front of `packet`.
 ///
-/// A super-packet needs a partial checksum, or the kernel refuses it; [`crate::segmentation::prepare`] sees to that.
+/// A super-packet needs a partial checksum, or the kernel refuses it; [`crate::segmentation::prepare`] sees to that. It
+/// also sees to SCTP's partial checksums, which the kernel would take for Internet checksums.
 pub fn encode(packet: &Packet) -> [u8; VIRTIO_HEADER_LEN] {
     let (flags, csum_start, csum_offset) = match packet.offload.checksum {
         Checksum::Unverified => (0, 0, 0),
@@ -104,7 +107,13 @@ pub fn decode(
     let checksum = if flags & FLAG_NEEDS_CSUM != 0 {
         let (start, offset) = (field(6), field(8));
         let end = usize::from(start) + usize::from(offset) + 2;
-        if end > packet.len() || start < network_end(packet, medium) {
+        // The kernel hands SCTP's open checksums over like others (`csum_not_inet` is its own affair). Whoever completes
+        // one tells it by its place, so that place and protocol have to agree.
+        let is_crc = offset == SCTP_CHECKSUM;
+        if end > packet.len()
+            || start < network_end(packet, medium)
+            || is_crc != is_sctp_at(packet, medium, usize::from(start))
+        {
             return Err(VirtioHeaderError::ChecksumRange);
         }
         Checksum::Partial { start, offset }

@@ -12,6 +12,7 @@ mod ip;
 mod ndp;
 mod neighbor;
 mod netdev;
+mod sctp;
 mod udp;
 mod wire;
 
@@ -32,6 +33,7 @@ pub const TARGETS: &[Target] = &[
     ("ndp", ndp::ndp),
     ("neighbor", neighbor::neighbor),
     ("reassembly", ip::reassembly),
+    ("sctp", sctp::packet),
     ("segmentation", netdev::segmentation),
     ("tcp", wire::tcp),
     ("udp", wire::udp),

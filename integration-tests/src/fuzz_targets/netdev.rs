@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use tidewire::wire::{ipv4, ipv6, tcp, udp};
 use tidewire_netdev::checksum::{pseudo_header_v4, pseudo_header_v6, sum_packet};
+use tidewire_netdev::crc32c::{SCTP_CHECKSUM, sctp_is_intact};
 use tidewire_netdev::segmentation::{CutChecksum, prepare, segment};
 use tidewire_netdev::virtio_header::{VIRTIO_HEADER_LEN, decode, encode};
 use tidewire_netdev::{
@@ -32,6 +33,13 @@ pub(super) fn virtio_header(data: &[u8]) {
         let result = segment(packet, medium, CutChecksum::Complete, |cut| {
             assert_eq!(cut.offload.segmentation, None);
             assert!(!matches!(cut.offload.checksum, Checksum::Partial { .. }));
+            if let Checksum::Partial {
+                start,
+                offset: SCTP_CHECKSUM,
+            } = offload.checksum
+            {
+                assert!(sctp_is_intact(&cut, usize::from(start)));
+            }
             octets += cut.len();
         });
         if result.is_ok() && offload.segmentation.is_none() {

@@ -212,6 +212,17 @@ fn sample_file() -> Vec<u8> {
                 .record(interface, Direction::Outbound, NOON, &spec.build())
                 .expect("memory");
         }
+        for kind in [SegmentationKind::TcpV4, SegmentationKind::TcpV6] {
+            let spec = Spec {
+                medium,
+                kind,
+                slices: vec![1401],
+                ..Spec::default()
+            };
+            capture
+                .record(interface, Direction::Outbound, NOON, &spec.build_sctp())
+                .expect("memory");
+        }
     }
     capture.into_inner()
 }
@@ -229,6 +240,7 @@ fn wireshark_reads_it_and_finds_correct_checksums() {
     for protocol in ["ip", "tcp", "udp"] {
         tshark.args(["-o", &format!("{protocol}.check_checksum:TRUE")]);
     }
+    tshark.args(["-o", "sctp.checksum:crc-32c"]);
     for field in [
         "frame.interface_name",
         "frame.time_epoch",
@@ -236,6 +248,7 @@ fn wireshark_reads_it_and_finds_correct_checksums() {
         "ip.checksum.status",
         "tcp.checksum.status",
         "udp.checksum.status",
+        "sctp.checksum.status",
     ] {
         tshark.args(["-e", field]);
     }
@@ -255,8 +268,12 @@ fn wireshark_reads_it_and_finds_correct_checksums() {
     for interface in ["ip0", "ethernet0"] {
         // Good is 1; each of the four super-packets was cut in two.
         for (ip, tcp, udp) in [("1", "1", ""), ("", "1", ""), ("1", "", "1"), ("", "", "1")] {
-            let line = format!("{interface}\t1800000000.123456789\t2\t{ip}\t{tcp}\t{udp}");
+            let line = format!("{interface}\t1800000000.123456789\t2\t{ip}\t{tcp}\t{udp}\t");
             expected.extend([line.clone(), line]);
+        }
+        for ip in ["1", ""] {
+            let line = format!("{interface}\t1800000000.123456789\t2\t{ip}\t\t\t1");
+            expected.push(line);
         }
     }
     let direction = |line: &str| line.replace("0x00000002", "2");

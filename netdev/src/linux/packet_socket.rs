@@ -7,6 +7,10 @@
 //! The kernel sees the same frames. For an address that it does not own as well it has to be silent, so give the stack
 //! addresses that the interface does not have: otherwise the kernel answers our peers' TCP with resets. Frames of a VLAN
 //! do not come ([`PacketConfig::interface`]); make an interface of the VLAN and open that.
+//!
+//! A virtio-net header cannot describe a super-packet of SCTP, which Linux's own SCTP sends through a veth: the kernel
+//! drops it on the way to us (counted as malformed). Turn that off at the peer's end:
+//! `ethtool -K PEER tx-sctp-segmentation off`.
 
 use std::fs::File;
 use std::io;

@@ -327,6 +327,59 @@ fn a_plain_packet_is_completed_only_for_a_device_without_checksums() {
 }
 
 #[test]
+fn an_open_sctp_checksum_becomes_a_crc_whatever_the_device_can() {
+    // A device behind a virtio header that says "sum from here" would make an Internet checksum of it.
+    for (medium, kind, len) in [
+        (Medium::Ip, SegmentationKind::TcpV4, 1400),
+        (Medium::Ip, SegmentationKind::TcpV6, 1),
+        (Medium::Ethernet, SegmentationKind::TcpV4, 3),
+        (Medium::Ethernet, SegmentationKind::TcpV6, 65_000),
+    ] {
+        let spec = Spec {
+            medium,
+            kind,
+            slices: vec![len],
+            ..Spec::default()
+        };
+        let mut out = vec![];
+        for offloads in [OffloadSet::ALL, OffloadSet::NONE] {
+            let capabilities = Capabilities {
+                medium,
+                mtu: 1500,
+                offloads,
+                max_super_packet: 65_535,
+            };
+            let mut queue = VecDeque::new();
+            prepare(spec.build_sctp(), &capabilities, &mut queue).expect("well-formed");
+            out.extend(queue);
+        }
+        out.extend(cuts(spec.build_sctp(), medium));
+        let mut completed = spec.build_sctp();
+        complete_checksum(&mut completed).expect("well-formed");
+        out.push(completed);
+        assert_eq!(out.len(), 4);
+        for wire in wires(&out, medium) {
+            assert_eq!(wire.payload, spec.payload(), "{spec:?}");
+        }
+    }
+}
+
+#[test]
+fn an_open_sctp_checksum_without_a_whole_header_is_refused() {
+    for len in 20..32 {
+        let spec = Spec {
+            segment_size: 0,
+            ..Spec::default()
+        };
+        let mut packet = spec.build_sctp();
+        packet.truncate(len);
+        let before = packet.to_bytes();
+        assert_eq!(complete_checksum(&mut packet), Err(Malformed));
+        assert_eq!(packet.to_bytes(), before);
+    }
+}
+
+#[test]
 fn link_padding_is_not_cut_as_payload() {
     let spec = Spec {
         medium: Medium::Ethernet,

@@ -118,6 +118,45 @@ fn refuses_headers_that_do_not_fit_the_packet() {
     assert_eq!(decoded, Err(ChecksumRange));
 }
 
+#[test]
+fn a_crc_is_left_to_do_in_sctp_packets_alone() {
+    for medium in [Medium::Ip, Medium::Ethernet] {
+        for kind in [SegmentationKind::TcpV4, SegmentationKind::TcpV6] {
+            for network_options in [0, 16] {
+                let spec = Spec {
+                    medium,
+                    kind,
+                    network_options,
+                    segment_size: 0,
+                    ..Spec::default()
+                };
+                for (packet, offset, decodes) in [
+                    (spec.build_sctp(), 8, true),
+                    // An Internet checksum of an SCTP packet, and a CRC of a TCP segment, would be those of no packet.
+                    (spec.build_sctp(), 16, false),
+                    (spec.build_sctp(), 6, false),
+                    (spec.build(), 8, false),
+                    (spec.build(), 16, true),
+                ] {
+                    let Checksum::Partial { start, .. } = packet.offload.checksum else {
+                        panic!("built with a partial checksum");
+                    };
+                    let octets = packet.to_bytes();
+                    let expected = if decodes {
+                        Ok(packet.offload)
+                    } else {
+                        Err(VirtioHeaderError::ChecksumRange)
+                    };
+                    let decoded = decode(&header(1, 0, [0, 0, start, offset]), &octets, medium);
+                    assert_eq!(decoded, expected, "{spec:?} {offset}");
+                    let beside = header(1, 0, [0, 0, start + 4, 8]);
+                    assert!(decode(&beside, &octets, medium).is_err(), "{spec:?}");
+                }
+            }
+        }
+    }
+}
+
 proptest! {
     /// What decode lets through can be cut or is refused there: no panic, and the network header is out of reach.
     #[test]

@@ -75,6 +75,18 @@ fn a_super_packet_enters_as_wire_packets_with_complete_checksums() {
 }
 
 #[test]
+fn an_open_sctp_checksum_is_filled_in_before_anything_happens_to_the_packet() {
+    let mut spec = Spec::default();
+    spec.slices.truncate(1);
+    let mut impairment = Impairment::new(ImpairmentConfig::default(), 1);
+    impairment.enqueue(0, spec.build_sctp());
+    let out = drain(&mut impairment);
+    assert_eq!(out.len(), 1);
+    assert_eq!(out[0].1.offload.checksum, Checksum::Unverified);
+    assert_eq!(wire(&out[0].1).payload, spec.payload());
+}
+
+#[test]
 fn jitter_spreads_arrivals_but_keeps_order() {
     let config = ImpairmentConfig {
         delay: Duration::from_millis(10),

@@ -6,8 +6,8 @@ use tidewire_netdev::crc32c::fill_sctp_checksum;
 use tidewire_netdev::packet::HEADER_ROOM;
 
 use super::{
-    CHUNK_HEADER_LEN, COMMON_HEADER_LEN, Chunk, CommonHeader, DATA_HEADER_LEN, DataHeader, kind,
-    padded, parameter,
+    CHUNK_HEADER_LEN, COMMON_HEADER_LEN, Chunk, CommonHeader, DATA_HEADER_LEN, DataHeader, padded,
+    parameter,
 };
 
 /// Octets of the arena from which packets are cut.
@@ -58,9 +58,9 @@ impl<'a> PacketBuilder<'a> {
         self.len() == COMMON_HEADER_LEN
     }
 
-    /// Octets of chunks that still fit, padding included.
+    /// The longest chunk that still fits, in octets: a multiple of 4, so that its padding fits, too.
     pub fn room(&self) -> usize {
-        self.max_len.saturating_sub(self.len())
+        self.max_len.saturating_sub(self.len()) / 4 * 4
     }
 
     /// Appends a chunk. `false`, with nothing changed, if it does not fit or is longer than a chunk can be.
@@ -146,66 +146,51 @@ impl Chunk {
                 }
                 Self::Abort { causes, .. } | Self::Error(causes) => causes.octets().len(),
                 Self::CookieEcho(cookie) => cookie.len(),
-                Self::Shutdown { .. } => 4,
+                Self::Shutdown { .. } | Self::Ecne { .. } | Self::Cwr { .. } => 4,
                 Self::ShutdownAck | Self::CookieAck | Self::ShutdownComplete { .. } => 0,
             }
     }
 
     /// Appends it, without padding at its end.
     fn emit(&self, buffer: &mut BytesMut) {
-        let len = self.emitted_len() as u16;
-        let mut header = |kind: u8, flags: u8| {
-            buffer.put_u8(kind);
-            buffer.put_u8(flags);
-            buffer.put_u16(len);
-        };
-        match self {
+        let flags = match self {
             Self::Data(data) => {
                 buffer.put_slice(&data.header.emit(data.payload.len()));
                 buffer.put_slice(&data.payload);
+                return;
             }
-            Self::Init(init) => init.emit(kind::INIT, buffer),
-            Self::InitAck(init) => init.emit(kind::INIT_ACK, buffer),
+            Self::Unknown(unknown) => {
+                buffer.put_slice(&unknown.whole);
+                return;
+            }
+            Self::Abort { tag_reflected, .. } | Self::ShutdownComplete { tag_reflected } => {
+                u8::from(*tag_reflected) * Self::TAG_REFLECTED
+            }
+            _ => 0,
+        };
+        buffer.put_u8(self.kind());
+        buffer.put_u8(flags);
+        buffer.put_u16(self.emitted_len() as u16);
+        match self {
+            Self::Init(init) | Self::InitAck(init) => init.emit(buffer),
             Self::Sack(sack) => sack.emit(buffer),
-            Self::Unknown(unknown) => buffer.put_slice(&unknown.whole),
             Self::Heartbeat(info) | Self::HeartbeatAck(info) => {
-                let is_ack = matches!(self, Self::HeartbeatAck(_));
-                header(
-                    if is_ack {
-                        kind::HEARTBEAT_ACK
-                    } else {
-                        kind::HEARTBEAT
-                    },
-                    0,
-                );
                 buffer.put_u16(parameter::HEARTBEAT_INFO);
                 buffer.put_u16((parameter::HEADER_LEN + info.len()) as u16);
                 buffer.put_slice(info);
             }
-            Self::Abort {
-                tag_reflected,
-                causes,
-            } => {
-                header(kind::ABORT, u8::from(*tag_reflected));
-                buffer.put_slice(causes.octets());
+            Self::Abort { causes, .. } | Self::Error(causes) => buffer.put_slice(causes.octets()),
+            Self::Shutdown {
+                cumulative_tsn_ack: tsn,
             }
-            Self::Error(causes) => {
-                header(kind::ERROR, 0);
-                buffer.put_slice(causes.octets());
-            }
-            Self::Shutdown { cumulative_tsn_ack } => {
-                header(kind::SHUTDOWN, 0);
-                buffer.put_u32(*cumulative_tsn_ack);
-            }
-            Self::ShutdownAck => header(kind::SHUTDOWN_ACK, 0),
-            Self::CookieEcho(cookie) => {
-                header(kind::COOKIE_ECHO, 0);
-                buffer.put_slice(cookie);
-            }
-            Self::CookieAck => header(kind::COOKIE_ACK, 0),
-            Self::ShutdownComplete { tag_reflected } => {
-                header(kind::SHUTDOWN_COMPLETE, u8::from(*tag_reflected));
-            }
+            | Self::Ecne { lowest_tsn: tsn }
+            | Self::Cwr { lowest_tsn: tsn } => buffer.put_u32(*tsn),
+            Self::CookieEcho(cookie) => buffer.put_slice(cookie),
+            Self::Data(_)
+            | Self::Unknown(_)
+            | Self::ShutdownAck
+            | Self::CookieAck
+            | Self::ShutdownComplete { .. } => {}
         }
     }
 }

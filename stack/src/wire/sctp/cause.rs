@@ -1,10 +1,12 @@
 //! Error causes, in ERROR and ABORT (RFC 9260 3.3.10). They have the layout of parameters.
 
+use std::net::IpAddr;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use smallvec::SmallVec;
 
 use super::ChunkError;
-use super::parameter::{Parameter, Parameters};
+use super::parameter::{self, Parameter, Parameters, RawParameters};
 
 /// Missing parameters that a cause lists; further ones are ignored.
 const MAX_MISSING: usize = 16;
@@ -60,6 +62,18 @@ pub enum ErrorCause {
 }
 
 impl ErrorCause {
+    /// The cause that refuses a restart which would add these addresses (5.2.2).
+    pub fn restart_with_new_addresses(addresses: &[IpAddr]) -> Self {
+        let mut octets = BytesMut::new();
+        for address in addresses {
+            // No padding: their lengths are multiples of 4.
+            parameter::give_address(*address, |kind, value| {
+                parameter::emit(&mut octets, kind, value);
+            });
+        }
+        Self::RestartWithNewAddresses(octets.freeze())
+    }
+
     /// The code (3.3.10, table 11).
     pub const fn code(&self) -> u16 {
         match self {
@@ -164,9 +178,17 @@ fn missing(value: &[u8]) -> Result<SmallVec<[u16; 2]>, ChunkError> {
 pub struct Causes(Bytes);
 
 impl Causes {
-    /// All of `octets` as causes.
+    /// All of `octets` as causes, whatever they are.
     pub const fn new(octets: Bytes) -> Self {
         Self(octets)
+    }
+
+    /// All of `octets` as causes, if their lengths are right: an ABORT with a format error is dropped (3.3.7).
+    pub(super) fn parse(octets: Bytes) -> Result<Self, ChunkError> {
+        match RawParameters(&octets).find_map(Result::err) {
+            Some(error) => Err(error),
+            None => Ok(Self(octets)),
+        }
     }
 
     /// Whether there is none.
@@ -192,7 +214,7 @@ impl FromIterator<ErrorCause> for Causes {
         let mut len = 0;
         for cause in causes {
             let cause = cause.to_parameter();
-            len = octets.len() + super::parameter::HEADER_LEN + cause.value.len();
+            len = octets.len() + parameter::HEADER_LEN + cause.value.len();
             cause.emit(&mut octets);
         }
         octets.truncate(len);

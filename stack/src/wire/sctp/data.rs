@@ -17,7 +17,7 @@ use std::ops::BitOr;
 
 use bytes::Bytes;
 
-use super::{CHUNK_HEADER_LEN, ChunkError, kind};
+use super::{CHUNK_HEADER_LEN, kind};
 
 /// Octets before the user data.
 pub const DATA_HEADER_LEN: usize = 16;
@@ -107,17 +107,6 @@ pub struct Data {
     pub header: DataHeader,
     /// At least one octet of user data, without the padding.
     pub payload: Bytes,
-}
-
-impl Data {
-    /// Checks the length that a chunk's header claims.
-    pub(super) fn check_len(len: usize, header: &DataHeader) -> Result<(), ChunkError> {
-        match len.checked_sub(DATA_HEADER_LEN) {
-            None => Err(ChunkError::Length),
-            Some(0) => Err(ChunkError::NoUserData { tsn: header.tsn }),
-            Some(_) => Ok(()),
-        }
-    }
 }
 
 const _: () = assert!(DATA_HEADER_LEN == CHUNK_HEADER_LEN + 12);

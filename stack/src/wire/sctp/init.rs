@@ -19,8 +19,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use bytes::{BufMut, Bytes, BytesMut};
 use smallvec::SmallVec;
 
-use super::parameter::{self, Parameter, Parameters};
-use super::{CHUNK_HEADER_LEN, ChunkError, padded};
+use super::parameter::{self, RawParameter, RawParameters};
+use super::{BadChunk, CHUNK_HEADER_LEN, ChunkError, UnknownAction, kind, padded};
 
 /// Octets of the fixed part, chunk header included.
 const FIXED_LEN: usize = CHUNK_HEADER_LEN + 16;
@@ -69,7 +69,7 @@ pub struct InitParameters {
     pub supported_address_types: Option<AddressTypes>,
     /// INIT ACK only: the State Cookie.
     pub state_cookie: Option<Bytes>,
-    /// The deprecated Host Name Address, header included: what an "Unresolvable Address" quotes (5.1.2).
+    /// The deprecated Host Name Address, header included: what an "Unresolvable Address" quotes (5.1.2). Not emitted.
     pub host_name_address: Option<Bytes>,
     /// INIT ACK only: parameters of our INIT that the peer does not know, header included.
     pub reported: SmallVec<[Bytes; 1]>,
@@ -79,23 +79,30 @@ pub struct InitParameters {
 
 impl Init {
     /// Reads the value of an INIT, or of an INIT ACK, which has a cookie.
-    pub(super) fn parse(value: &Bytes, is_ack: bool) -> Result<Self, ChunkError> {
-        let fixed: &[u8; 16] = value.first_chunk().ok_or(ChunkError::Length)?;
+    pub(super) fn parse(kind: u8, value: &Bytes) -> Result<Self, BadChunk> {
+        let (fixed, rest) = value
+            .split_first_chunk::<16>()
+            .ok_or(BadChunk::new(kind, ChunkError::Length))?;
         let word = |at: usize| {
             u32::from_be_bytes([fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]])
         };
-        let init = Self {
-            initiate_tag: word(0),
+        let initiate_tag = word(0);
+        let bad = |error| BadChunk {
+            initiate_tag: Some(initiate_tag),
+            ..BadChunk::new(kind, error)
+        };
+        let parameters = InitParameters::parse(value, rest).map_err(bad)?;
+        if kind == kind::INIT_ACK && parameters.state_cookie.is_none() {
+            return Err(bad(ChunkError::MissingCookie));
+        }
+        Ok(Self {
+            initiate_tag,
             a_rwnd: word(4),
             outbound_streams: (word(8) >> 16) as u16,
             inbound_streams: word(8) as u16,
             initial_tsn: word(12),
-            parameters: InitParameters::parse(value.slice(16..))?,
-        };
-        if is_ack && init.parameters.state_cookie.is_none() {
-            return Err(ChunkError::MissingCookie);
-        }
-        Ok(init)
+            parameters,
+        })
     }
 
     /// Octets it takes, chunk header included, without the chunk's padding.
@@ -103,11 +110,8 @@ impl Init {
         FIXED_LEN + self.parameters.emitted_len()
     }
 
-    /// Appends the chunk.
-    pub(super) fn emit(&self, kind: u8, buffer: &mut BytesMut) {
-        buffer.put_u8(kind);
-        buffer.put_u8(0);
-        buffer.put_u16(self.emitted_len() as u16);
+    /// Appends the chunk's value.
+    pub(super) fn emit(&self, buffer: &mut BytesMut) {
         buffer.put_u32(self.initiate_tag);
         buffer.put_u32(self.a_rwnd);
         buffer.put_u16(self.outbound_streams);
@@ -118,39 +122,56 @@ impl Init {
 }
 
 impl InitParameters {
-    fn parse(octets: Bytes) -> Result<Self, ChunkError> {
+    /// Reads `octets`, which are a part of `chunk`.
+    fn parse(chunk: &Bytes, octets: &[u8]) -> Result<Self, ChunkError> {
         let mut parsed = Self::default();
-        for parameter in Parameters::new(octets) {
+        let mut rest = RawParameters(octets);
+        while let Some(parameter) = rest.next() {
             let parameter = parameter?;
-            let value = &parameter.value;
-            match parameter.kind {
-                parameter::IPV4_ADDRESS => parsed.add(Ipv4Addr::from(exactly(value)?).into()),
-                parameter::IPV6_ADDRESS => parsed.add(Ipv6Addr::from(exactly::<16>(value)?).into()),
-                parameter::STATE_COOKIE => parsed.state_cookie = Some(parameter.value),
-                parameter::COOKIE_PRESERVATIVE => {
-                    parsed.cookie_preservative = Some(u32::from_be_bytes(exactly(value)?));
-                }
-                parameter::SUPPORTED_ADDRESS_TYPES => {
-                    parsed.supported_address_types = Some(AddressTypes::parse(value)?);
-                }
-                parameter::HOST_NAME_ADDRESS => parsed.host_name_address = Some(whole(&parameter)),
-                parameter::UNRECOGNIZED_PARAMETER => {
-                    if parsed.reported.len() < MAX_UNRECOGNIZED {
-                        parsed.reported.push(parameter.value);
-                    }
-                }
-                _ => {
-                    let action = parameter.action();
-                    if action.report && parsed.unrecognized.len() < MAX_UNRECOGNIZED {
-                        parsed.unrecognized.push(whole(&parameter));
-                    }
-                    if action.stop {
-                        break;
-                    }
-                }
+            if !parsed.read(chunk, parameter)? {
+                // Whatever stops the processing, an INIT ACK is answered with a COOKIE ECHO (3.2.1).
+                let cookie = rest
+                    .map_while(Result::ok)
+                    .find(|behind| behind.kind == parameter::STATE_COOKIE)
+                    .map(|cookie| chunk.slice_ref(cookie.value()));
+                parsed.state_cookie = parsed.state_cookie.or(cookie);
+                break;
             }
         }
         Ok(parsed)
+    }
+
+    /// Takes a parameter in. `false` if nothing behind it is to be processed.
+    fn read(&mut self, chunk: &Bytes, parameter: RawParameter<'_>) -> Result<bool, ChunkError> {
+        let RawParameter { kind, whole } = parameter;
+        let value = parameter.value();
+        match kind {
+            parameter::IPV4_ADDRESS => self.add(Ipv4Addr::from(exactly(value)?).into()),
+            parameter::IPV6_ADDRESS => self.add(Ipv6Addr::from(exactly::<16>(value)?).into()),
+            parameter::STATE_COOKIE => self.state_cookie = Some(chunk.slice_ref(value)),
+            parameter::COOKIE_PRESERVATIVE => {
+                self.cookie_preservative = Some(u32::from_be_bytes(exactly(value)?));
+            }
+            parameter::SUPPORTED_ADDRESS_TYPES => {
+                self.supported_address_types = Some(AddressTypes::parse(value)?);
+            }
+            parameter::HOST_NAME_ADDRESS => {
+                self.host_name_address = Some(chunk.slice_ref(whole));
+            }
+            parameter::UNRECOGNIZED_PARAMETER => {
+                if self.reported.len() < MAX_UNRECOGNIZED {
+                    self.reported.push(chunk.slice_ref(value));
+                }
+            }
+            _ => {
+                let action = UnknownAction::of_parameter(kind);
+                if action.report && self.unrecognized.len() < MAX_UNRECOGNIZED {
+                    self.unrecognized.push(chunk.slice_ref(whole));
+                }
+                return Ok(!action.stop);
+            }
+        }
+        Ok(true)
     }
 
     fn add(&mut self, address: IpAddr) {
@@ -162,10 +183,7 @@ impl InitParameters {
     /// Each parameter in the order they are emitted.
     fn each(&self, mut give: impl FnMut(u16, &[u8])) {
         for address in &self.addresses {
-            match address {
-                IpAddr::V4(v4) => give(parameter::IPV4_ADDRESS, &v4.octets()),
-                IpAddr::V6(v6) => give(parameter::IPV6_ADDRESS, &v6.octets()),
-            }
+            parameter::give_address(*address, &mut give);
         }
         if let Some(increment) = self.cookie_preservative {
             give(parameter::COOKIE_PRESERVATIVE, &increment.to_be_bytes());
@@ -175,12 +193,6 @@ impl InitParameters {
         }
         if let Some(cookie) = &self.state_cookie {
             give(parameter::STATE_COOKIE, cookie);
-        }
-        if let Some(parameter) = &self.host_name_address {
-            give(
-                parameter::HOST_NAME_ADDRESS,
-                &parameter[parameter::HEADER_LEN..],
-            );
         }
         for parameter in &self.reported {
             give(parameter::UNRECOGNIZED_PARAMETER, parameter);
@@ -202,7 +214,7 @@ impl InitParameters {
 impl AddressTypes {
     fn parse(value: &[u8]) -> Result<Self, ChunkError> {
         let (types, rest) = value.as_chunks::<2>();
-        if types.is_empty() || !rest.is_empty() {
+        if !rest.is_empty() {
             return Err(ChunkError::Value);
         }
         let has = |kind: u16| types.contains(&kind.to_be_bytes());
@@ -219,14 +231,6 @@ impl AddressTypes {
     }
 }
 
-/// A parameter as it was received, for a report that quotes it.
-fn whole(parameter: &Parameter) -> Bytes {
-    let mut octets = BytesMut::with_capacity(parameter.emitted_len());
-    parameter.emit(&mut octets);
-    octets.truncate(parameter::HEADER_LEN + parameter.value.len());
-    octets.freeze()
-}
-
-fn exactly<const N: usize>(value: &Bytes) -> Result<[u8; N], ChunkError> {
-    <[u8; N]>::try_from(&value[..]).map_err(|_| ChunkError::Value)
+fn exactly<const N: usize>(value: &[u8]) -> Result<[u8; N], ChunkError> {
+    <[u8; N]>::try_from(value).map_err(|_| ChunkError::Value)
 }

@@ -18,6 +18,7 @@
 //! ```
 
 mod builder;
+mod bundling;
 mod cause;
 mod data;
 mod init;
@@ -29,6 +30,7 @@ mod sack;
 mod tests;
 
 pub use builder::PacketBuilder;
+pub use bundling::ChunkSummary;
 pub use cause::{Causes, ErrorCause};
 pub use data::{DATA_HEADER_LEN, Data, DataFlags, DataHeader};
 pub use init::{AddressTypes, Init, InitParameters};
@@ -71,6 +73,10 @@ pub mod kind {
     pub const COOKIE_ECHO: u8 = 10;
     /// COOKIE ACK.
     pub const COOKIE_ACK: u8 = 11;
+    /// ECNE, reserved.
+    pub const ECNE: u8 = 12;
+    /// CWR, reserved.
+    pub const CWR: u8 = 13;
     /// SHUTDOWN COMPLETE.
     pub const SHUTDOWN_COMPLETE: u8 = 14;
 }
@@ -145,9 +151,9 @@ pub enum Chunk {
     /// User data (3.3.1).
     Data(Data),
     /// The first chunk of an association (3.3.2).
-    Init(Init),
+    Init(Box<Init>),
     /// Its answer, with a State Cookie (3.3.3).
-    InitAck(Init),
+    InitAck(Box<Init>),
     /// Selective acknowledgement (3.3.4).
     Sack(Sack),
     /// The sender's heartbeat information, which only it understands (3.3.5).
@@ -174,6 +180,17 @@ pub enum Chunk {
     CookieEcho(Bytes),
     /// The association is established (3.3.12).
     CookieAck,
+    /// A packet met congestion. Reserved (3.2, table 1): of the format that RFC 4960, appendix A, gave it, and of no
+    /// effect.
+    Ecne {
+        /// The lowest TSN in it.
+        lowest_tsn: u32,
+    },
+    /// The answer to ECNE. Reserved, too.
+    Cwr {
+        /// The TSN that the ECNE named.
+        lowest_tsn: u32,
+    },
     /// The answer to SHUTDOWN ACK (3.3.13).
     ShutdownComplete {
         /// T bit, as in [`Self::Abort`].
@@ -206,6 +223,18 @@ pub struct BadChunk {
     pub kind: u8,
     /// What is wrong.
     pub error: ChunkError,
+    /// In an INIT or INIT ACK whose fixed part is whole: the tag under which its sender takes an ABORT (3.3.2, 8.4).
+    pub initiate_tag: Option<u32>,
+}
+
+impl BadChunk {
+    const fn new(kind: u8, error: ChunkError) -> Self {
+        Self {
+            kind,
+            error,
+            initiate_tag: None,
+        }
+    }
 }
 
 /// What is wrong with a chunk.
@@ -218,8 +247,7 @@ pub enum ChunkError {
         /// Its TSN.
         tsn: u32,
     },
-    /// A field or parameter has a value that is not allowed: an initiate tag of 0, no streams, a parameter whose length
-    /// its type does not have (3.3.10.7).
+    /// A parameter has a length that its type does not have (3.3.10.7).
     Value,
     /// An INIT ACK without a State Cookie (3.3.10.2).
     MissingCookie,
@@ -229,34 +257,71 @@ impl Chunk {
     /// The T bit of ABORT and SHUTDOWN COMPLETE.
     const TAG_REFLECTED: u8 = 1;
 
-    /// Reads a chunk from its header and value, the padding taken off.
-    fn parse(kind: u8, flags: u8, whole: Bytes) -> Result<Self, ChunkError> {
+    /// Its type.
+    pub const fn kind(&self) -> u8 {
+        match self {
+            Self::Data(_) => kind::DATA,
+            Self::Init(_) => kind::INIT,
+            Self::InitAck(_) => kind::INIT_ACK,
+            Self::Sack(_) => kind::SACK,
+            Self::Heartbeat(_) => kind::HEARTBEAT,
+            Self::HeartbeatAck(_) => kind::HEARTBEAT_ACK,
+            Self::Abort { .. } => kind::ABORT,
+            Self::Shutdown { .. } => kind::SHUTDOWN,
+            Self::ShutdownAck => kind::SHUTDOWN_ACK,
+            Self::Error(_) => kind::ERROR,
+            Self::CookieEcho(_) => kind::COOKIE_ECHO,
+            Self::CookieAck => kind::COOKIE_ACK,
+            Self::Ecne { .. } => kind::ECNE,
+            Self::Cwr { .. } => kind::CWR,
+            Self::ShutdownComplete { .. } => kind::SHUTDOWN_COMPLETE,
+            Self::Unknown(unknown) => unknown.kind,
+        }
+    }
+
+    /// Reads a chunk that keeps nothing of its octets; `None` if its type is of another sort.
+    fn parse_fixed(kind: u8, flags: u8, value: &[u8]) -> Option<Result<Self, BadChunk>> {
+        let chunk = match kind {
+            kind::SACK => Sack::parse(value).map(Self::Sack),
+            kind::SHUTDOWN => {
+                tsn(value).map(|cumulative_tsn_ack| Self::Shutdown { cumulative_tsn_ack })
+            }
+            kind::SHUTDOWN_ACK => Ok(Self::ShutdownAck),
+            kind::COOKIE_ACK => Ok(Self::CookieAck),
+            kind::ECNE => tsn(value).map(|lowest_tsn| Self::Ecne { lowest_tsn }),
+            kind::CWR => tsn(value).map(|lowest_tsn| Self::Cwr { lowest_tsn }),
+            kind::SHUTDOWN_COMPLETE => Ok(Self::ShutdownComplete {
+                tag_reflected: flags & Self::TAG_REFLECTED != 0,
+            }),
+            _ => return None,
+        };
+        Some(chunk.map_err(|error| BadChunk::new(kind, error)))
+    }
+
+    /// Reads a chunk of another sort than DATA and those of [`Self::parse_fixed`] from all its octets, without padding.
+    fn parse_opaque(kind: u8, flags: u8, whole: Bytes) -> Result<Self, BadChunk> {
         let value = whole.slice(CHUNK_HEADER_LEN..);
-        let tag_reflected = flags & Self::TAG_REFLECTED != 0;
+        let bad = |error| BadChunk::new(kind, error);
         Ok(match kind {
-            kind::INIT => Self::Init(Init::parse(&value, false)?),
-            kind::INIT_ACK => Self::InitAck(Init::parse(&value, true)?),
-            kind::SACK => Self::Sack(Sack::parse(&value)?),
-            kind::HEARTBEAT => Self::Heartbeat(heartbeat_info(&value)?),
-            kind::HEARTBEAT_ACK => Self::HeartbeatAck(heartbeat_info(&value)?),
+            kind::INIT => Self::Init(Box::new(Init::parse(kind, &value)?)),
+            kind::INIT_ACK => Self::InitAck(Box::new(Init::parse(kind, &value)?)),
+            kind::HEARTBEAT => Self::Heartbeat(heartbeat_info(&value).map_err(bad)?),
+            kind::HEARTBEAT_ACK => Self::HeartbeatAck(heartbeat_info(&value).map_err(bad)?),
             kind::ABORT => Self::Abort {
-                tag_reflected,
-                causes: Causes::new(value),
+                tag_reflected: flags & Self::TAG_REFLECTED != 0,
+                causes: Causes::parse(value).map_err(bad)?,
             },
-            kind::SHUTDOWN => Self::Shutdown {
-                cumulative_tsn_ack: match <[u8; 4]>::try_from(&value[..]) {
-                    Ok(octets) => u32::from_be_bytes(octets),
-                    Err(_) => return Err(ChunkError::Length),
-                },
-            },
-            kind::SHUTDOWN_ACK => Self::ShutdownAck,
-            kind::ERROR => Self::Error(Causes::new(value)),
+            kind::ERROR => Self::Error(Causes::parse(value).map_err(bad)?),
             kind::COOKIE_ECHO => Self::CookieEcho(value),
-            kind::COOKIE_ACK => Self::CookieAck,
-            kind::SHUTDOWN_COMPLETE => Self::ShutdownComplete { tag_reflected },
             _ => Self::Unknown(UnknownChunk { kind, whole }),
         })
     }
+}
+
+/// The value of a chunk that has only a TSN.
+fn tsn(value: &[u8]) -> Result<u32, ChunkError> {
+    let octets = value.try_into().map_err(|_| ChunkError::Length)?;
+    Ok(u32::from_be_bytes(octets))
 }
 
 /// The one parameter of a HEARTBEAT: its value.

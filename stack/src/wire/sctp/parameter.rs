@@ -7,6 +7,8 @@
 //! |                     Parameter Value  …                        |
 //! ```
 
+use std::net::IpAddr;
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{ChunkError, UnknownAction, padded};
@@ -65,16 +67,28 @@ pub(super) fn emit(buffer: &mut BytesMut, kind: u16, value: &[u8]) {
     buffer.put_bytes(0, padded(value.len()) - value.len());
 }
 
+/// Gives the type and value of an address's parameter.
+pub(super) fn give_address(address: IpAddr, give: impl FnOnce(u16, &[u8])) {
+    match address {
+        IpAddr::V4(v4) => give(IPV4_ADDRESS, &v4.octets()),
+        IpAddr::V6(v6) => give(IPV6_ADDRESS, &v6.octets()),
+    }
+}
+
 /// Walks parameters. Ends at the end or behind the first error.
 ///
 /// The last parameter's padding may be missing: the chunk's length does not count it (3.2).
 #[derive(Clone, Debug)]
-pub struct Parameters(Bytes);
+pub struct Parameters {
+    octets: Bytes,
+    /// Octets that have been walked.
+    at: usize,
+}
 
 impl Parameters {
     /// All of `octets` as parameters.
     pub const fn new(octets: Bytes) -> Self {
-        Self(octets)
+        Self { octets, at: 0 }
     }
 }
 
@@ -82,24 +96,55 @@ impl Iterator for Parameters {
     type Item = Result<Parameter, ChunkError>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        let mut rest = RawParameters(&self.octets[self.at..]);
+        let parameter = rest.next()?;
+        self.at = self.octets.len() - rest.0.len();
+        Some(parameter.map(|RawParameter { kind, whole }| Parameter {
+            kind,
+            value: self.octets.slice_ref(&whole[HEADER_LEN..]),
+        }))
+    }
+}
+
+/// One parameter where it lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RawParameter<'a> {
+    /// Its type.
+    pub(super) kind: u16,
+    /// All of it, header included and padding not.
+    pub(super) whole: &'a [u8],
+}
+
+impl<'a> RawParameter<'a> {
+    /// Its value.
+    pub(super) fn value(&self) -> &'a [u8] {
+        &self.whole[HEADER_LEN..]
+    }
+}
+
+/// As [`Parameters`], but counts no references: a hostile chunk may hold 16,000.
+#[derive(Clone, Debug)]
+pub(super) struct RawParameters<'a>(pub(super) &'a [u8]);
+
+impl<'a> Iterator for RawParameters<'a> {
+    type Item = Result<RawParameter<'a>, ChunkError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
         if self.0.is_empty() {
             return None;
         }
-        let header: Option<[u8; HEADER_LEN]> = self.0.first_chunk().copied();
-        let Some([kind_high, kind_low, len_high, len_low]) = header else {
-            self.0 = Bytes::new();
+        let octets = std::mem::take(&mut self.0);
+        let Some(&[kind_high, kind_low, len_high, len_low]) = octets.first_chunk() else {
             return Some(Err(ChunkError::Length));
         };
         let len = usize::from(u16::from_be_bytes([len_high, len_low]));
-        if len < HEADER_LEN || len > self.0.len() {
-            self.0 = Bytes::new();
+        let Some(whole) = octets.get(..len).filter(|whole| whole.len() >= HEADER_LEN) else {
             return Some(Err(ChunkError::Length));
-        }
-        let mut whole = self.0.split_to(padded(len).min(self.0.len()));
-        whole.truncate(len);
-        Some(Ok(Parameter {
+        };
+        self.0 = octets.get(padded(len)..).unwrap_or_default();
+        Some(Ok(RawParameter {
             kind: u16::from_be_bytes([kind_high, kind_low]),
-            value: whole.split_off(HEADER_LEN),
+            whole,
         }))
     }
 }

@@ -1,11 +1,13 @@
-//! Walks the chunks of a received packet.
+//! Walks the chunks of a received packet (RFC 9260 3.2, 6.10).
 
-use bytes::{Bytes, BytesMut};
+use std::borrow::Cow;
+
+use bytes::Bytes;
 use tidewire_netdev::Packet;
 
 use super::{
-    BadChunk, CHUNK_HEADER_LEN, COMMON_HEADER_LEN, Chunk, ChunkError, CommonHeader,
-    DATA_HEADER_LEN, Data, DataHeader, Sack, kind, padded,
+    BadChunk, CHUNK_HEADER_LEN, COMMON_HEADER_LEN, Chunk, ChunkError, ChunkSummary, CommonHeader,
+    DATA_HEADER_LEN, Data, DataHeader, kind, padded,
 };
 use crate::wire::ParseError;
 
@@ -32,13 +34,7 @@ use crate::wire::ParseError;
 /// ```
 #[derive(Clone, Debug)]
 pub struct PacketReader<'a> {
-    packet: &'a Packet,
-    /// Which part is read: 0 the inline headers, then the slices of the body.
-    part: usize,
-    /// Octets of that part that have been read.
-    at: usize,
-    /// Octets of the packet that have not been read.
-    left: usize,
+    cursor: Cursor<'a>,
 }
 
 impl<'a> PacketReader<'a> {
@@ -47,159 +43,188 @@ impl<'a> PacketReader<'a> {
     /// # Errors
     /// As [`CommonHeader::parse`].
     pub fn new(packet: &'a Packet) -> Result<(CommonHeader, Self), ParseError> {
-        let mut reader = Self {
-            packet,
-            part: 0,
-            at: 0,
-            left: packet.len(),
-        };
-        let octets: [u8; COMMON_HEADER_LEN] = reader.read_array().ok_or(ParseError::Truncated)?;
-        Ok((CommonHeader::parse(&octets)?, reader))
+        let mut cursor = Cursor::new(packet);
+        let octets: [u8; COMMON_HEADER_LEN] = cursor.peek().ok_or(ParseError::Truncated)?;
+        cursor.advance(COMMON_HEADER_LEN);
+        Ok((CommonHeader::parse(&octets)?, Self { cursor }))
     }
 
     /// Octets behind what has been read.
     pub const fn remaining(&self) -> usize {
-        self.left
+        self.cursor.remaining
     }
 
     /// The type of the next chunk.
     pub fn peek_kind(&self) -> Option<u8> {
-        self.clone().read_array::<1>().map(|[kind]| kind)
+        self.cursor.peek().map(|[kind, _, _, _]| kind)
     }
 
     /// The next chunk; `None` at the end. After a [`ChunkError::Length`] there is no telling where the next one begins,
     /// and the packet ends.
+    ///
+    /// Up to three octets behind the last chunk, too few for another, are passed over, as Linux does.
     pub fn next_chunk(&mut self) -> Option<Result<Chunk, BadChunk>> {
-        if self.left == 0 {
+        let Some([kind, flags, len_high, len_low]) = self.cursor.peek() else {
+            self.cursor = Cursor::END;
             return None;
-        }
-        let start = self.clone();
-        let Some([kind, flags, len_high, len_low]) = self.read_array() else {
-            return Some(Err(self.end(kind::DATA)));
         };
         let len = usize::from(u16::from_be_bytes([len_high, len_low]));
-        if len < CHUNK_HEADER_LEN || len > start.left {
-            return Some(Err(self.end(kind)));
+        if len < CHUNK_HEADER_LEN || len > self.cursor.remaining {
+            self.cursor = Cursor::END;
+            return Some(Err(BadChunk::new(kind, ChunkError::Length)));
         }
-        *self = start;
-        let result = self.read_chunk(kind, flags, len);
-        // The last chunk's padding may be missing: nothing needs it.
-        self.skip((padded(len) - len).min(self.left));
-        Some(result.map_err(|error| match error {
-            ChunkError::Length => self.end(kind),
-            error => BadChunk { kind, error },
-        }))
-    }
-
-    /// Reads a chunk of `len` octets, which are there.
-    fn read_chunk(&mut self, kind: u8, flags: u8, len: usize) -> Result<Chunk, ChunkError> {
-        match kind {
-            kind::DATA => {
-                let octets = self.read_array().ok_or(ChunkError::Length)?;
-                let header = DataHeader::parse(&octets);
-                Data::check_len(len, &header).inspect_err(|_| {
-                    self.skip(len.saturating_sub(DATA_HEADER_LEN));
-                })?;
-                let payload = self.take(len - DATA_HEADER_LEN);
-                Ok(Chunk::Data(Data { header, payload }))
-            }
-            kind::SACK => match self.contiguous(len) {
-                Some(octets) => {
-                    let sack = Sack::parse(&octets[CHUNK_HEADER_LEN..]);
-                    self.skip(len);
-                    Ok(Chunk::Sack(sack?))
-                }
-                None => Chunk::parse(kind, flags, self.take(len)),
-            },
-            _ => Chunk::parse(kind, flags, self.take(len)),
-        }
-    }
-
-    /// Gives the rest of the packet up.
-    fn end(&mut self, kind: u8) -> BadChunk {
-        self.left = 0;
-        BadChunk {
-            kind,
-            error: ChunkError::Length,
-        }
-    }
-
-    /// What is left of the part that is read.
-    fn rest(&self) -> &'a [u8] {
-        let part = match self.part {
-            0 => self.packet.head(),
-            part => self
-                .packet
-                .body()
-                .get(part - 1)
-                .map_or(&[][..], |slice| &slice[..]),
+        let result = if kind == kind::DATA {
+            self.read_data(len)
+        } else {
+            self.read_control(kind, flags, len)
         };
-        &part[self.at..]
-    }
-
-    /// Moves on to a part that has octets left. Only while some are.
-    fn settle(&mut self) {
-        while self.left > 0 && self.rest().is_empty() {
-            self.part += 1;
-            self.at = 0;
+        if let Err(BadChunk {
+            error: ChunkError::Length,
+            ..
+        }) = result
+        {
+            self.cursor = Cursor::END;
         }
+        Some(result)
     }
 
-    /// The next `len` octets, if they lie in one piece.
-    fn contiguous(&mut self, len: usize) -> Option<&'a [u8]> {
-        self.settle();
-        self.rest().get(..len)
-    }
-
-    /// Passes over `len` octets, which are there.
-    fn skip(&mut self, mut len: usize) {
-        while len > 0 {
-            self.settle();
-            let step = self.rest().len().min(len);
-            self.at += step;
-            self.left -= step;
-            len -= step;
+    /// The types of the chunks from here on, up to the first whose length is wrong; none of them is read.
+    pub fn summary(&self) -> ChunkSummary {
+        let mut summary = ChunkSummary::default();
+        let mut cursor = self.cursor.clone();
+        while let Some([kind, _, len_high, len_low]) = cursor.peek() {
+            let len = usize::from(u16::from_be_bytes([len_high, len_low]));
+            if len < CHUNK_HEADER_LEN || len > cursor.remaining {
+                break;
+            }
+            summary.add(kind);
+            cursor.advance(padded(len));
         }
+        summary
     }
 
-    fn read_array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        if self.left < N {
+    /// Reads a DATA chunk of `len` octets, which are there.
+    fn read_data(&mut self, len: usize) -> Result<Chunk, BadChunk> {
+        let bad = |error| BadChunk::new(kind::DATA, error);
+        let payload_len = len
+            .checked_sub(DATA_HEADER_LEN)
+            .ok_or(bad(ChunkError::Length))?;
+        let octets = self.cursor.peek().ok_or(bad(ChunkError::Length))?;
+        let header = DataHeader::parse(&octets);
+        self.cursor.advance(DATA_HEADER_LEN);
+        if payload_len == 0 {
+            return Err(bad(ChunkError::NoUserData { tsn: header.tsn }));
+        }
+        let payload = self.cursor.bytes(payload_len);
+        // The last chunk's padding may be missing: nothing needs it.
+        self.cursor.advance(padded(payload_len));
+        Ok(Chunk::Data(Data { header, payload }))
+    }
+
+    /// Reads another chunk of `len` octets, which are there. Not inlined: the frame it needs would be set up for DATA, too.
+    #[inline(never)]
+    fn read_control(&mut self, kind: u8, flags: u8, len: usize) -> Result<Chunk, BadChunk> {
+        let value = &self.cursor.octets(len)[CHUNK_HEADER_LEN..];
+        let result = Chunk::parse_fixed(kind, flags, value)
+            .unwrap_or_else(|| Chunk::parse_opaque(kind, flags, self.cursor.bytes(len)));
+        self.cursor.advance(padded(len));
+        result
+    }
+}
+
+/// A place in a packet.
+#[derive(Clone, Debug)]
+struct Cursor<'a> {
+    /// What is left of the slice at hand; not empty unless the packet has ended.
+    current: &'a [u8],
+    /// The slice of which `current` is a part; `None` while that is inline.
+    owner: Option<&'a Bytes>,
+    /// The slices behind.
+    behind: &'a [Bytes],
+    /// Octets from here to the packet's end.
+    remaining: usize,
+}
+
+impl<'a> Cursor<'a> {
+    const END: Self = Self {
+        current: &[],
+        owner: None,
+        behind: &[],
+        remaining: 0,
+    };
+
+    fn new(packet: &'a Packet) -> Self {
+        let mut cursor = Self {
+            current: packet.head(),
+            owner: None,
+            behind: packet.body(),
+            remaining: packet.len(),
+        };
+        cursor.advance(0);
+        cursor
+    }
+
+    /// The next `N` octets.
+    fn peek<const N: usize>(&self) -> Option<[u8; N]> {
+        if let Some(octets) = self.current.first_chunk() {
+            return Some(*octets);
+        }
+        if self.remaining < N {
             return None;
         }
         let mut octets = [0; N];
-        let mut filled = 0;
-        while filled < N {
-            self.settle();
-            let rest = self.rest();
-            let step = rest.len().min(N - filled);
-            octets[filled..filled + step].copy_from_slice(&rest[..step]);
-            filled += step;
-            self.at += step;
-            self.left -= step;
-        }
+        self.copy_to(&mut octets);
         Some(octets)
     }
 
-    /// The next `len` octets, which are there: a slice of the packet's, or a copy if they do not lie in one.
-    fn take(&mut self, len: usize) -> Bytes {
-        self.settle();
-        let slice = self
-            .part
-            .checked_sub(1)
-            .and_then(|part| self.packet.body().get(part));
-        if let Some(slice) = slice.filter(|_| self.rest().len() >= len) {
-            let taken = slice.slice(self.at..self.at + len);
-            self.skip(len);
-            return taken;
+    /// Goes `n` octets further, at most to the end.
+    fn advance(&mut self, n: usize) {
+        let mut rest = n.min(self.remaining);
+        self.remaining -= rest;
+        while rest >= self.current.len() {
+            rest -= self.current.len();
+            let Some((next, behind)) = self.behind.split_first() else {
+                self.current = &[];
+                return;
+            };
+            self.current = next;
+            self.owner = Some(next);
+            self.behind = behind;
         }
-        let mut copy = BytesMut::with_capacity(len);
-        while copy.len() < len {
-            self.settle();
-            let rest = self.rest();
-            let step = rest.len().min(len - copy.len());
-            copy.extend_from_slice(&rest[..step]);
-            self.skip(step);
+        self.current = &self.current[rest..];
+    }
+
+    /// The next `len` octets, which are there.
+    fn octets(&self, len: usize) -> Cow<'a, [u8]> {
+        match self.current.get(..len) {
+            Some(octets) => Cow::Borrowed(octets),
+            None => Cow::Owned(self.gather(len)),
         }
-        copy.freeze()
+    }
+
+    /// The next `len` octets, which are there, as a slice of the packet's own if they lie in one.
+    fn bytes(&self, len: usize) -> Bytes {
+        match (self.current.get(..len), self.owner) {
+            (Some(octets), Some(owner)) => owner.slice_ref(octets),
+            (Some(octets), None) => Bytes::copy_from_slice(octets),
+            (None, _) => self.gather(len).into(),
+        }
+    }
+
+    fn gather(&self, len: usize) -> Vec<u8> {
+        let mut octets = vec![0; len];
+        self.copy_to(&mut octets);
+        octets
+    }
+
+    /// Copies the next octets, as many as `buffer` takes and all of them there.
+    fn copy_to(&self, buffer: &mut [u8]) {
+        let behind = self.behind.iter().map(|slice| slice.as_ref());
+        let mut at = 0;
+        for slice in std::iter::once(self.current).chain(behind) {
+            let len = slice.len().min(buffer.len() - at);
+            buffer[at..at + len].copy_from_slice(&slice[..len]);
+            at += len;
+        }
     }
 }

@@ -15,7 +15,7 @@
 use bytes::{BufMut, BytesMut};
 use smallvec::SmallVec;
 
-use super::{CHUNK_HEADER_LEN, ChunkError, kind};
+use super::{CHUNK_HEADER_LEN, ChunkError};
 
 /// Octets of a SACK without blocks and duplicates, header included.
 const FIXED_LEN: usize = CHUNK_HEADER_LEN + 12;
@@ -85,11 +85,8 @@ impl Sack {
         })
     }
 
-    /// Appends the chunk.
+    /// Appends the chunk's value.
     pub(super) fn emit(&self, buffer: &mut BytesMut) {
-        buffer.put_u8(kind::SACK);
-        buffer.put_u8(0);
-        buffer.put_u16(self.emitted_len() as u16);
         buffer.put_u32(self.cumulative_tsn_ack);
         buffer.put_u32(self.a_rwnd);
         buffer.put_u16(self.gap_blocks.len() as u16);

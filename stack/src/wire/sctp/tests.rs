@@ -106,6 +106,7 @@ fn fields_lie_where_the_figures_show_them() {
     let Ok(Chunk::Init(found)) = only(&octets) else {
         panic!("not an INIT");
     };
+    let found = *found;
     let parameters = InitParameters {
         addresses: smallvec![IpAddr::from([10, 0, 0, 1])],
         supported_address_types: Some(AddressTypes {
@@ -130,14 +131,18 @@ fn lengths_that_cannot_be_end_the_packet() {
         &[0u8, 3, 0, 3][..],                             // under 4
         &[11, 0, 0, 0, 11, 0, 0, 4],                     // 0 would never get on
         &[11, 0, 0, 8, 0, 0, 0],                         // beyond the packet
-        &[11, 0, 0],                                     // not even a header
         &[0, 3, 0, 15, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0], // DATA shorter than its header
         &[3, 0, 0, 15, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0],
         &[7, 0, 0, 4],                                      // SHUTDOWN without its TSN
         &[7, 0, 0, 12, 0, 0, 0, 1, 0, 0, 0, 2],             // and with another
         &[3, 0, 0, 16, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0], // a block that is not there
         &[3, 0, 0, 20, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4], // octets nobody announced
+        &[12, 0, 0, 4],                                     // ECNE without its TSN
+        &[13, 0, 0, 6, 0, 1],                               // CWR with half of it
         &[4, 0, 0, 4],                                      // HEARTBEAT without information
+        &[5, 0, 0, 8, 0, 1, 0, 5],                          // and with more than there is
+        &[6, 0, 0, 8, 0, 13, 0, 3], // ABORT with a cause shorter than its header
+        &[9, 0, 0, 9, 0, 13, 0, 6, 1], // ERROR with a cause longer than the chunk
         &[1, 0, 0, 19, 0, 0, 0, 1, 0, 0, 0, 1, 0, 1, 0, 1, 0, 0, 0],
     ] {
         assert_eq!(only(octets), Err(ChunkError::Length), "{octets:?}");
@@ -150,10 +155,7 @@ fn data_without_data_is_told_apart() {
     let mut octets = vec![0, 3, 0, 16, 0, 0, 0, 77, 0, 1, 0, 0, 0, 0, 0, 0];
     octets.extend([11, 0, 0, 4]);
     let chunks = read(&packet_of(&octets));
-    let bad = BadChunk {
-        kind: kind::DATA,
-        error: ChunkError::NoUserData { tsn: 77 },
-    };
+    let bad = BadChunk::new(kind::DATA, ChunkError::NoUserData { tsn: 77 });
     assert_eq!(chunks, [Err(bad), Ok(Chunk::CookieAck)]);
 }
 
@@ -197,7 +199,7 @@ fn init_with(parameters: &[u8]) -> Result<Init, ChunkError> {
     octets.extend([0, 0, 0, 1, 0, 0, 16, 0, 0, 1, 0, 1, 0, 0, 0, 1]);
     octets.extend(parameters);
     only(&octets).map(|chunk| match chunk {
-        Chunk::Init(init) => init,
+        Chunk::Init(init) => *init,
         other => panic!("{other:?}"),
     })
 }
@@ -234,7 +236,6 @@ fn parameters_of_wrong_lengths_are_refused() {
         &[0, 5, 0, 4],
         &[0, 6, 0, 8, 1, 2, 3, 4],
         &[0, 9, 0, 6, 0, 0, 0, 0],
-        &[0, 12, 0, 4],
         &[0, 12, 0, 7, 0, 5, 0, 0],
     ] {
         assert_eq!(
@@ -267,20 +268,175 @@ fn what_a_peer_can_make_us_remember_is_bounded() {
     assert_eq!(twice.parameters.addresses.len(), 1);
 }
 
+/// An INIT ACK whose parameters are these octets.
+fn init_ack_with(parameters: &[u8]) -> Result<Init, ChunkError> {
+    let mut octets = vec![2, 0];
+    octets.put_u16(20 + parameters.len() as u16);
+    octets.extend([0, 0, 0, 1, 0, 0, 16, 0, 0, 1, 0, 1, 0, 0, 0, 1]);
+    octets.extend(parameters);
+    only(&octets).map(|chunk| match chunk {
+        Chunk::InitAck(ack) => *ack,
+        other => panic!("{other:?}"),
+    })
+}
+
+const COOKIE: [u8; 8] = [0, 7, 0, 6, 1, 2, 0, 0];
+
 #[test]
 fn init_ack_needs_a_cookie() {
     // RFC 9260 3.3.3.1, 5.1: the State Cookie is mandatory.
-    let mut octets = vec![2, 0, 0, 20, 0, 0, 0, 1, 0, 0, 16, 0, 0, 1, 0, 1, 0, 0, 0, 1];
-    assert_eq!(only(&octets), Err(ChunkError::MissingCookie));
-    octets[3] = 26;
-    octets.extend([0, 7, 0, 6, 1, 2, 0, 0]);
-    let Ok(Chunk::InitAck(ack)) = only(&octets) else {
-        panic!("not an INIT ACK");
-    };
-    assert_eq!(
-        ack.parameters.state_cookie,
-        Some(Bytes::from_static(&[1, 2]))
-    );
+    assert_eq!(init_ack_with(&[]), Err(ChunkError::MissingCookie));
+    let address = [0, 5, 0, 8, 10, 0, 0, 1];
+    assert_eq!(init_ack_with(&address), Err(ChunkError::MissingCookie));
+    // The last parameter's padding counts or not, as its sender likes (3.2).
+    for parameters in [&COOKIE[..6], &COOKIE] {
+        let ack = init_ack_with(parameters).expect("an INIT ACK");
+        let cookie = ack.parameters.state_cookie;
+        assert_eq!(cookie, Some(Bytes::from_static(&[1, 2])));
+    }
+}
+
+#[test]
+fn an_init_ack_is_answered_whatever_stops_its_processing() {
+    // RFC 9260 3.2.1: "in all four cases, an INIT ACK or COOKIE ECHO chunk is sent in response", so the cookie counts
+    // even behind an unknown parameter that cancels the processing of the rest.
+    let address = [0, 5, 0, 8, 10, 0, 0, 1];
+    for (kind, report) in [(0x3f, false), (0x7f, true)] {
+        let unknown = [kind, 0, 0, 4];
+        let parameters = [&unknown[..], &address, &COOKIE].concat();
+        let ack = init_ack_with(&parameters).expect("an INIT ACK").parameters;
+        assert_eq!(ack.state_cookie, Some(Bytes::from_static(&[1, 2])));
+        assert!(ack.addresses.is_empty());
+        assert_eq!(ack.unrecognized.len(), usize::from(report));
+    }
+    // One that was there before is not replaced, and what follows has to be well-formed only as far as it is looked at.
+    let other = [0, 7, 0, 5, 9, 0, 0, 0];
+    let parameters = [&COOKIE[..], &[0x3f, 0, 0, 4], &other, &[0, 5, 0, 99]].concat();
+    let ack = init_ack_with(&parameters).expect("an INIT ACK").parameters;
+    assert_eq!(ack.state_cookie, Some(Bytes::from_static(&[1, 2])));
+}
+
+#[test]
+fn what_is_wrong_with_an_init_comes_with_its_tag() {
+    // RFC 9260 3.3.2, 8.4: the ABORT that answers it carries the Initiate Tag.
+    let fixed = [0, 0, 0, 9, 0, 0, 16, 0, 0, 1, 0, 1, 0, 0, 0, 1];
+    for (kind, parameter, error, tag) in [
+        (kind::INIT, &[0, 5, 0, 4][..], ChunkError::Value, Some(9)),
+        (kind::INIT, &[0, 5, 0, 3], ChunkError::Length, Some(9)),
+        (kind::INIT_ACK, &[], ChunkError::MissingCookie, Some(9)),
+        (kind::HEARTBEAT, &[], ChunkError::Value, None),
+    ] {
+        let len = 20 + parameter.len() as u8;
+        let octets = [&[kind, 0, 0, len][..], &fixed, parameter].concat();
+        let bad = BadChunk {
+            initiate_tag: tag,
+            ..BadChunk::new(kind, error)
+        };
+        assert_eq!(read(&packet_of(&octets)), [Err(bad)]);
+    }
+    let short = read(&packet_of(&[&[1, 0, 0, 19][..], &fixed].concat()));
+    let bad = BadChunk::new(kind::INIT, ChunkError::Length);
+    assert_eq!(short, [Err(bad)], "the tag is not whole");
+}
+
+#[test]
+fn a_host_name_is_quoted_and_never_sent() {
+    // RFC 9260 3.3.2.1.4: the sender of an INIT or INIT ACK MUST NOT include it.
+    let name = [0, 11, 0, 6, b'a', 0, 0, 0];
+    let init = init_with(&name).expect("an INIT");
+    let host_name = init.parameters.host_name_address.clone();
+    assert_eq!(host_name, Some(Bytes::copy_from_slice(&name[..6])));
+    let mut arena = BytesMut::new();
+    let mut builder = PacketBuilder::new(HEADER, 1480, &mut arena);
+    assert!(builder.push(&Chunk::Init(Box::new(init))));
+    assert_eq!(builder.finish().len(), COMMON_HEADER_LEN + 20);
+}
+
+#[test]
+fn reserved_chunks_are_known_and_stop_nothing() {
+    // RFC 9260 3.2, table 1: ECNE and CWR. As unknown types their high bits would end the packet.
+    let octets = [
+        12, 0, 0, 8, 0, 0, 0, 5, 13, 0, 0, 8, 0, 0, 0, 6, 11, 0, 0, 4,
+    ];
+    let expected = [
+        Ok(Chunk::Ecne { lowest_tsn: 5 }),
+        Ok(Chunk::Cwr { lowest_tsn: 6 }),
+        Ok(Chunk::CookieAck),
+    ];
+    assert_eq!(read(&packet_of(&octets)), expected);
+}
+
+#[test]
+fn octets_too_few_for_a_chunk_are_none() {
+    for tail in [&[][..], &[0], &[0, 0], &[0xff, 0xff, 0xff]] {
+        let octets = [&[11, 0, 0, 4], tail].concat();
+        assert_eq!(read(&packet_of(&octets)), [Ok(Chunk::CookieAck)]);
+        assert!(read(&packet_of(tail)).is_empty());
+    }
+}
+
+#[test]
+fn a_summary_says_what_may_not_be_together() {
+    // RFC 9260 6.10: "INIT, INIT ACK, or SHUTDOWN COMPLETE ... MUST NOT" be bundled with any other chunk.
+    let chunk = |kind: u8| [kind, 0, 0, 4];
+    for (kinds, violates) in [
+        (&[][..], false),
+        (&[1], false),
+        (&[2], false),
+        (&[14], false),
+        (&[1, 1], true),
+        (&[1, 0], true),
+        (&[3, 2], true),
+        (&[2, 0xfe], true),
+        (&[8, 14], true),
+        (&[10, 9, 0], false),
+        (&[11, 3, 0, 0], false),
+        (&[3, 6], false),
+        (&[0xc1, 0x01 | 0x40], false),
+    ] {
+        let octets: Vec<u8> = kinds.iter().flat_map(|kind| chunk(*kind)).collect();
+        let packet = packet_of(&octets);
+        let (_, reader) = PacketReader::new(&packet).expect("a common header");
+        let summary = reader.summary();
+        assert_eq!(summary.violates_bundling(), violates, "{kinds:?}");
+        assert_eq!(summary.count(), kinds.len());
+        assert_eq!(summary.first(), kinds.first().copied());
+        assert_eq!(reader.peek_kind(), kinds.first().copied());
+        for kind in 0..=255 {
+            let is_there = kind < 16 && kinds.contains(&kind);
+            assert_eq!(summary.contains(kind), is_there, "{kind} in {kinds:?}");
+        }
+    }
+    // It ends where reading would.
+    for end in [&[6, 0, 0, 3][..], &[6, 0, 0, 5], &[6, 0, 0]] {
+        let packet = packet_of(&[&chunk(11), end].concat());
+        let (_, reader) = PacketReader::new(&packet).expect("a common header");
+        assert_eq!(reader.summary().count(), 1);
+        assert!(!reader.summary().contains(kind::ABORT));
+    }
+}
+
+#[test]
+fn what_fits_the_room_fits_with_its_padding() {
+    // Links have MTUs of any kind; a sender that cuts messages by the room must not lose what it has cut.
+    for max_len in 1400..1420 {
+        let mut arena = BytesMut::new();
+        let mut builder = PacketBuilder::new(HEADER, max_len, &mut arena);
+        assert!(builder.push(&Chunk::CookieAck));
+        let room = builder.room();
+        let payload = |len: usize| Bytes::from(vec![7; len]);
+        let header = DataHeader {
+            tsn: 1,
+            stream: 0,
+            ssn: 0,
+            ppid: 0,
+            flags: DataFlags::NONE,
+        };
+        assert!(!builder.push_data(&header, payload(room - DATA_HEADER_LEN + 1)));
+        assert!(builder.push_data(&header, payload(room - DATA_HEADER_LEN)));
+        assert!(builder.room() < CHUNK_HEADER_LEN);
+        assert!(builder.finish().len() <= max_len);
+    }
 }
 
 #[test]
@@ -325,6 +481,34 @@ fn causes_come_back_and_end_at_the_first_that_is_none() {
             Err(ChunkError::Length)
         ]
     );
+}
+
+#[test]
+fn address_types_that_mean_nothing_here_are_passed_over() {
+    // RFC 9260 3.3.2.1.5: the host name's type "MUST be ignored when receiving".
+    for (types, ipv4, ipv6) in [
+        (&[][..], false, false),
+        (&[0, 11], false, false),
+        (&[0, 11, 0, 6], false, true),
+        (&[0, 5, 0, 7, 0, 6, 0, 5], true, true),
+    ] {
+        let parameter = [&[0, 12, 0, 4 + types.len() as u8], types].concat();
+        let init = init_with(&parameter).expect("an INIT");
+        let expected = Some(AddressTypes { ipv4, ipv6 });
+        assert_eq!(init.parameters.supported_address_types, expected);
+    }
+}
+
+#[test]
+fn new_addresses_of_a_restart_are_quoted_as_parameters() {
+    // RFC 9260 3.3.10.11, 5.2.2.
+    let v6: IpAddr = "2001:db8::1".parse().expect("an address");
+    let cause = ErrorCause::restart_with_new_addresses(&[IpAddr::from([10, 0, 0, 1]), v6]);
+    let mut expected = vec![0, 5, 0, 8, 10, 0, 0, 1, 0, 6, 0, 20, 0x20, 1, 0x0d, 0xb8];
+    expected.resize(27, 0);
+    expected.push(1);
+    assert_eq!(cause, ErrorCause::RestartWithNewAddresses(expected.into()));
+    assert_eq!(cause.code(), 11);
 }
 
 #[test]
@@ -385,7 +569,7 @@ fn any_init(ack: bool) -> impl Strategy<Value = Init> {
     let addresses = proptest::collection::btree_set(any::<IpAddr>(), 0..5);
     let rest = (
         any::<Option<u32>>(),
-        proptest::option::of(any::<bool>()),
+        any::<Option<(bool, bool)>>(),
         any_bytes(0..300),
         proptest::collection::vec(any_bytes(4..30), 0..3),
     );
@@ -398,12 +582,18 @@ fn any_init(ack: bool) -> impl Strategy<Value = Init> {
         parameters: InitParameters {
             addresses: addresses.into_iter().collect(),
             cookie_preservative: rest.0,
-            supported_address_types: rest.1.map(|ipv6| AddressTypes { ipv4: true, ipv6 }),
+            supported_address_types: rest.1.map(|(ipv4, ipv6)| AddressTypes { ipv4, ipv6 }),
             state_cookie: ack.then_some(rest.2),
             reported: rest.3.into(),
             ..InitParameters::default()
         },
     })
+}
+
+fn any_causes() -> impl Strategy<Value = Causes> {
+    let cause = (any::<u16>(), any_bytes(0..20))
+        .prop_map(|(code, information)| ErrorCause::Unknown { code, information });
+    proptest::collection::vec(cause, 0..4).prop_map(Causes::from_iter)
 }
 
 fn any_chunk() -> impl Strategy<Value = Chunk> {
@@ -425,8 +615,8 @@ fn any_chunk() -> impl Strategy<Value = Chunk> {
             };
             Chunk::Data(Data { header, payload })
         }),
-        any_init(false).prop_map(Chunk::Init),
-        any_init(true).prop_map(Chunk::InitAck),
+        any_init(false).prop_map(|init| Chunk::Init(Box::new(init))),
+        any_init(true).prop_map(|init| Chunk::InitAck(Box::new(init))),
         sack.prop_map(|((cumulative_tsn_ack, a_rwnd), blocks, duplicates)| {
             let blocks = blocks
                 .into_iter()
@@ -440,12 +630,22 @@ fn any_chunk() -> impl Strategy<Value = Chunk> {
         }),
         any_bytes(0..60).prop_map(Chunk::Heartbeat),
         any_bytes(0..60).prop_map(Chunk::HeartbeatAck),
-        (any::<bool>(), any_bytes(0..60)).prop_map(|(tag_reflected, octets)| Chunk::Abort {
+        (any::<bool>(), any_causes()).prop_map(|(tag_reflected, causes)| Chunk::Abort {
             tag_reflected,
-            causes: Causes::new(octets),
+            causes,
         }),
-        any_bytes(0..60).prop_map(|octets| Chunk::Error(Causes::new(octets))),
+        any_causes().prop_map(Chunk::Error),
         any::<u32>().prop_map(|cumulative_tsn_ack| Chunk::Shutdown { cumulative_tsn_ack }),
+        any::<u32>().prop_map(|lowest_tsn| Chunk::Ecne { lowest_tsn }),
+        any::<u32>().prop_map(|lowest_tsn| Chunk::Cwr { lowest_tsn }),
+        (15u8.., any_bytes(0..60)).prop_map(|(kind, value)| {
+            let mut whole = vec![kind, 0xff, 0, 4 + value.len() as u8];
+            whole.extend(value);
+            Chunk::Unknown(UnknownChunk {
+                kind,
+                whole: whole.into(),
+            })
+        }),
         any_bytes(0..400).prop_map(Chunk::CookieEcho),
         any::<bool>().prop_map(|tag_reflected| Chunk::ShutdownComplete { tag_reflected }),
         Just(Chunk::ShutdownAck),
