@@ -12,6 +12,7 @@ pub mod link;
 pub mod neighbor;
 pub mod net;
 pub mod random;
+pub mod sctp;
 pub mod stats;
 pub mod tcp;
 pub mod time;
