@@ -1,5 +1,6 @@
 //! SCTP (RFC 9260).
 
+pub mod message;
 pub mod path;
 pub mod send;
 pub mod serial;

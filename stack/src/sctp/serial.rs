@@ -23,3 +23,14 @@ impl Tsn {
         Self(self.0.wrapping_add(n))
     }
 }
+
+/// A stream sequence number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Ssn(pub u16);
+
+impl Ssn {
+    /// The next one.
+    pub fn next(self) -> Self {
+        Self(self.0.wrapping_add(1))
+    }
+}

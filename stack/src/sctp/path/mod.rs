@@ -271,6 +271,18 @@ impl Path {
         self.burst_left = self.max_burst;
     }
 
+    /// Sending stopped for another reason than the congestion window, in the middle of a burst.
+    pub(super) fn note_unfilled(&mut self) {
+        self.window_full = false;
+    }
+
+    /// Whether the sender gains if the peer does not delay its SACK: the window is full with what is no more than one packet,
+    /// and nothing else will make the peer answer (6.1).
+    pub(super) fn wants_immediate_sack(&self) -> bool {
+        self.probing_after_timeout
+            || (self.flight >= self.controller.cwnd() && self.flight <= self.pmdcs())
+    }
+
     /// A SACK of new data, or a timeout: time to transmit has come once more (6.1 D). Several SACKs may be handled before
     /// anything is sent, and each gives its share, as if sending had followed each of them.
     pub(super) fn extend_burst(&mut self) {
@@ -332,11 +344,6 @@ impl Path {
         Some(round_trip)
     }
 
-    /// Gives up the present measurement.
-    pub(super) fn cancel_measurement(&mut self) {
-        self.measurement = None;
-    }
-
     /// `bytes_acked` octets sent here were newly acknowledged, with `flight_before` in flight before the SACK.
     pub(super) fn on_acked(
         &mut self,
@@ -379,6 +386,13 @@ impl Path {
         self.measurement = None;
         self.probing_after_timeout = true;
         self.window_full = false;
+        self.extend_burst();
+    }
+
+    /// T3-rtx has fired for a probe of the peer's closed window, which says nothing about the path (6.1 A).
+    pub(super) fn on_probe_timeout(&mut self) {
+        self.measurement = None;
+        self.probing_after_timeout = true;
         self.extend_burst();
     }
 
