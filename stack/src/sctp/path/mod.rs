@@ -412,6 +412,13 @@ impl Path {
     }
 }
 
+#[cfg(test)]
+impl Path {
+    pub(super) fn controller_mut(&mut self) -> &mut dyn Controller {
+        self.controller.as_mut()
+    }
+}
+
 /// The largest DATA chunk, header and padding included, in a packet of `mtu` octets to `remote` (PMDCS, RFC 9260 1.3).
 fn pmdcs(remote: IpAddr, mtu: usize) -> usize {
     let ip_header = if remote.is_ipv4() { 20 } else { 40 };

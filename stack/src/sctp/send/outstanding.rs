@@ -175,6 +175,14 @@ impl Outstanding {
         self.visits.set(self.visits.get() + _count);
     }
 
+    /// All chunks with their TSNs.
+    #[cfg(test)]
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Tsn, &Chunk)> {
+        (0u32..)
+            .zip(&self.chunks)
+            .map(|(index, chunk)| (self.first.add(index), chunk))
+    }
+
     /// The visits since the last call.
     #[cfg(test)]
     pub(super) fn take_visits(&self) -> usize {

@@ -21,6 +21,11 @@ impl RetransmitQueue {
         self.tsns.pop_front();
     }
 
+    #[cfg(test)]
+    pub(super) fn contains(&self, tsn: Tsn) -> bool {
+        self.tsns.contains(&tsn)
+    }
+
     /// Marks a TSN. Losses are found in ascending order, so it nearly always goes to the end.
     pub(super) fn insert(&mut self, tsn: Tsn) {
         let at = match self.tsns.back() {
