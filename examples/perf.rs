@@ -41,8 +41,7 @@ fn serve(flags: &Serve) -> ExitCode {
                 Service::start(&OwnStack(stack), any)?
             };
             running.listening(DISCARD_PORT)?;
-            service.run().await;
-            Ok(())
+            Ok(service.run().await?)
         });
     }
     run_without_device(flags.stack.workers, async || {
@@ -52,8 +51,7 @@ fn serve(flags: &Serve) -> ExitCode {
             address: (flags.bind, DISCARD_PORT).into(),
             offloads: Vec::new(),
         })?;
-        service.run().await;
-        Ok(())
+        Ok(service.run().await?)
     })
 }
 

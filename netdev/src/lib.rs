@@ -12,6 +12,7 @@
 pub mod capture;
 pub mod checksum;
 pub mod coalescing;
+pub mod crc32c;
 pub mod device;
 pub mod errno;
 pub mod flow_hash;

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::checksum::{Sum, pseudo_header_v4, pseudo_header_v6, sum_packet};
+use crate::crc32c::{SCTP_CHECKSUM, fill_sctp_checksum};
 use crate::device::{Capabilities, Medium, OffloadSet};
 pub use crate::headers::Malformed;
 use crate::headers::{Headers, TCP, UDP_CHECKSUM, Version, word};
@@ -43,7 +44,7 @@ pub fn prepare(
 ) -> Result<(), Malformed> {
     let offloads = &capabilities.offloads;
     let Some(segmentation) = packet.offload.segmentation else {
-        if !offloads.checksum {
+        if !offloads.checksum || is_crc(&packet) {
             complete_checksum(&mut packet)?;
         }
         queue.push_back(packet);
@@ -98,6 +99,11 @@ pub fn segment(
     cut(packet, headers, stride, checksums, out)
 }
 
+/// Whether the checksum to be filled in is SCTP's, which no device behind a virtio header knows.
+fn is_crc(packet: &Packet) -> bool {
+    matches!(packet.offload.checksum, Checksum::Partial { offset, .. } if offset == SCTP_CHECKSUM)
+}
+
 /// Fills in a partial checksum; a packet without one is left alone.
 ///
 /// # Errors
@@ -106,6 +112,14 @@ pub fn complete_checksum(packet: &mut Packet) -> Result<(), Malformed> {
     let Checksum::Partial { start, offset } = packet.offload.checksum else {
         return Ok(());
     };
+    if is_crc(packet) {
+        // Linux hands such packets over like the others (`csum_not_inet` stays in the kernel).
+        if !fill_sctp_checksum(packet, usize::from(start)) {
+            return Err(Malformed);
+        }
+        packet.offload.checksum = Checksum::Unverified;
+        return Ok(());
+    }
     // The field holds the pseudo-header's sum, so summing over it includes that.
     let value = sum_packet(packet, usize::from(start)).finish();
     let field = usize::from(start) + usize::from(offset);

@@ -18,7 +18,7 @@ const REST: Duration = Duration::from_millis(10);
 /// The server's five services, running until this is dropped. Connections end with their peers.
 #[derive(Debug)]
 pub struct Service {
-    acceptors: JoinSet<()>,
+    acceptors: JoinSet<io::Result<()>>,
     discarded: Arc<AtomicU64>,
 }
 
@@ -63,14 +63,20 @@ impl Service {
         self.discarded.load(Ordering::Relaxed)
     }
 
-    /// Serves for ever.
-    pub async fn run(mut self) {
-        while self.acceptors.join_next().await.is_some() {}
+    /// Serves until the network is gone.
+    ///
+    /// # Errors
+    /// What accepting gives then.
+    pub async fn run(mut self) -> io::Result<()> {
+        match self.acceptors.join_next().await {
+            Some(ended) => ended.unwrap_or_else(|panic| Err(io::Error::other(panic))),
+            None => Ok(()),
+        }
     }
 }
 
-/// Hands each connection to `serve`, which starts a task for it.
-async fn accept<N, F>(listener: N::Listener, serve: F)
+/// Hands each connection to `serve`, which starts a task for it, until there is no network any more.
+async fn accept<N, F>(listener: N::Listener, serve: F) -> io::Result<()>
 where
     N: Network,
     F: Fn(N::Stream) + Send + 'static,
@@ -78,6 +84,7 @@ where
     loop {
         match N::accept(&listener).await {
             Ok(stream) => serve(stream),
+            Err(error) if error.kind() == io::ErrorKind::NetworkDown => return Err(error),
             Err(error) => {
                 tracing::warn!(%error, "not accepted");
                 tokio::time::sleep(REST).await;

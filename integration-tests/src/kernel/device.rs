@@ -90,6 +90,7 @@ pub(super) async fn open(config: &LinkConfig, routers: &Routers) -> io::Result<O
         let OffloadSet { tso4, tso6, .. } = device.capabilities.offloads;
         assert!(tso4 && tso6, "the kernel grants only {device:?}");
     }
+    assert_eq!(device.queue_count(), config.queues, "{device:?}");
     let meter = Arc::new(Meter::default());
     let mut device = metered(device, &meter);
     let mut recorded = None;
@@ -124,6 +125,7 @@ async fn open_tun(config: &LinkConfig, routers: &Routers) -> io::Result<Parts> {
         mtu: Some(config.mtu),
         offload: config.offload,
         virtio_header: config.virtio_header,
+        queues: config.queues,
         ..TunConfig::default()
     };
     let addresses = addresses(config, config.subnet, Family::kernel_in);
@@ -144,6 +146,7 @@ async fn open_tap(config: &LinkConfig, routers: &Routers) -> io::Result<Parts> {
         offload: config.offload,
         virtio_header: config.virtio_header,
         hardware_address: Some(MacAddress([2, 0, 0, 0, 0, 2])),
+        queues: config.queues,
         ..TapConfig::default()
     };
     let addresses = addresses(config, config.subnet, Family::kernel_in);
@@ -160,6 +163,8 @@ async fn open_tap(config: &LinkConfig, routers: &Routers) -> io::Result<Parts> {
 async fn open_packet_socket(config: &LinkConfig, station: &Station) -> io::Result<Parts> {
     let packet_config = PacketConfig {
         offload: config.offload,
+        queues: config.queues,
+        ring: config.ring,
         ..PacketConfig::new(Station::INTERFACE)
     };
     let open = async || PacketSocket::open(packet_config);

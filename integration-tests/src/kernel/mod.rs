@@ -57,6 +57,10 @@ pub struct LinkConfig {
     pub offload: bool,
     /// A virtio-net header before each packet. Without it there are no offloads, as on a plain TUN. Default: `true`.
     pub virtio_header: bool,
+    /// Queues of the device, with a driver each. Default: 1.
+    pub queues: usize,
+    /// Packet sockets receive through a ring shared with the kernel. Default: `false`.
+    pub ring: bool,
     /// A path between the interface and the stack, the same in both directions. Default: none.
     pub impairment: Option<ImpairmentConfig>,
     /// The stack's TCP.
@@ -76,6 +80,8 @@ impl Default for LinkConfig {
             subnet: 7,
             offload: true,
             virtio_header: true,
+            queues: 1,
+            ring: false,
             impairment: None,
             tcp: tidewire::tcp::Config::default(),
             capture: None,

@@ -20,6 +20,11 @@ use crate::ip::InterfaceId;
 
 /// Packets read from one device before its peers, timers and the flush have their turn.
 const RECEIVE_BATCH: usize = 64;
+/// Up to so many packets make a short batch: whom they wake answers before they are acknowledged, so that a reply, a
+/// window update or a FIN carries the ACK. After longer ones the peer hears of it while they are being read.
+const SHORT_BATCH: usize = 8;
+/// Polls of the driver that those have: one for a reader, another for a task that an acceptor starts.
+const HEAD_START: u8 = 2;
 /// Turns of the loop before the task yields to the runtime.
 const TURNS: usize = 16;
 /// Timers handled in one turn.
@@ -81,6 +86,8 @@ pub(crate) struct Driver {
     batch: Vec<Packet>,
     updates: Vec<SlotRef>,
     wheel: TimerWheel,
+    /// Those whom a short batch has woken go first; what is to be sent is sent when the driver has been polled so often.
+    flush_in: u8,
 }
 
 impl Driver {
@@ -98,19 +105,20 @@ impl Driver {
             batch: Vec::with_capacity(RECEIVE_BATCH),
             updates: Vec::new(),
             wheel: TimerWheel::default(),
+            flush_in: 0,
         }
     }
 
-    /// Reads each device once; whether any gave packets.
-    fn receive(&mut self, cx: &mut Context<'_>, wakes: &mut WakeList) -> bool {
-        let mut any = false;
+    /// Reads each device once; how many packets they gave, an end counting as one.
+    fn receive(&mut self, cx: &mut Context<'_>, wakes: &mut WakeList) -> usize {
+        let mut received = 0;
         for input in self.inputs.iter_mut().filter(|input| !input.ended) {
             match input
                 .receiver
                 .poll_receive(cx, &mut self.batch, RECEIVE_BATCH)
             {
                 Poll::Ready(Ok(count)) if count > 0 => {
-                    any = true;
+                    received += count;
                     if let Some(coalescer) = &mut input.coalescer {
                         coalescer.coalesce(&mut self.batch);
                     }
@@ -122,7 +130,7 @@ impl Driver {
                 Poll::Ready(end) => {
                     tracing::debug!(interface = input.interface.0, error = ?end.err(), "device ended");
                     input.ended = true;
-                    any = true;
+                    received += 1;
                     let now = self.shared.clock().now();
                     self.shared.engine().end_interface(
                         now,
@@ -134,7 +142,7 @@ impl Driver {
                 Poll::Pending => {}
             }
         }
-        any
+        received
     }
 
     /// A stack whose devices have all ended ends with them. Only the first driver reads every device.
@@ -192,8 +200,12 @@ impl Driver {
         let received = self.receive(cx, wakes);
         let fired = self.run_timers(cx, wakes);
         let unblocked = self.unblock(cx);
+        if (1..=SHORT_BATCH).contains(&received) && !wakes.is_empty() {
+            self.flush_in = HEAD_START;
+            return true;
+        }
         let outcome = self.shared.flush_as(self.shard, wakes);
-        received || fired || unblocked || outcome == FlushOutcome::Unfinished
+        received > 0 || fired || unblocked || outcome == FlushOutcome::Unfinished
     }
 }
 
@@ -204,6 +216,18 @@ impl Future for Driver {
         let this = self.get_mut();
         this.shared.unpark(this.shard, cx.waker());
         let mut wakes = WakeList::new();
+        match &mut this.flush_in {
+            0 => {}
+            1 => {
+                this.flush_in = 0;
+                this.shared.flush_as(this.shard, &mut wakes);
+            }
+            polls => {
+                *polls -= 1;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        }
         for _ in 0..TURNS {
             let progress = this.turn(cx, &mut wakes);
             if this.shared.should_end() || this.is_cut_off() {

@@ -46,8 +46,13 @@ pub struct Config {
     pub max_receive_buffer: usize,
     /// Receive buffer a new connection starts with, in octets. Default 6 MiB.
     pub receive_buffer: usize,
-    /// Octets a socket may hold unacknowledged before writes wait. Default 4 MiB.
+    /// Octets a socket may hold unacknowledged before writes wait, unless its path is short, see
+    /// [`Self::min_send_buffer`]. Default 4 MiB, as Linux's largest (`tcp_wmem`).
     pub send_buffer: usize,
+    /// As much on the shortest paths. Between the two, the buffer is what a path of 4 GB/s holds in the connection's
+    /// smallest round trip: a sender that is faster than a peer on its own host or network would fill any buffer, and
+    /// all that it fills has left the processor's cache when it is needed again. Default 512 KiB.
+    pub min_send_buffer: usize,
     /// Largest send buffer of one socket, in octets. Default 32 MiB.
     pub max_send_buffer: usize,
     /// MSS assumed when the peer's SYN names none (RFC 9293 3.7.1, MUST-15): 536 for IPv4, 1220 for IPv6.
@@ -101,6 +106,7 @@ impl Default for Config {
             max_receive_buffer: 32 << 20,
             receive_buffer: 6 << 20,
             send_buffer: 4 << 20,
+            min_send_buffer: 512 << 10,
             max_send_buffer: 32 << 20,
             default_mss_v4: 536,
             default_mss_v6: 1220,

@@ -1,5 +1,6 @@
 //! What TCP, UDP and SCTP share: readiness bits, RTT estimation, congestion control, ICMP errors as transports see them.
 
+pub(crate) mod chunk_pool;
 pub mod congestion;
 pub mod demux;
 pub mod icmp_error;

@@ -13,6 +13,11 @@ use crate::tcp::connection::Connection;
 use crate::tcp::connection::state::{Lifecycle, ReceiveHalf, SendHalf};
 use crate::tcp::info::{Info, State};
 
+/// A round trip that no peer nearby takes, queues included: the smallest one then says nothing of the path any more.
+const NEAR: Duration = Duration::from_millis(16);
+/// The rate that [`Config::min_send_buffer`](crate::tcp::Config::min_send_buffer) speaks of.
+const SHORT_PATH_OCTETS_PER_NANOSECOND: usize = 4;
+
 impl Connection {
     /// Copies as much of `data` into the send buffer as it takes.
     ///
@@ -142,10 +147,17 @@ impl Connection {
     }
 
     pub(super) fn send_capacity(&self) -> usize {
-        self.options
-            .send_buffer
-            .unwrap_or(self.config.send_buffer)
-            .min(self.config.max_send_buffer)
+        let octets = self.options.send_buffer.unwrap_or_else(|| {
+            let limit = self.config.send_buffer;
+            match (self.rtt.minimum(), self.rtt.smoothed()) {
+                (Some(minimum), Some(smoothed)) if smoothed < NEAR => {
+                    let held = minimum.as_nanos() as usize * SHORT_PATH_OCTETS_PER_NANOSECOND;
+                    held.clamp(self.config.min_send_buffer.min(limit), limit)
+                }
+                _ => limit,
+            }
+        });
+        octets.min(self.config.max_send_buffer)
     }
 
     /// Room for a write of `wanted` octets, or why there can be none.

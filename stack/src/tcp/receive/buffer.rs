@@ -18,6 +18,8 @@ use std::ops::Range;
 use bytes::{Buf, Bytes, BytesMut};
 use tidewire_netdev::Payload;
 
+use crate::transport::chunk_pool;
+
 /// A queue of octets, at the ends of which data is added.
 #[derive(Debug, Default)]
 pub struct ReceiveBuffer {
@@ -253,7 +255,9 @@ impl ReceiveBuffer {
                 front.data.advance(n);
                 if front.data.is_empty() {
                     self.charged -= front.charge;
-                    self.chunks.pop_front();
+                    if let Some(read) = self.chunks.pop_front() {
+                        chunk_pool::give(read.data);
+                    }
                 }
             }
             None => self.tail.advance(n),
@@ -264,7 +268,7 @@ impl ReceiveBuffer {
 
     fn release_if_empty(&mut self) {
         if self.len == 0 {
-            *self = Self::default();
+            chunk_pool::give_mut(std::mem::take(self).tail);
         }
     }
 
@@ -295,7 +299,10 @@ impl ReceiveBuffer {
             .next_power_of_two()
             .max(self.last_capacity * 2)
             .clamp(MIN_TAIL, MAX_TAIL);
-        self.tail = BytesMut::with_capacity(capacity);
+        self.tail = match capacity {
+            chunk_pool::CHUNK => chunk_pool::take(),
+            smaller => BytesMut::with_capacity(smaller),
+        };
         self.tail_charge = capacity;
         self.last_capacity = capacity;
         self.charged += capacity;
@@ -320,7 +327,7 @@ const COPY_BELOW: usize = 4096;
 /// Smallest allocation for copied data, in octets.
 const MIN_TAIL: usize = 256;
 /// Largest allocation for copied data, in octets.
-const MAX_TAIL: usize = 64 << 10;
+const MAX_TAIL: usize = chunk_pool::CHUNK;
 
 #[cfg(test)]
 mod tests;

@@ -87,3 +87,36 @@ fn idle_connection_owns_no_buffers_after_a_transfer() {
         assert!(!end.owns_buffers(), "{end:?}");
     }
 }
+
+#[test]
+fn send_buffer_grows_with_the_round_trip_of_the_path() {
+    // Too short a buffer would starve a long path; too long a one only keeps data out of the cache.
+    let us = Duration::from_micros;
+    for (delay, room) in [
+        (us(10), 512 << 10),
+        (us(250), 2_000_000),
+        (us(600), 4 << 20),
+        (ms(7), 4 << 20),
+        (ms(100), 4 << 20),
+    ] {
+        let mut wire = Wire::connected(plain(), Impairment::none(delay), 65_000, 1);
+        let sender = &mut wire.ends[0];
+        assert_eq!(sender.write(&vec![0; 8 << 20]), Ok(room), "{delay:?}");
+        sender.set_send_buffer(5 << 20);
+        assert_eq!(sender.write(&vec![0; 8 << 20]), Ok((5 << 20) - room));
+    }
+}
+
+#[test]
+fn round_trips_longer_than_any_near_path_make_room_for_a_full_send_buffer() {
+    // The path has become another one: its smallest round trip says nothing any more.
+    let near = Impairment::none(Duration::from_micros(20));
+    let mut wire = Wire::connected(plain(), near, 65_000, 1);
+    wire.transfer(40_000_000, 0);
+    wire.run_until(ms(1), |wire| wire.ends[0].info().bytes_acked > 2_000_000);
+    assert!(wire.ends[0].info().send_buffered <= 512 << 10);
+    wire.impairment.delay = ms(30);
+    wire.run_until(Duration::from_secs(10), |wire| {
+        wire.ends[0].info().send_buffered > 3 << 20
+    });
+}
