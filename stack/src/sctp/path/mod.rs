@@ -92,10 +92,19 @@ pub struct Path {
     /// batch of SACKs.
     window_full: bool,
     /// T3-rtx fired and nothing has been acknowledged since: one packet in flight at most (7.2.1, 7.2.3).
-    probing_after_timeout: bool,
+    one_packet: Option<OnePacket>,
     /// Packets of new data that may still leave in this burst (6.1 D).
     burst_left: u32,
     max_burst: u32,
+}
+
+/// Why a path may have one packet in flight only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OnePacket {
+    /// Data timed out: until some is acknowledged.
+    Timeout,
+    /// The peer has no room: until it has, or data is acknowledged.
+    ClosedWindow,
 }
 
 /// A round trip being measured.
@@ -130,7 +139,7 @@ impl Path {
             heartbeat: Heartbeat::new(config.heartbeat_interval),
             last_data: None,
             window_full: false,
-            probing_after_timeout: false,
+            one_packet: None,
             burst_left: config.max_burst,
             max_burst: config.max_burst,
         }
@@ -242,7 +251,12 @@ impl Path {
 
     fn set_mtu(&mut self, mtu: usize) {
         self.mtu = mtu.max(MIN_MTU);
-        self.controller.set_mss(self.pmdcs());
+        if self.last_data.is_none() {
+            // The initial window follows the MTU as long as it is initial (7.2.1).
+            self.reset_congestion();
+        } else {
+            self.controller.set_mss(self.pmdcs());
+        }
     }
 }
 
@@ -254,7 +268,7 @@ impl Path {
         match position {
             Position::First | Position::WithControl => {
                 self.flight < self.controller.cwnd()
-                    && !(self.probing_after_timeout && self.flight > 0)
+                    && !(self.one_packet.is_some() && self.flight > 0)
             }
             Position::AfterData => self.flight + size < self.controller.cwnd() + self.pmdcs(),
         }
@@ -279,7 +293,7 @@ impl Path {
     /// Whether the sender gains if the peer does not delay its SACK: the window is full with what is no more than one packet,
     /// and nothing else will make the peer answer (6.1).
     pub(super) fn wants_immediate_sack(&self) -> bool {
-        self.probing_after_timeout
+        self.one_packet.is_some()
             || (self.flight >= self.controller.cwnd() && self.flight <= self.pmdcs())
     }
 
@@ -353,7 +367,7 @@ impl Path {
         round_trip: Option<Duration>,
         may_grow: bool,
     ) {
-        self.probing_after_timeout = false;
+        self.one_packet = None;
         self.extend_burst();
         if may_grow {
             let fully_used = self.window_full || flight_before >= self.controller.cwnd();
@@ -370,21 +384,32 @@ impl Path {
 
     /// Chunks sent here were found missing, once per Fast Recovery (7.2.3, 7.2.4).
     pub(super) fn on_loss(&mut self, now: Instant, flight_before: usize) {
-        self.controller.on_congestion_event(now, flight_before);
+        let flight_size = self.flight_size(flight_before);
+        self.controller.on_congestion_event(now, flight_size);
+    }
+
+    /// What a reduction starts from: gap blocks have emptied the flight in part by the time a loss is seen, so a window in
+    /// full use stands for it (RFC 9438 4.6).
+    fn flight_size(&self, flight: usize) -> usize {
+        if self.window_full {
+            flight.max(self.controller.cwnd())
+        } else {
+            flight
+        }
     }
 
     /// T3-rtx has fired for data in flight (6.3.3 E1, E2).
     pub(super) fn on_t3(&mut self, now: Instant) {
-        let timeout = if self.probing_after_timeout {
-            Timeout::Repeated
-        } else {
-            Timeout::First
+        let timeout = match self.one_packet {
+            Some(OnePacket::Timeout) => Timeout::Repeated,
+            _ => Timeout::First,
         };
+        let flight_size = self.flight_size(self.flight);
         self.controller
-            .on_retransmission_timeout(now, self.flight, timeout);
+            .on_retransmission_timeout(now, flight_size, timeout);
         self.rtt.back_off();
         self.measurement = None;
-        self.probing_after_timeout = true;
+        self.one_packet = Some(OnePacket::Timeout);
         self.window_full = false;
         self.extend_burst();
     }
@@ -392,8 +417,14 @@ impl Path {
     /// T3-rtx has fired for a probe of the peer's closed window, which says nothing about the path (6.1 A).
     pub(super) fn on_probe_timeout(&mut self) {
         self.measurement = None;
-        self.probing_after_timeout = true;
+        self.one_packet.get_or_insert(OnePacket::ClosedWindow);
         self.extend_burst();
+    }
+
+    /// The peer's window has opened.
+    pub(super) fn on_window_opened(&mut self) {
+        self.one_packet
+            .take_if(|why| *why == OnePacket::ClosedWindow);
     }
 
     /// Starts T3-rtx anew with the present RTO.

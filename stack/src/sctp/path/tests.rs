@@ -95,6 +95,16 @@ fn initial_window_is_that_of_the_address_family() {
 }
 
 #[test]
+fn initial_window_follows_the_mtu_until_data_is_sent() {
+    let mut paths = single();
+    paths.set_mtu(A, 9000);
+    assert_eq!(paths.get(A).controller().cwnd(), 2 * 8968);
+    paths.get_mut(A).on_sent(at(0), 100);
+    paths.set_mtu(A, 1500);
+    assert_eq!(paths.get(A).controller().cwnd(), 2 * 8968);
+}
+
+#[test]
 fn path_is_inactive_when_its_errors_exceed_path_max_retrans() {
     // RFC 9260 8.2: "exceeds", so with 5 the sixth.
     let mut paths = table(PathConfig::default(), &[v4(1), v4(2)]);
@@ -180,10 +190,7 @@ fn unconfirmed_address_gets_no_data() {
     assert_eq!(paths.alternate_to(B), B);
     paths.confirm(A);
     assert_eq!(paths.alternate_to(B), A);
-    assert_eq!(
-        paths.take_change(),
-        Some((B, PathChange::Unreachable))
-    );
+    assert_eq!(paths.take_change(), Some((B, PathChange::Unreachable)));
     assert_eq!(paths.take_change(), Some((A, PathChange::Confirmed)));
 }
 
@@ -206,7 +213,11 @@ fn timed_out_data_goes_to_another_active_path_if_there_is_one() {
 fn heartbeats_are_an_interval_and_an_rto_apart_with_jitter() {
     // RFC 9260 8.3: RTO + HB.interval, plus or minus half the RTO.
     let mut paths = single();
-    assert_eq!(paths.next_deadline(), None, "not before the association stands");
+    assert_eq!(
+        paths.next_deadline(),
+        None,
+        "not before the association stands"
+    );
     let mut periods = Vec::new();
     let mut now = at(0);
     paths.start_heartbeats(now);

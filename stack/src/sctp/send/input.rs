@@ -233,6 +233,7 @@ impl Sender {
             // The peer had to drop the probe and has room for it now: waiting for T3-rtx, whose interval has grown long,
             // would waste the window.
             for id in paths.ids() {
+                paths.get_mut(id).on_window_opened();
                 self.lose_path(id, ChunkState::Refused, paths);
             }
             self.urgent = UrgentPacket::Due;

@@ -17,6 +17,7 @@ use crate::error::SocketError;
 use crate::sctp::message::SendOptions;
 use crate::sctp::path::{PathId, Paths};
 use crate::sctp::serial::Tsn;
+use crate::wire::sctp::DATA_HEADER_LEN;
 
 mod gaps;
 mod input;
@@ -369,10 +370,21 @@ impl Sender {
 
     /// Octets of user data in a chunk at most (6.9): what the smallest PMTU and the user permit.
     fn max_data(&self, paths: &Paths) -> usize {
-        let max = paths.smallest_pmdcs().min(MAX_CHUNK) - outstanding::DATA_HEADER;
+        let max = paths.smallest_pmdcs().min(MAX_CHUNK) - DATA_HEADER_LEN;
         match self.config.maxseg {
             0 => max,
             maxseg => max.min(maxseg),
+        }
+    }
+
+    /// Octets of user data that a message is cut into: also no more than the peer ever had room for, or with a large MTU
+    /// and a small window nothing would ever arrive.
+    fn cut_len(&self, paths: &Paths) -> usize {
+        let max = self.max_data(paths);
+        if self.config.disable_fragments {
+            max
+        } else {
+            max.min(self.window.largest().max(MIN_CUT))
         }
     }
 
@@ -388,6 +400,9 @@ impl Sender {
         }
     }
 }
+
+/// The smallest piece into which a small window makes messages be cut: RFC 9260 3.3.2 knows no window below 1500 octets.
+const MIN_CUT: usize = 512;
 
 /// The largest chunk with its padding: a chunk's length has 16 bits.
 const MAX_CHUNK: usize = 65_532;

@@ -3,12 +3,12 @@
 use bytes::Bytes;
 
 use crate::sctp::path::{PathId, Paths, Position};
-use crate::sctp::send::outstanding::{Chunk, ChunkState, DATA_HEADER, chunk_size};
+use crate::sctp::send::outstanding::{Chunk, ChunkState, chunk_size};
 use crate::sctp::send::queue::Fragment;
 use crate::sctp::send::{Sender, UrgentPacket};
 use crate::sctp::serial::Tsn;
 use crate::time::Instant;
-use crate::wire::sctp::{Data, DataFlags, DataHeader};
+use crate::wire::sctp::{DATA_HEADER_LEN, Data, DataFlags, DataHeader};
 
 impl Sender {
     /// The path that the next packet with DATA takes, if one may go now: then [`Self::next_data`] has a chunk for an empty
@@ -38,8 +38,9 @@ impl Sender {
         }
     }
 
-    /// The next chunk for a packet on `path` with `room` octets left for chunks; `None` if nothing may or can join it.
-    /// Retransmissions come before new data (6.1 C). The chunk counts as sent.
+    /// The next chunk for a packet on `path` with `room` octets left for chunks; `None` if nothing may or can join it. The
+    /// chunk counts as sent. Retransmissions come before new data (6.1 C), in the order of their TSNs: as long as one
+    /// waits for its path's window, nothing new is sent on any path.
     pub fn next_data(
         &mut self,
         now: Instant,
@@ -117,7 +118,7 @@ impl Sender {
         self.stats.chunks_retransmitted += 1;
         let mut data = chunk.data(tsn);
         if paths.get(to).wants_immediate_sack() {
-            data.header.flags |= DataFlags::IMMEDIATE;
+            data.header.flags = data.header.flags | DataFlags::IMMEDIATE;
         }
         Some(data)
     }
@@ -131,7 +132,7 @@ impl Sender {
         room: usize,
         position: Position,
     ) -> Option<usize> {
-        let max = self.max_data(paths);
+        let max = self.cut_len(paths);
         let path = paths.get_mut(id);
         let first = position == Position::First;
         let Some(head) = self.queue.head() else {
@@ -177,7 +178,7 @@ impl Sender {
         !self.config.nodelay
             && !self.draining
             && self.outstanding.chunks_in_flight() > 0
-            && self.queue.octets() + self.queue.len() * DATA_HEADER < pmdcs
+            && self.queue.octets() + self.queue.len() * DATA_HEADER_LEN < pmdcs
     }
 
     fn send_new(
@@ -205,7 +206,7 @@ impl Sender {
         self.outstanding.push(now, chunk, paths);
         self.time(now, id, paths, was_idle);
         if last || paths.get(id).wants_immediate_sack() {
-            data.header.flags |= DataFlags::IMMEDIATE;
+            data.header.flags = data.header.flags | DataFlags::IMMEDIATE;
         }
         Some(data)
     }
@@ -233,15 +234,15 @@ impl Sender {
 impl Chunk {
     fn new(fragment: Fragment, path: PathId) -> Self {
         let options = fragment.options;
-        let mut flags = DataFlags::default();
+        let mut flags = DataFlags::NONE;
         for (set, flag) in [
-            (fragment.begin, DataFlags::BEGIN),
+            (fragment.begin, DataFlags::BEGINNING),
             (fragment.end, DataFlags::END),
             (options.unordered, DataFlags::UNORDERED),
             (fragment.end && options.immediate_ack, DataFlags::IMMEDIATE),
         ] {
             if set {
-                flags |= flag;
+                flags = flags | flag;
             }
         }
         Self {
@@ -285,7 +286,7 @@ impl Chunk {
 /// `room` octets left in the packet. What can go whole is not cut to fill a packet up; what must be cut anyway fills the
 /// packet, unless the piece would be so small that its header counts.
 fn fragment_len(rest: usize, max: usize, room: usize) -> Option<usize> {
-    let room = (room & !3).checked_sub(DATA_HEADER)?;
+    let room = (room & !3).checked_sub(DATA_HEADER_LEN)?;
     if rest <= max {
         return (rest <= room).then_some(rest);
     }

@@ -22,7 +22,7 @@ use crate::sctp::path::{PathId, Paths};
 use crate::sctp::send::gaps::{GapRanges, Range};
 use crate::sctp::serial::Tsn;
 use crate::time::Instant;
-use crate::wire::sctp::{DataFlags, GapBlock};
+use crate::wire::sctp::{DATA_HEADER_LEN, DataFlags, GapBlock};
 
 /// A DATA chunk that was sent.
 #[derive(Debug)]
@@ -90,11 +90,8 @@ impl Chunk {
 
 /// The size of a DATA chunk with `len` octets of user data, padding included.
 pub(super) fn chunk_size(len: usize) -> usize {
-    (DATA_HEADER + len).next_multiple_of(4)
+    (DATA_HEADER_LEN + len).next_multiple_of(4)
 }
-
-/// A DATA chunk's header (3.3.1).
-pub(super) const DATA_HEADER: usize = 16;
 
 /// The ring.
 #[derive(Debug)]

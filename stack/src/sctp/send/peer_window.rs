@@ -12,6 +12,8 @@
 pub(super) struct PeerWindow {
     /// The latest a_rwnd.
     announced: usize,
+    /// The largest a_rwnd so far.
+    largest: usize,
     /// DATA is in flight that was sent although the window was closed.
     probing: bool,
     /// What the window must hold to count as open again.
@@ -28,6 +30,7 @@ impl PeerWindow {
     pub(super) fn new(announced: u32) -> Self {
         Self {
             announced: announced as usize,
+            largest: announced as usize,
             probing: false,
             probe_len: 1,
             probe_permitted: false,
@@ -45,6 +48,11 @@ impl PeerWindow {
     /// silly window avoidance.
     pub(super) fn admits(&self, len: usize, in_flight: usize) -> bool {
         len <= self.rwnd(in_flight)
+    }
+
+    /// The largest a_rwnd so far: a chunk larger than that may never be taken.
+    pub(super) fn largest(&self) -> usize {
+        self.largest
     }
 
     /// Whether one chunk may go although the window is closed.
@@ -91,6 +99,7 @@ impl PeerWindow {
     /// the DATA in flight was sent as a probe: the peer had no room for it then, and has now.
     pub(super) fn on_sack(&mut self, a_rwnd: u32, in_flight: usize) -> bool {
         self.announced = a_rwnd as usize;
+        self.largest = self.largest.max(self.announced);
         self.answered = true;
         let open = self.announced >= self.probe_len;
         if open {

@@ -13,14 +13,28 @@ fn out(count: usize) -> Rig {
     rig
 }
 
+/// The same with data that waits for the window.
+fn out_with_more(count: usize) -> Rig {
+    let mut rig = out(count);
+    for _ in 0..count {
+        rig.enqueue(FULL);
+    }
+    assert_eq!(rig.flush().len(), 0);
+    rig
+}
+
 #[test]
 fn slow_start_grows_while_the_window_is_full() {
     // RFC 9260 7.2.1.
-    let mut rig = out(4);
+    let mut rig = out_with_more(4);
     rig.sack(2, &[]);
     assert_eq!(rig.cwnd(), 5 * PMDCS, "at most one chunk for each SACK");
     rig.sack(4, &[]);
     assert_eq!(rig.cwnd(), 6 * PMDCS, "the batch began with a full window");
+    let mut rig = out(4);
+    rig.sack(2, &[]);
+    rig.sack(4, &[]);
+    assert_eq!(rig.cwnd(), 5 * PMDCS, "nothing more to send: not full");
 }
 
 #[test]
@@ -113,7 +127,7 @@ fn only_tsns_below_the_highest_newly_acknowledged_are_missed() {
 #[test]
 fn loss_halves_the_window_after_the_sack_let_it_grow() {
     // RFC 9260 7.2.3, 7.2.4 2 and its note: growth first.
-    let mut rig = out(20);
+    let mut rig = out_with_more(20);
     rig.sack(0, &[(2, 2)]);
     rig.sack(0, &[(2, 3)]);
     assert_eq!(rig.cwnd(), 22 * PMDCS);
@@ -240,7 +254,10 @@ fn timeout_leaves_one_packet_until_something_is_acknowledged() {
     assert_eq!(rig.path().controller().ssthresh(), 10 * PMDCS);
     assert_eq!(rig.flight(), 0);
     assert_eq!(rig.flush_tsns(), [[1, 2, 3]]);
-    assert!(rig.flight() < rig.cwnd(), "room by cwnd, but one packet it is");
+    assert!(
+        rig.flight() < rig.cwnd(),
+        "room by cwnd, but one packet it is"
+    );
     rig.sack(0, &[]);
     assert_eq!(rig.flush().len(), 0);
     rig.sack(1, &[]);
@@ -257,7 +274,11 @@ fn timeout_ends_fast_recovery() {
     rig.fire_t3(rig.id(0));
     rig.flush();
     rig.sack(4, &[]);
-    assert_eq!(rig.cwnd(), 2 * PMDCS, "slow start, below the old exit point");
+    assert_eq!(
+        rig.cwnd(),
+        2 * PMDCS,
+        "slow start, below the old exit point"
+    );
 }
 
 #[test]

@@ -173,9 +173,7 @@ impl Rig {
         blocks: &[(u16, u16)],
     ) -> Result<SackOutcome, ErrorCause> {
         let sack = sack(cumulative, self.a_rwnd, blocks);
-        let outcome = self
-            .sender
-            .handle_sack(self.now, &sack, &mut self.paths);
+        let outcome = self.sender.handle_sack(self.now, &sack, &mut self.paths);
         self.sender.check_counts(&self.paths);
         outcome
     }

@@ -30,19 +30,30 @@ fn what_cannot_be_sent_is_refused_with_linux_errno() {
     );
     let cases = [
         (0, 0, Err(SendError::Empty), Some(SocketError::InvalidInput)),
-        (1, 10, Err(SendError::InvalidStream), Some(SocketError::InvalidInput)),
-        (1001, 0, Err(SendError::TooLong), Some(SocketError::MessageTooLong)),
+        (
+            1,
+            10,
+            Err(SendError::InvalidStream),
+            Some(SocketError::InvalidInput),
+        ),
+        (
+            1001,
+            0,
+            Err(SendError::TooLong),
+            Some(SocketError::MessageTooLong),
+        ),
         (1000, 9, Ok(()), None),
     ];
     for (len, stream, expected, errno) in cases {
         let message = Bytes::from(vec![0; len]);
-        let taken = rig
-            .sender
-            .enqueue(message, &options(stream), &rig.paths);
+        let taken = rig.sender.enqueue(message, &options(stream), &rig.paths);
         assert_eq!(taken, expected, "{len} on {stream}");
         assert_eq!(taken.err().map(SocketError::from), errno);
     }
-    assert_eq!(SocketError::from(SendError::NoRoom), SocketError::WouldBlock);
+    assert_eq!(
+        SocketError::from(SendError::NoRoom),
+        SocketError::WouldBlock
+    );
 }
 
 #[test]
@@ -62,7 +73,10 @@ fn full_buffer_takes_no_more_until_messages_are_acknowledged() {
     assert!(outcome.room_gained);
     assert!(rig.sender.has_room());
     rig.enqueue(1000);
-    assert!(!rig.sender.has_room(), "what a gap block covers is still kept");
+    assert!(
+        !rig.sender.has_room(),
+        "what a gap block covers is still kept"
+    );
 }
 
 #[test]
@@ -183,7 +197,7 @@ fn fragments_of_a_message_are_never_interleaved_with_another() {
     let mut inside = None;
     for data in rig.flush().into_iter().flat_map(|packet| packet.chunks) {
         let flags = data.header.flags;
-        assert_eq!(flags.contains(DataFlags::BEGIN), inside.is_none());
+        assert_eq!(flags.contains(DataFlags::BEGINNING), inside.is_none());
         if inside.is_none() {
             order.push(data.header.stream);
             inside = Some(data.header);

@@ -38,7 +38,10 @@ fn retransmission_is_the_same_chunk() {
         }
         assert_eq!(first, again);
     }
-    let whole: Vec<u8> = again.iter().flat_map(|data| data.payload.to_vec()).collect();
+    let whole: Vec<u8> = again
+        .iter()
+        .flat_map(|data| data.payload.to_vec())
+        .collect();
     assert_eq!(whole, message);
 }
 

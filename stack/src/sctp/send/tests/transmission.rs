@@ -5,7 +5,13 @@ use super::*;
 fn lens(packets: &[Packet]) -> Vec<Vec<usize>> {
     packets
         .iter()
-        .map(|packet| packet.chunks.iter().map(|data| data.payload.len()).collect())
+        .map(|packet| {
+            packet
+                .chunks
+                .iter()
+                .map(|data| data.payload.len())
+                .collect()
+        })
         .collect()
 }
 
@@ -22,7 +28,7 @@ fn large_message_is_cut_into_full_chunks_marked_at_both_ends() {
         .map(|packet| {
             let flags = packet.chunks[0].header.flags;
             (
-                flags.contains(DataFlags::BEGIN),
+                flags.contains(DataFlags::BEGINNING),
                 flags.contains(DataFlags::END),
             )
         })
@@ -31,7 +37,11 @@ fn large_message_is_cut_into_full_chunks_marked_at_both_ends() {
         ends,
         [(true, false), (false, false), (false, false), (false, true)]
     );
-    assert!(packets.iter().all(|packet| packet.chunks[0].header.ssn == 0));
+    assert!(
+        packets
+            .iter()
+            .all(|packet| packet.chunks[0].header.ssn == 0)
+    );
 }
 
 #[test]
@@ -46,7 +56,7 @@ fn whole_message_has_both_ends_in_one_chunk() {
     rig.enqueue_with(FULL, &options);
     let packet = rig.packet().unwrap();
     let header = packet.chunks[0].header;
-    let expected = DataFlags::BEGIN | DataFlags::END | DataFlags::UNORDERED;
+    let expected = DataFlags::BEGINNING | DataFlags::END | DataFlags::UNORDERED;
     assert_eq!(header.flags, expected);
     assert_eq!((header.ppid, header.stream, header.tsn), (77, 5, 1));
 }
@@ -71,7 +81,7 @@ fn messages_are_cut_for_the_smallest_path_of_all() {
     let other = rig.id(1);
     rig.paths.set_mtu(other, 1000);
     rig.enqueue(FULL);
-    assert_eq!(lens(&rig.flush()), [[952, 484]]);
+    assert_eq!(lens(&rig.flush()), [[952], [500]]);
 }
 
 #[test]
@@ -180,7 +190,11 @@ fn peers_window_limits_new_data_but_not_retransmissions() {
     assert_eq!(rig.flush_tsns(), [[1]]);
     rig.a_rwnd = 2000;
     rig.sack(1, &[]);
-    assert_eq!(rig.flush_tsns(), [[2], [3]], "1000 in flight, 2000 too much");
+    assert_eq!(
+        rig.flush_tsns(),
+        [[2], [3]],
+        "1000 in flight, 2000 too much"
+    );
     rig.sack(3, &[]);
     assert_eq!(rig.flush_tsns(), [[4], [5]]);
 }
@@ -196,6 +210,19 @@ fn data_larger_than_the_peers_window_is_not_cut_smaller() {
 }
 
 #[test]
+fn chunk_is_never_larger_than_the_peer_ever_had_room_for() {
+    // Or with a large MTU and a small window nothing would ever arrive.
+    let mut rig = Rig::with(eager(), unlimited_burst(), 1, 3000);
+    let path = rig.id(0);
+    rig.paths.set_mtu(path, 65_535);
+    rig.enqueue(10_000);
+    assert_eq!(lens(&rig.flush()), [[3000]]);
+    rig.a_rwnd = 20_000;
+    rig.sack(1, &[]);
+    assert_eq!(lens(&rig.flush()), [[7000]]);
+}
+
+#[test]
 fn retransmissions_go_before_new_data_and_may_share_its_packet() {
     // RFC 9260 6.1 C, 6.10.
     let mut rig = Rig::eager();
@@ -206,7 +233,11 @@ fn retransmissions_go_before_new_data_and_may_share_its_packet() {
     assert_eq!(rig.flush_tsns(), [vec![1, 2], vec![3, 4]]);
     rig.fire_t3(rig.id(0));
     rig.enqueue(300);
-    assert_eq!(rig.flush_tsns(), [[1, 2]], "7.2.3: one packet after a timeout");
+    assert_eq!(
+        rig.flush_tsns(),
+        [[1, 2]],
+        "7.2.3: one packet after a timeout"
+    );
     rig.sack(2, &[]);
     assert_eq!(rig.flush_tsns(), [[3, 4, 5]]);
 }
@@ -269,10 +300,10 @@ fn small_message_waits_for_company_while_something_is_in_flight() {
     assert_eq!(rig.flush().len(), 0);
     rig.sack(1, &[]);
     assert_eq!(lens(&rig.flush()), [[100, 100]]);
-    rig.enqueue(700);
+    rig.enqueue(716);
     assert_eq!(rig.flush().len(), 0);
-    rig.enqueue(700);
-    assert_eq!(lens(&rig.flush()), [[700, 700]], "as good as a packet");
+    rig.enqueue(720);
+    assert_eq!(lens(&rig.flush()), [[716, 720]], "a full packet");
 }
 
 #[test]
@@ -363,6 +394,7 @@ fn chunk_cut_for_a_larger_mtu_is_not_cut_again() {
     rig.sack(1, &[]);
     rig.flush();
     rig.sack(2, &[]);
+    rig.open_window(10);
     rig.enqueue(2000);
     assert_eq!(lens(&rig.flush()), [[952], [952], [96]]);
 }

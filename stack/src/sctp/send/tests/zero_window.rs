@@ -101,11 +101,15 @@ fn accepted_probe_into_a_window_that_stays_closed_is_followed_by_the_next() {
 #[test]
 fn window_too_small_for_the_next_chunk_is_probed_as_well() {
     // "i.e., rwnd is smaller than the size of the next DATA chunk"
-    let mut rig = Rig::with(eager(), unlimited_burst(), 1, 1000);
+    let mut rig = Rig::with(eager(), unlimited_burst(), 1, 2000);
     rig.enqueue(FULL);
+    rig.enqueue(FULL);
+    rig.flush();
+    rig.a_rwnd = 2000 - FULL as u32;
+    rig.sack(1, &[]);
     assert_eq!(rig.flush().len(), 0);
     rig.fire_t3(rig.id(0));
-    assert_eq!(rig.flush_tsns(), [[1]]);
+    assert_eq!(rig.flush_tsns(), [[2]]);
 }
 
 #[test]
