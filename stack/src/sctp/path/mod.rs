@@ -434,7 +434,9 @@ impl Path {
 
     /// Starts T3-rtx unless it runs, with the present RTO doubled `doublings` more times.
     pub(super) fn start_t3(&mut self, now: Instant, doublings: u32) {
-        self.t3.get_or_insert(now + self.rtt.rto_doubled(doublings));
+        if self.t3.is_none() {
+            self.t3 = Some(now + self.rtt.rto_doubled(doublings));
+        }
     }
 
     /// Stops T3-rtx.
