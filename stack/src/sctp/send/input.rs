@@ -160,7 +160,7 @@ impl Sender {
         let mut htna = acked.highest;
         if self.fast_recovery.is_some() && advanced {
             // All TSNs reported missing are counted: those below the last block.
-            let last = self.outstanding.gap_end().add(u32::MAX);
+            let last = self.outstanding.gap_end().previous();
             if htna.is_none_or(|htna| htna.is_before(last)) {
                 htna = Some(last);
             }
@@ -214,7 +214,7 @@ impl Sender {
                 paths.get_mut(id).on_loss(now, of_path.flight_before);
             }
         }
-        self.fast_recovery = Some(self.outstanding.next_tsn().add(u32::MAX));
+        self.fast_recovery = Some(self.outstanding.next_tsn().previous());
         self.urgent = UrgentPacket::Due;
     }
 

@@ -219,7 +219,7 @@ impl Sender {
         self.buffered += message.len() + MESSAGE_OVERHEAD;
         self.queue.push(Message {
             data: message,
-            options: options.clone(),
+            options: *options,
         });
         Ok(())
     }
@@ -300,7 +300,7 @@ impl Sender {
 
     /// The Cumulative TSN Ack Point: the highest TSN the peer has acknowledged with all before it.
     pub fn cumulative_tsn(&self) -> Tsn {
-        self.outstanding.first_tsn().add(u32::MAX)
+        self.outstanding.first_tsn().previous()
     }
 
     /// Outbound streams.

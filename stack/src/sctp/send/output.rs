@@ -108,7 +108,7 @@ impl Sender {
         // 6.1: the timer starts anew if the earliest outstanding chunk of the path is sent again.
         let earliest = self.outstanding.earliest_on(to) == Some(tsn);
         self.time(now, to, paths, was_idle || earliest);
-        let highest = self.outstanding.next_tsn().add(u32::MAX);
+        let highest = self.outstanding.next_tsn().previous();
         let chunk = self.outstanding.get(tsn)?;
         // What was marked by miss indications is not marked by them again (7.2.4 5).
         if !chunk.fast_retransmitted {

@@ -177,7 +177,7 @@ impl Outstanding {
     pub(super) fn iter(&self) -> impl Iterator<Item = (Tsn, &Chunk)> {
         (0u32..)
             .zip(&self.chunks)
-            .map(|(index, chunk)| (self.first.add(index), chunk))
+            .map(|(index, chunk)| (self.first + index, chunk))
     }
 
     /// The visits since the last call.
@@ -202,7 +202,7 @@ impl Outstanding {
 
     /// The TSN the next chunk gets.
     pub(super) fn next_tsn(&self) -> Tsn {
-        self.first.add(self.chunks.len() as u32)
+        self.first + self.chunks.len() as u32
     }
 
     pub(super) fn chunks_in_flight(&self) -> usize {
@@ -220,7 +220,7 @@ impl Outstanding {
 
     /// The highest TSN that a gap block covers, and one more; the first TSN if none does.
     pub(super) fn gap_end(&self) -> Tsn {
-        self.first.add(self.gaps.end())
+        self.first + self.gaps.end()
     }
 
     /// A new chunk was sent.
@@ -278,7 +278,7 @@ impl Outstanding {
         let wanted = move |chunk: &Chunk| chunk.path == path && chunk.state == ChunkState::InFlight;
         (0u32..)
             .zip(&self.chunks)
-            .filter_map(move |(index, chunk)| wanted(chunk).then(|| self.first.add(index)))
+            .filter_map(move |(index, chunk)| wanted(chunk).then(|| self.first + index))
     }
 
     /// The earliest outstanding TSN sent to `path` last (6.3.2 R3).
@@ -293,7 +293,7 @@ impl Outstanding {
             .position(|chunk| chunk.path == path && chunk.state != ChunkState::Acked);
         let index = found.map_or(self.chunks.len(), |step| from + step);
         self.note_visits(index + 1 - from);
-        let earliest = self.first.add(index as u32);
+        let earliest = self.first + index as u32;
         self.earliest[path.index()] = earliest;
         found.map(|_| earliest)
     }
@@ -355,7 +355,7 @@ impl Outstanding {
                 paths.get_mut(chunk.path).on_reneged(chunk.size());
             }
             for path in paths.ids() {
-                self.lower_earliest(path, self.first.add(range.start));
+                self.lower_earliest(path, self.first + range.start);
             }
         }
         self.gaps = gaps;
@@ -367,7 +367,7 @@ impl Outstanding {
             let chunks = self.chunks.range(range.start as usize..range.end as usize);
             (range.start..)
                 .zip(chunks)
-                .map(|(index, chunk)| (self.first.add(index), chunk.path))
+                .map(|(index, chunk)| (self.first + index, chunk.path))
         })
     }
 
@@ -391,7 +391,7 @@ impl Outstanding {
     ) {
         self.note_visits((range.end - range.start) as usize);
         for index in range.start..range.end {
-            let tsn = self.first.add(index);
+            let tsn = self.first + index;
             let Some(chunk) = self.chunks.get(index as usize) else {
                 debug_assert!(false, "blocks were checked against what was sent");
                 return;

@@ -151,7 +151,7 @@ impl MessageQueue {
         Some(Fragment {
             rest,
             len,
-            options: head.message.options.clone(),
+            options: head.message.options,
             ssn,
             begin,
             end: false,
