@@ -186,7 +186,8 @@ mod tests {
     #[test]
     fn blocks_become_ranges_whatever_their_order() {
         // RFC 9260 3.3.4. Offset 1 is the TSN after the cumulative one, which is index 0 here.
-        let cases: [(&[(u16, u16)], &[(u32, u32)]); 8] = [
+        type Case<'a> = (&'a [(u16, u16)], &'a [(u32, u32)]);
+        let cases: [Case<'_>; 8] = [
             (&[], &[]),
             (&[(2, 3), (5, 5)], &[(1, 3), (4, 5)]),
             (&[(5, 5), (2, 3)], &[(1, 3), (4, 5)]),
@@ -232,7 +233,7 @@ mod tests {
         let mut gaps = GapRanges::new(Tsn(0));
         gaps.update(&blocks(&many));
         // A packet arrived in the first hole but one; the peer still names sixteen blocks.
-        let mut next = many.clone();
+        let mut next = many;
         next.insert(1, (5, 5));
         gaps.update(&blocks(&next[..16]));
         assert_eq!(pairs(gaps.newly_acked()), [(4, 5)]);

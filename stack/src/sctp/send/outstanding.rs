@@ -278,7 +278,8 @@ impl Outstanding {
         let wanted = move |chunk: &Chunk| chunk.path == path && chunk.state == ChunkState::InFlight;
         (0u32..)
             .zip(&self.chunks)
-            .filter_map(move |(index, chunk)| wanted(chunk).then(|| self.first + index))
+            .filter(move |(_, chunk)| wanted(chunk))
+            .map(|(index, _)| self.first + index)
     }
 
     /// The earliest outstanding TSN sent to `path` last (6.3.2 R3).

@@ -245,7 +245,7 @@ impl Sender {
             let waits = self.lost.contains(tsn);
             assert!(waits || !chunk.is_lost(), "{tsn:?} is lost and forgotten");
         }
-        assert!(last_is_end || self.queue.len() > 0);
+        assert!(last_is_end || !self.queue.is_empty());
         assert_eq!(self.outstanding.chunks_in_flight(), in_flight);
         assert_eq!(self.outstanding.octets_in_flight(), octets);
         assert_eq!(self.buffered, kept);
