@@ -16,6 +16,7 @@ mod complexity;
 mod congestion;
 mod model;
 mod multihomed;
+mod pair;
 mod queueing;
 mod retransmission;
 mod sacks;
