@@ -176,3 +176,30 @@ fn loss_reduces_only_the_windows_of_the_paths_it_was_sent_on() {
     assert!(rig.paths.get(b).controller().cwnd() < 20 * PMDCS);
     assert_eq!(rig.cwnd(), a_window);
 }
+
+#[test]
+fn timer_starts_anew_when_a_lower_tsn_moves_to_the_path() {
+    // RFC 9260 6.1: it is the earliest outstanding chunk sent to that address, and is being retransmitted.
+    let mut rig = two_paths();
+    let (a, b) = (rig.id(0), rig.id(1));
+    rig.enqueue(FULL);
+    rig.flush();
+    rig.paths.set_primary(b);
+    rig.wait(600);
+    rig.enqueue(FULL);
+    rig.enqueue(FULL);
+    rig.enqueue(FULL);
+    rig.flush();
+    rig.sack(0, &[(2, 2)]); // 3 is the earliest on the second path
+    rig.fire_t3(a);
+    let packets = rig.flush();
+    assert_eq!((paths_of(&packets), packets[0].tsns()), (vec![1], vec![1]));
+    let restarted = rig.now + rig.paths.get(b).rto();
+    assert_eq!(rig.paths.get(b).t3(), Some(restarted));
+    rig.wait(100);
+    rig.sack(0, &[(2, 3)]);
+    assert_eq!(rig.paths.get(b).t3(), Some(restarted), "1 is the earliest");
+    rig.sack(1, &[(1, 2)]);
+    let again = rig.now + rig.paths.get(b).rto();
+    assert_eq!(rig.paths.get(b).t3(), Some(again));
+}
