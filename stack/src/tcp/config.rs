@@ -2,15 +2,7 @@
 
 use std::time::Duration;
 
-/// Which congestion controller new connections get.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
-pub enum CongestionControl {
-    /// CUBIC (RFC 9438).
-    #[default]
-    Cubic,
-    /// NewReno (RFC 5681, RFC 6582).
-    NewReno,
-}
+pub use crate::transport::congestion::CongestionControl;
 
 /// TCP's configuration. Each field says its meaning, unit, origin and default.
 #[derive(Clone, Debug, PartialEq)]
@@ -94,7 +86,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            congestion_control: CongestionControl::default(),
+            congestion_control: CongestionControl::Cubic,
             initial_window: 10,
             idle_restart: true,
             initial_rto: Duration::from_secs(1),

@@ -1,4 +1,4 @@
-//! RTT and RTO estimation (RFC 6298), shared by TCP and SCTP.
+//! RTT and RTO estimation (RFC 6298; RFC 9260 6.3.1), shared by TCP and SCTP.
 //!
 //! Owns the smoothed round-trip time, its variation and the backoff of the retransmission timeout. Leaves to its
 //! owner which samples are valid (Karn's algorithm, RFC 6298 3; timestamps, RFC 7323 4) and the timer itself.
@@ -8,20 +8,27 @@ use std::time::Duration;
 /// The RTO's bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RtoBounds {
-    /// RTO before the first sample (RFC 6298 2.1).
+    /// RTO before the first sample (RFC 6298 2.1, RFC 9260 6.3.1 C1).
     pub initial: Duration,
-    /// Smallest variation term, see [`RttEstimator`].
-    pub min: Duration,
-    /// Largest RTO, backoff included (RFC 6298 2.5).
+    /// Lower bound, and of what.
+    pub min: LowerBound,
+    /// Largest RTO, backoff included (RFC 6298 2.5, RFC 9260 6.3.1 C7).
     pub max: Duration,
 }
 
-/// The estimator.
-///
-/// `RTO = SRTT + max(min, 4 * RTTVAR)`, as Linux: the lower bound is one of the *variation term*, not of the sum.
-/// It stands for the peer's delayed ACK, which comes on top of whatever the path takes; a bound of the sum would
-/// vanish on a path whose round trip is longer than the bound, and a steady path with a delaying receiver would
-/// then time out for nothing. The clock's granularity is a nanosecond, so RFC 6298's G never matters.
+/// What the RTO's lower bound is a bound of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LowerBound {
+    /// Of the variation term: `RTO = SRTT + max(bound, 4 * RTTVAR)`, as Linux's TCP. It stands for the peer's delayed
+    /// ACK, which comes on top of whatever the path takes; a bound of the sum would vanish on a path whose round trip is
+    /// longer than the bound, and a steady path with a delaying receiver would then time out for nothing.
+    Variation(Duration),
+    /// Of the whole: `RTO = max(bound, SRTT + 4 * RTTVAR)`, SCTP's RTO.Min (RFC 9260 6.3.1 C6; RFC 6298 2.4).
+    Whole(Duration),
+}
+
+/// The estimator: `RTO = SRTT + 4 * RTTVAR` within its [`RtoBounds`], doubled for each timeout since the last sample.
+/// The clock's granularity is a nanosecond, so RFC 6298's G never matters.
 #[derive(Clone, Debug)]
 pub struct RttEstimator {
     bounds: RtoBounds,
@@ -49,7 +56,7 @@ impl RttEstimator {
         }
     }
 
-    /// Takes a measured round trip (RFC 6298 2.2, 2.3) and ends the backoff (5.7). Never one of a retransmitted
+    /// Takes a measured round trip (RFC 6298 2.2, 2.3; RFC 9260 6.3.1 C2, C3) and ends the backoff (5.7). Never one of a retransmitted
     /// segment, unless timestamps tell the copies apart (3).
     pub fn sample(&mut self, round_trip: Duration) {
         // A peer may echo any timestamp; one beyond the largest RTO cannot change the RTO any further.
@@ -69,13 +76,30 @@ impl RttEstimator {
 
     /// The present retransmission timeout, backoff included.
     pub fn rto(&self) -> Duration {
-        let base = match self.smoothed {
-            None => self.initial,
-            Some(smoothed) => smoothed + (self.variation * 4).max(self.bounds.min).max(GRANULARITY),
+        self.rto_doubled(0)
+    }
+
+    /// The present retransmission timeout, doubled another `times` within its upper bound: for timers with a backoff of
+    /// their own.
+    pub fn rto_doubled(&self, times: u32) -> Duration {
+        let base = match (self.smoothed, self.bounds.min) {
+            (None, _) => self.initial,
+            (Some(smoothed), LowerBound::Variation(min)) => {
+                smoothed + (self.variation * 4).max(min).max(GRANULARITY)
+            }
+            (Some(smoothed), LowerBound::Whole(min)) => {
+                (smoothed + (self.variation * 4).max(GRANULARITY)).max(min)
+            }
         };
         // 2^31 times the smallest base is years already: saturating there only spares the overflow.
-        base.saturating_mul(1 << self.backoff.min(31))
-            .min(self.bounds.max)
+        let doublings = self.backoff.saturating_add(times).min(31);
+        base.saturating_mul(1 << doublings).min(self.bounds.max)
+    }
+
+    /// Changes the bounds from now on, RTO.Initial included while there is no sample.
+    pub fn set_bounds(&mut self, bounds: RtoBounds) {
+        self.bounds = bounds;
+        self.initial = bounds.initial;
     }
 
     /// Doubles the RTO: the timer has fired (RFC 6298 5.5).
@@ -130,8 +154,17 @@ mod tests {
     fn estimator() -> RttEstimator {
         RttEstimator::new(RtoBounds {
             initial: ms(1000),
-            min: ms(200),
+            min: LowerBound::Variation(ms(200)),
             max: ms(120_000),
+        })
+    }
+
+    /// SCTP's, with the defaults of RFC 9260 16.
+    fn sctp_estimator() -> RttEstimator {
+        RttEstimator::new(RtoBounds {
+            initial: ms(1000),
+            min: LowerBound::Whole(ms(1000)),
+            max: ms(60_000),
         })
     }
 
@@ -172,6 +205,62 @@ mod tests {
             let above = rtt.rto() - ms(round_trip);
             assert!(above >= ms(199) && above <= ms(201), "{above:?}");
         }
+    }
+
+    #[test]
+    fn lower_bound_of_the_whole_rounds_the_sum_up() {
+        // RFC 9260 6.3.1 C2, C3, C6: round trips of a steady path, and the RTO they end in.
+        for (round_trip, rto) in [
+            (0, 1000),
+            (1, 1000),
+            (300, 1000),
+            (1000, 1000),
+            (2000, 2000),
+        ] {
+            let mut rtt = sctp_estimator();
+            for _ in 0..200 {
+                rtt.sample(ms(round_trip));
+            }
+            let above = rtt.rto().saturating_sub(ms(rto));
+            assert!(
+                rtt.rto() >= ms(rto) && above <= ms(1),
+                "{round_trip}: {above:?}"
+            );
+        }
+        let mut rtt = sctp_estimator();
+        rtt.sample(ms(400));
+        assert_eq!(rtt.rto(), ms(1200), "above the bound: SRTT + 4 * RTTVAR");
+        rtt.sample(ms(400));
+        assert_eq!(rtt.rto(), ms(1000));
+    }
+
+    #[test]
+    fn variation_is_never_zero() {
+        // RFC 9260 6.3.1 G1; RFC 6298 2.3.
+        let mut rtt = RttEstimator::new(RtoBounds {
+            initial: ms(1000),
+            min: LowerBound::Whole(Duration::ZERO),
+            max: ms(60_000),
+        });
+        rtt.sample(Duration::ZERO);
+        assert_eq!(rtt.rto(), GRANULARITY);
+    }
+
+    #[test]
+    fn bounds_may_change_under_way() {
+        let mut rtt = sctp_estimator();
+        let bounds = RtoBounds {
+            initial: ms(500),
+            min: LowerBound::Whole(ms(100)),
+            max: ms(800),
+        };
+        rtt.set_bounds(bounds);
+        assert_eq!((rtt.rto(), rtt.rto_doubled(1)), (ms(500), ms(800)));
+        rtt.sample(ms(10));
+        assert_eq!(rtt.rto(), ms(100));
+        assert_eq!(rtt.rto_doubled(2), ms(400));
+        rtt.back_off();
+        assert_eq!((rtt.rto(), rtt.rto_doubled(u32::MAX)), (ms(200), ms(800)));
     }
 
     #[test]

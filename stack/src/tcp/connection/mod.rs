@@ -53,7 +53,7 @@ use crate::tcp::{Config, SeqNum, Tuple};
 use crate::time::Instant;
 use crate::transport::Readiness;
 use crate::transport::congestion::{Controller, Cubic, NewReno};
-use crate::transport::rtt::{RtoBounds, RttEstimator};
+use crate::transport::rtt::{LowerBound, RtoBounds, RttEstimator};
 
 use handshake::Handshake;
 use input::ChallengeLimit;
@@ -207,7 +207,7 @@ impl Connection {
     ) -> Self {
         let rtt = RttEstimator::new(RtoBounds {
             initial: config.initial_rto,
-            min: config.min_rto,
+            min: LowerBound::Variation(config.min_rto),
             max: config.max_rto,
         });
         let capacity = options.receive_buffer.unwrap_or(config.receive_buffer);

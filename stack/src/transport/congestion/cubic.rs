@@ -17,14 +17,14 @@ use std::time::Duration;
 
 use crate::time::Instant;
 use crate::transport::congestion::{
-    AckSample, Controller, MAX_CWND, Timeout, decayed, initial_window,
+    AckSample, Controller, InitialWindow, MAX_CWND, Timeout, decayed,
 };
 
 /// CUBIC. Windows are kept as fractions of octets, since many ACKs grow them by less than one.
 #[derive(Clone, Debug)]
 pub struct Cubic {
     mss: f64,
-    initial_segments: u32,
+    initial_window: InitialWindow,
     cwnd: f64,
     ssthresh: usize,
     /// The window at the latest congestion event (after fast convergence); `None` before one, and after a timeout,
@@ -54,11 +54,16 @@ struct Epoch {
 impl Cubic {
     /// A controller for segments of `mss` octets that starts with `initial_segments` of them (RFC 6928).
     pub fn new(mss: usize, initial_segments: u32) -> Self {
+        Self::with_initial_window(mss, InitialWindow::Segments(initial_segments))
+    }
+
+    /// A controller for segments of `mss` octets that starts as `initial_window` says.
+    pub fn with_initial_window(mss: usize, initial_window: InitialWindow) -> Self {
         let mss = mss.max(1);
         Self {
             mss: mss as f64,
-            initial_segments,
-            cwnd: initial_window(initial_segments, mss) as f64,
+            initial_window,
+            cwnd: initial_window.octets(mss) as f64,
             ssthresh: usize::MAX,
             w_max: None,
             cwnd_prior: 0.0,
@@ -176,7 +181,7 @@ impl Controller for Cubic {
         if let Some(rto) = restart.filter(|rto| idle >= *rto) {
             // Three quarters of the old window stay known to have been fine (RFC 2861 3).
             self.ssthresh = self.ssthresh.max(self.cwnd() / 4 * 3);
-            let restart_window = initial_window(self.initial_segments, self.mss as usize);
+            let restart_window = self.initial_window.octets(self.mss as usize);
             self.cwnd = decayed(self.cwnd(), idle, rto, restart_window) as f64;
             self.epoch = None;
         } else if let Some(epoch) = &mut self.epoch {

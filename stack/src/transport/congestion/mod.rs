@@ -1,5 +1,9 @@
 //! Congestion control: how much may be in flight (RFC 5681), shared by TCP and SCTP.
 //!
+//! TCP uses [`NewReno`] or [`Cubic`], SCTP [`SctpReno`] (RFC 9260 7.2) or [`Cubic`]. SCTP's arithmetic differs from
+//! NewReno's in every rule (what is halved, the least threshold, how growth is counted, what idle time does), hence a
+//! controller of its own and not a NewReno full of switches; CUBIC differs only in its [`InitialWindow`].
+//!
 //! A [`Controller`] owns `cwnd` and `ssthresh`, in octets. It leaves to its owner the detection of loss, the conduct of
 //! a recovery (RFC 6675, RFC 6582: when it begins and ends, what is sent in it) and the count of what is in flight.
 //!
@@ -13,14 +17,26 @@ use crate::time::Instant;
 
 pub mod cubic;
 pub mod new_reno;
+pub mod sctp_reno;
 
 #[cfg(test)]
 mod tests;
 
 pub use cubic::Cubic;
 pub use new_reno::NewReno;
+pub use sctp_reno::SctpReno;
 
-/// A cumulative acknowledgment of new data, outside of fast recovery.
+/// Which congestion controller a transport uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CongestionControl {
+    /// CUBIC (RFC 9438).
+    Cubic,
+    /// NewReno: RFC 5681 with RFC 6582 for TCP, RFC 9260 7.2 for SCTP.
+    NewReno,
+}
+
+/// An acknowledgment of new data, outside of fast recovery: with TCP a cumulative one, with SCTP what a SACK newly
+/// acknowledged on the path, also by gap blocks (RFC 9260 7.2.1, 7.2.2).
 #[derive(Clone, Copy, Debug)]
 pub struct AckSample {
     /// When it arrived.
@@ -95,6 +111,33 @@ pub trait Controller: fmt::Debug + Send {
 
 /// No window is larger: what the peer can advertise at most (RFC 7323 2.3), twice over.
 const MAX_CWND: usize = 2 << 30;
+
+/// The rule for the window a path starts with, and falls back to after idle time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InitialWindow {
+    /// TCP's: so many segments, see [`initial_window`].
+    Segments(u32),
+    /// SCTP's (RFC 9260 7.2.1): `min(4 * PMDCS, max(2 * PMDCS, octets))` with 4404 `octets` for IPv4 and 4344 for IPv6.
+    Sctp {
+        /// See above.
+        octets: u16,
+    },
+}
+
+impl InitialWindow {
+    /// SCTP's for IPv4: three packets of an Ethernet's 1500 octets.
+    pub const SCTP_V4: Self = Self::Sctp { octets: 4404 };
+    /// SCTP's for IPv6.
+    pub const SCTP_V6: Self = Self::Sctp { octets: 4344 };
+
+    /// The window in octets for segments (SCTP: largest DATA chunks) of `mss` octets.
+    pub fn octets(self, mss: usize) -> usize {
+        match self {
+            Self::Segments(segments) => initial_window(segments, mss),
+            Self::Sctp { octets } => (4 * mss).min((2 * mss).max(usize::from(octets))),
+        }
+    }
+}
 
 /// The window a connection starts with: `segments` of `mss` octets, but for large segments no more than
 /// 14,600 octets or two of them (RFC 6928 2), scaled with `segments` when the configuration asks for another count.
