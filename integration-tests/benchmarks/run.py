@@ -220,8 +220,9 @@ def table(head, rows):
     return "\n".join(lines) + "\n"
 
 
-def render(out):
+def render(out, note):
     figures, m = out["figures"], out["machine"]
+    note = f" {note}" if note else ""
     gb = lambda name: cell(figures, name, 1000.0)
     bulk = [
         [label, *(gb(f"{prefix}/{test}") for test in ("up1", "down1", "up8", "down8"))]
@@ -260,7 +261,7 @@ def render(out):
 Written by `integration-tests/benchmarks/run.py` from one run: commit {m["commit"]}, {m["date"]}, Linux {m["kernel"]},
 {m["processors"]} processors ({m["processor"]}), a virtual machine. Medians of {out["rounds"]} rounds of {out["seconds"]} s in which the
 variants took turns, with the smallest and largest in brackets. Compare within this page only: the same machine gives other
-figures on another day.
+figures on another day.{note}
 
 Offloads granted (the run fails without checksum and TCP segmentation offload): {granted}.
 
@@ -300,6 +301,7 @@ def main():
     parser.add_argument("--seconds", type=int, default=4)
     parser.add_argument("--results", type=pathlib.Path, default=ROOT / "target/benchmarks.json")
     parser.add_argument("--page", type=pathlib.Path, default=ROOT / "BENCHMARKS.md")
+    parser.add_argument("--note", default="", help="a sentence about the circumstances, for the page")
     options = parser.parse_args()
     if options.source:
         out = json.loads(options.source.read_text())
@@ -310,7 +312,7 @@ def main():
         print(f"measured for {time.monotonic() - started:.0f} s; results in {options.results}", file=sys.stderr)
     else:
         parser.error("--suites or --from")
-    options.page.write_text(render(out))
+    options.page.write_text(render(out, options.note))
 
 
 if __name__ == "__main__":
