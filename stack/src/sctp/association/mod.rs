@@ -10,7 +10,7 @@
 //! | `timers` | T1, T2, T5, autoclose; T3 and heartbeats are the paths' |
 //! | `events` | what the user is told |
 //!
-//! Handlers of input and timers leave marks in [`Pending`]; nothing is sent but by `output`.
+//! Handlers of input and timers leave marks in `Pending`; nothing is sent but by `output`.
 
 mod events;
 mod handshake;
