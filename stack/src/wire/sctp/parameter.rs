@@ -43,6 +43,20 @@ pub struct Parameter {
 }
 
 impl Parameter {
+    /// An address.
+    pub fn address(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(v4) => Self {
+                kind: IPV4_ADDRESS,
+                value: Bytes::copy_from_slice(&v4.octets()),
+            },
+            IpAddr::V6(v6) => Self {
+                kind: IPV6_ADDRESS,
+                value: Bytes::copy_from_slice(&v6.octets()),
+            },
+        }
+    }
+
     /// What the sender wants done with it by a receiver that does not know it.
     pub const fn action(&self) -> UnknownAction {
         UnknownAction::of_parameter(self.kind)

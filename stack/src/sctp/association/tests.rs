@@ -1,0 +1,774 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tidewire_netdev::Packet;
+use tidewire_netdev::crc32c::sctp_is_intact;
+
+use super::handshake::{CookieAction, Ties};
+use super::*;
+use crate::sctp::cookie::Secrets;
+use crate::sctp::endpoint::{Arrived, Endpoint, PacketInfo, out_of_the_blue};
+use crate::wire::sctp::{Chunk, CommonHeader, Init, PacketBuilder, PacketReader, UnknownChunk};
+
+const ALICE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
+const BOB: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
+const PORTS: [u16; 2] = [40_000, 5000];
+const MTU: usize = 1500;
+
+const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// A side: its address, the port it listens on if it does, and its association once there is one.
+struct Host {
+    address: IpAddr,
+    endpoint: Option<Endpoint>,
+    association: Option<Association>,
+    config: Arc<Config>,
+}
+
+/// Two hosts and the packets between them, on an event heap.
+struct World {
+    now: Instant,
+    hosts: [Host; 2],
+    in_flight: BTreeMap<(Instant, u64), (usize, Transmit)>,
+    serial: u64,
+    random: Random,
+    delay: Duration,
+    /// Packets in a thousand.
+    loss: u32,
+    reordering: u32,
+    duplication: u32,
+    arena: BytesMut,
+    sent: u64,
+}
+
+fn ends(from: usize) -> Ends {
+    let addresses = [ALICE, BOB];
+    Ends {
+        local_port: PORTS[from],
+        local_addresses: Vec::new(),
+        peer_port: PORTS[1 - from],
+        peer_addresses: vec![addresses[1 - from]],
+    }
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        Self::with(Config::default(), seed)
+    }
+
+    fn with(config: Config, seed: u64) -> Self {
+        let now = Instant::from_millis(1000);
+        let config = Arc::new(config);
+        let mut random = Random::new(Some(seed));
+        let hosts = [ALICE, BOB].map(|address| Host {
+            address,
+            endpoint: Some(Endpoint::new(
+                now,
+                Arc::clone(&config),
+                random.fork(),
+                Vec::new(),
+            )),
+            association: None,
+            config: Arc::clone(&config),
+        });
+        Self {
+            now,
+            hosts,
+            in_flight: BTreeMap::new(),
+            serial: 0,
+            random,
+            delay: ms(10),
+            loss: 0,
+            reordering: 0,
+            duplication: 0,
+            arena: BytesMut::new(),
+            sent: 0,
+        }
+    }
+
+    /// An association that both sides call established.
+    fn established(seed: u64) -> Self {
+        let mut world = Self::new(seed);
+        world.connect(0);
+        world.run(ms(500), |world| {
+            let up = |host: &Host| {
+                host.association
+                    .as_ref()
+                    .is_some_and(|a| a.state == State::Established)
+            };
+            world.hosts.iter().all(up)
+        });
+        world
+    }
+
+    fn connect(&mut self, from: usize) {
+        let random = self.random.fork();
+        let secrets = match &self.hosts[from].endpoint {
+            Some(endpoint) => endpoint.secrets(),
+            None => SharedSecrets::new(Secrets::new(self.now, ms(1000), self.random.fork())),
+        };
+        let config = Arc::clone(&self.hosts[from].config);
+        let association = Association::connect(self.now, &config, secrets, random, ends(from), MTU);
+        self.hosts[from].association = Some(association);
+    }
+
+    fn at(&mut self, host: usize) -> &mut Association {
+        self.hosts[host]
+            .association
+            .as_mut()
+            .expect("an association")
+    }
+
+    fn state(&self, host: usize) -> Option<State> {
+        self.hosts[host]
+            .association
+            .as_ref()
+            .map(Association::state)
+    }
+
+    fn flush(&mut self) {
+        for from in 0..2 {
+            for _ in 0..10_000 {
+                let now = self.now;
+                let arena = &mut self.arena;
+                let host = &mut self.hosts[from];
+                let Some(association) = &mut host.association else {
+                    break;
+                };
+                match association.poll_transmit(now, arena) {
+                    Some(transmit) => self.carry(from, transmit),
+                    None => break,
+                }
+            }
+        }
+    }
+
+    /// Puts a packet on the wire, which may lose it.
+    fn carry(&mut self, from: usize, transmit: Transmit) {
+        assert!(sctp_is_intact(&transmit.packet, 0));
+        self.sent += 1;
+        let mut chance = |per_mille: u32| self.random.below(1000) < per_mille;
+        if chance(self.loss) {
+            return;
+        }
+        let late = if chance(self.reordering) {
+            self.delay * 2
+        } else {
+            Duration::ZERO
+        };
+        let copies = if chance(self.duplication) { 2 } else { 1 };
+        for _ in 0..copies {
+            self.serial += 1;
+            let key = (self.now + self.delay + late, self.serial);
+            self.in_flight.insert(key, (1 - from, transmit.clone()));
+        }
+    }
+
+    fn receive(&mut self, to: usize, packet: &Packet) {
+        let now = self.now;
+        let host = &mut self.hosts[to];
+        let info = PacketInfo {
+            source: [ALICE, BOB][1 - to],
+            destination: host.address,
+        };
+        if let Some(association) = &mut host.association
+            && association.state != State::Closed
+        {
+            // What it does not want is not wanted by anybody.
+            let _ = association.handle_packet(now, &info, packet);
+            return;
+        }
+        let arrived = match &mut host.endpoint {
+            Some(endpoint) => endpoint.handle_packet(now, &info, packet),
+            None => match out_of_the_blue(&info, packet) {
+                Some(reply) => Arrived::Reply(Box::new(reply)),
+                None => return,
+            },
+        };
+        match arrived {
+            Arrived::Accept(cookie) => {
+                let secrets = host.endpoint.as_ref().expect("it has answered").secrets();
+                let random = self.random.fork();
+                let config = Arc::clone(&host.config);
+                let mut association =
+                    Association::accept(now, &config, secrets, random, &cookie, Vec::new(), MTU);
+                association
+                    .handle_packet(now, &info, packet)
+                    .expect("its own cookie");
+                host.association = Some(association);
+            }
+            Arrived::Reply(reply) => self.carry(to, *reply),
+            Arrived::Drop(_) => {}
+        }
+    }
+
+    /// Runs until `done`; panics when that takes longer than `limit` of virtual time.
+    fn run(&mut self, limit: Duration, mut done: impl FnMut(&mut Self) -> bool) {
+        let end = self.now + limit;
+        loop {
+            self.flush();
+            if done(self) {
+                return;
+            }
+            let associations = || {
+                self.hosts
+                    .iter()
+                    .filter_map(|host| host.association.as_ref())
+            };
+            let timeout = associations().filter_map(Association::poll_timeout).min();
+            let arrival = self.in_flight.keys().next().map(|key| key.0);
+            let next = timeout.into_iter().chain(arrival).min();
+            let next =
+                next.unwrap_or_else(|| panic!("nothing left to happen: {:?}", self.states()));
+            assert!(next <= end, "too slow: {:?}", self.states());
+            self.now = self.now.max(next);
+            while let Some(entry) = self.in_flight.first_entry()
+                && entry.key().0 <= self.now
+            {
+                let (to, transmit) = entry.remove();
+                self.receive(to, &transmit.packet);
+            }
+            for host in &mut self.hosts {
+                if let Some(association) = &mut host.association
+                    && association.poll_timeout().is_some_and(|at| at <= self.now)
+                {
+                    association.handle_timeout(self.now);
+                }
+            }
+        }
+    }
+
+    fn states(&self) -> [Option<State>; 2] {
+        [self.state(0), self.state(1)]
+    }
+
+    /// Chunks from the side `from`, as its peer would send them; straight to the other one.
+    fn inject(&mut self, from: usize, tag: u32, chunks: &[Chunk]) {
+        let header = CommonHeader {
+            source_port: PORTS[from],
+            destination_port: PORTS[1 - from],
+            verification_tag: tag,
+        };
+        let mut arena = BytesMut::new();
+        let mut builder = PacketBuilder::new(header, MTU, &mut arena);
+        for chunk in chunks {
+            assert!(builder.push(chunk));
+        }
+        self.receive(1 - from, &builder.finish());
+    }
+
+    /// What the side has to send now, chunk by chunk.
+    fn output(&mut self, from: usize) -> Vec<Chunk> {
+        let now = self.now;
+        let mut arena = BytesMut::new();
+        let mut chunks = Vec::new();
+        while let Some(transmit) = self.at(from).poll_transmit(now, &mut arena) {
+            let (_, mut reader) = PacketReader::new(&transmit.packet).expect("a packet");
+            while let Some(chunk) = reader.next_chunk() {
+                chunks.push(chunk.expect("our own chunks are good"));
+            }
+        }
+        chunks
+    }
+
+    fn events(&mut self, of: usize) -> Vec<Notification> {
+        let association = self.at(of);
+        std::iter::from_fn(|| association.poll_event()).collect()
+    }
+}
+
+fn on(stream: u16) -> SendOptions {
+    SendOptions {
+        stream,
+        ..SendOptions::default()
+    }
+}
+
+fn ended(state: Option<State>) -> bool {
+    state == Some(State::Closed)
+}
+
+#[test]
+fn four_packets_establish_an_association_and_both_sides_are_told() {
+    // RFC 9260 5.1; AS of ETSI TS 102 369.
+    let mut world = World::established(1);
+    assert_eq!(world.sent, 4);
+    for side in 0..2 {
+        let up = AssociationChange::CommunicationUp {
+            outbound_streams: 10,
+            inbound_streams: 10,
+        };
+        assert_eq!(world.events(side), [Notification::AssociationChange(up)]);
+        assert!(
+            world
+                .at(side)
+                .take_readiness()
+                .contains(Readiness::WRITABLE)
+        );
+    }
+    let (ours, theirs) = (world.at(0).tags(), world.at(1).tags());
+    assert_eq!((ours.0, ours.1), (theirs.1, theirs.0));
+}
+
+#[test]
+fn data_queued_before_travels_with_the_cookie() {
+    // RFC 9260 5.1 C: COOKIE ECHO first, DATA behind it.
+    let mut world = World::new(1);
+    world.connect(0);
+    let now = world.now;
+    world
+        .at(0)
+        .send(now, Bytes::from_static(b"early"), &on(0))
+        .expect("queued");
+    world.run(ms(500), |world| {
+        let now = world.now;
+        let bob = &mut world.hosts[1].association;
+        let message = bob
+            .as_mut()
+            .and_then(|bob| bob.recv(now, usize::MAX).ok().flatten());
+        message.is_some_and(|message| message.data == "early")
+    });
+    assert_eq!(
+        world.sent, 4,
+        "INIT, INIT ACK, COOKIE ECHO with DATA, COOKIE ACK"
+    );
+}
+
+#[test]
+fn messages_arrive_once_and_in_order_through_loss_reordering_and_duplication() {
+    for (loss, reordering, duplication) in [(0, 0, 0), (50, 0, 0), (0, 200, 0), (100, 100, 100)] {
+        for seed in 0..5 {
+            let mut world = World::established(seed);
+            (world.loss, world.reordering, world.duplication) = (loss, reordering, duplication);
+            let messages: Vec<(u16, Bytes)> = (0..200u32)
+                .map(|i| {
+                    let len = 1 + (i as usize * 37) % 4000;
+                    ((i % 5) as u16, Bytes::from(vec![i as u8; len]))
+                })
+                .collect();
+            for (stream, data) in &messages {
+                let now = world.now;
+                for side in 0..2 {
+                    world
+                        .at(side)
+                        .send(now, data.clone(), &on(*stream))
+                        .expect("room");
+                }
+            }
+            let mut got = [Vec::new(), Vec::new()];
+            world.run(Duration::from_secs(600), |world| {
+                let now = world.now;
+                for (side, got) in got.iter_mut().enumerate() {
+                    while let Ok(Some(message)) = world.at(side).recv(now, usize::MAX) {
+                        assert!(message.end_of_record);
+                        got.push((message.stream, message.data));
+                    }
+                }
+                got.iter().all(|got| got.len() >= messages.len())
+                    && (0..2).all(|side| world.at(side).sender.is_empty())
+            });
+            for got in &got {
+                assert_eq!(got.len(), messages.len());
+                for stream in 0..5 {
+                    let of = |list: &[(u16, Bytes)]| -> Vec<Bytes> {
+                        let matching = list.iter().filter(|message| message.0 == stream);
+                        matching.map(|message| message.1.clone()).collect()
+                    };
+                    assert!(of(got) == of(&messages), "stream {stream}, seed {seed}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn handshake_and_shutdown_survive_losses() {
+    for seed in 0..100 {
+        let mut world = World::new(seed);
+        world.loss = 150;
+        world.connect(0);
+        world.run(Duration::from_secs(900), |world| {
+            matches!(world.state(1), Some(State::Established))
+                && matches!(world.state(0), Some(State::Established))
+        });
+        let now = world.now;
+        world
+            .at(0)
+            .send(now, Bytes::from_static(b"last words"), &on(1))
+            .expect("room");
+        world.at(0).shutdown(now);
+        let mut got = None;
+        world.run(Duration::from_secs(900), |world| {
+            let now = world.now;
+            if let Ok(Some(message)) = world.at(1).recv(now, usize::MAX) {
+                got = Some(message.data);
+            }
+            ended(world.state(0)) && (ended(world.state(1)) || world.in_flight.is_empty())
+        });
+        assert_eq!(got.as_deref(), Some(&b"last words"[..]), "seed {seed}");
+    }
+}
+
+#[test]
+fn shutdown_delivers_what_is_queued_and_both_ends_are_told() {
+    // RFC 9260 9.2; AT of ETSI TS 102 369.
+    let mut world = World::established(3);
+    let now = world.now;
+    for i in 0..50u8 {
+        world
+            .at(0)
+            .send(now, Bytes::from(vec![i; 3000]), &on(0))
+            .expect("room");
+    }
+    world.at(0).shutdown(now);
+    let refused = world.at(0).send(now, Bytes::from_static(b"late"), &on(0));
+    assert_eq!(refused, Err(SocketError::BrokenPipe));
+    let mut got = 0;
+    world.run(Duration::from_secs(30), |world| {
+        let now = world.now;
+        while let Ok(Some(message)) = world.at(1).recv(now, usize::MAX) {
+            assert_eq!(message.data, vec![got as u8; 3000]);
+            got += 1;
+        }
+        ended(world.state(0)) && ended(world.state(1))
+    });
+    assert_eq!(got, 50);
+    let now = world.now;
+    assert_eq!(world.at(1).recv(now, 1), Ok(None), "the end, not an error");
+    assert!(world.events(1).contains(&Notification::ShutdownEvent));
+    let complete = Notification::AssociationChange(AssociationChange::ShutdownComplete);
+    assert_eq!(world.events(0).last(), Some(&complete));
+}
+
+#[test]
+fn both_ends_may_shut_down_at_once() {
+    // RFC 9260 9.2: SHUTDOWN in SHUTDOWN-SENT is answered with SHUTDOWN ACK.
+    let mut world = World::established(4);
+    let now = world.now;
+    world.at(0).shutdown(now);
+    world.at(1).shutdown(now);
+    world.run(Duration::from_secs(5), |world| {
+        ended(world.state(0)) && ended(world.state(1))
+    });
+    for side in 0..2 {
+        assert_eq!(world.at(side).take_error(), None);
+    }
+}
+
+#[test]
+fn abort_tells_the_reason_and_gives_back_what_was_not_delivered() {
+    // RFC 9260 9.1, 11.2.
+    let mut world = World::established(5);
+    let now = world.now;
+    world
+        .at(1)
+        .send(now, Bytes::from_static(b"never"), &on(2))
+        .expect("room");
+    world.at(0).abort(Bytes::from_static(b"enough"));
+    world.at(1).dirty = false; // its message waits
+    let abort = world.output(0);
+    let [
+        Chunk::Abort {
+            causes,
+            tag_reflected: false,
+        },
+    ] = &abort[..]
+    else {
+        panic!("{abort:?}");
+    };
+    let reason = ErrorCause::UserInitiatedAbort(Bytes::from_static(b"enough"));
+    assert_eq!(causes.iter().collect::<Vec<_>>(), [Ok(reason.clone())]);
+    let tag = world.at(1).tags().0;
+    world.inject(0, tag, &abort);
+    let events = world.events(1);
+    assert!(events.contains(&Notification::RemoteError(reason)));
+    let failed = |event: &Notification| matches!(event, Notification::SendFailed(message) if message.data == "never");
+    assert!(events.iter().any(failed), "{events:?}");
+    let now = world.now;
+    assert_eq!(world.at(1).recv(now, 1), Err(SocketError::ConnectionReset));
+    assert_eq!(world.at(1).recv(now, 1), Ok(None));
+}
+
+#[test]
+fn init_is_given_up_after_eight_retransmissions() {
+    // RFC 9260 5.1, 16: 1 + 2 + 4 + 8 + 16 + 32 + 60 + 60 + 60 s.
+    let mut world = World::new(6);
+    world.loss = 1000;
+    world.connect(0);
+    let start = world.now;
+    world.run(Duration::from_secs(300), |world| ended(world.state(0)));
+    assert_eq!(world.sent, 9);
+    assert_eq!(world.now.saturating_since(start), Duration::from_secs(243));
+    assert_eq!(world.at(0).take_error(), Some(SocketError::TimedOut));
+}
+
+#[test]
+fn nobody_listening_refuses_at_once() {
+    // RFC 9260 8.4, 3: ABORT with the tag that the INIT asks for.
+    let mut world = World::new(7);
+    world.hosts[1].endpoint = None;
+    world.connect(0);
+    world.run(ms(100), |world| ended(world.state(0)));
+    assert_eq!(
+        world.at(0).take_error(),
+        Some(SocketError::ConnectionRefused)
+    );
+}
+
+#[test]
+fn simultaneous_opens_make_one_association() {
+    // RFC 9260 5.2.1, 5.2.4 B and D.
+    for seed in 0..50 {
+        let mut world = World::new(seed);
+        world.loss = if seed % 2 == 0 { 0 } else { 200 };
+        world.connect(0);
+        world.connect(1);
+        world.run(Duration::from_secs(500), |world| {
+            world.states() == [Some(State::Established); 2]
+                && world.at(0).tags().0 == world.at(1).tags().1
+                && world.at(1).tags().0 == world.at(0).tags().1
+        });
+        let now = world.now;
+        world
+            .at(0)
+            .send(now, Bytes::from_static(b"hello"), &on(0))
+            .expect("room");
+        world.run(Duration::from_secs(500), |world| {
+            let now = world.now;
+            matches!(world.at(1).recv(now, 100), Ok(Some(message)) if message.data == "hello")
+        });
+    }
+}
+
+#[test]
+fn restarted_peer_gets_a_new_association_in_place_of_the_old_one() {
+    // RFC 9260 5.2.2, 5.2.4 A.
+    let mut world = World::established(8);
+    world.events(1);
+    let before = world.at(1).tags();
+    world.connect(0); // under the same ports, knowing nothing
+    world.run(Duration::from_secs(5), |world| {
+        world.state(0) == Some(State::Established)
+    });
+    let restart = Notification::AssociationChange(AssociationChange::Restart);
+    assert!(world.events(1).contains(&restart));
+    assert_ne!(world.at(1).tags(), before);
+    let now = world.now;
+    world
+        .at(1)
+        .send(now, Bytes::from_static(b"welcome back"), &on(0))
+        .expect("room");
+    world.run(Duration::from_secs(5), |world| {
+        let now = world.now;
+        matches!(world.at(0).recv(now, 100), Ok(Some(message)) if message.data == "welcome back")
+    });
+}
+
+#[test]
+fn restart_with_new_addresses_is_refused_and_changes_nothing() {
+    // RFC 9260 5.2.2.
+    let mut world = World::established(9);
+    let before = (world.at(1).state(), world.at(1).tags());
+    let mut init = Init {
+        initiate_tag: 77,
+        a_rwnd: 65_536,
+        outbound_streams: 1,
+        inbound_streams: 1,
+        initial_tsn: 1,
+        ..Init::default()
+    };
+    init.parameters.addresses.push(IpAddr::from([192, 0, 2, 9]));
+    world.inject(0, 0, &[Chunk::Init(Box::new(init))]);
+    let answer = world.output(1);
+    let [
+        Chunk::Abort {
+            causes,
+            tag_reflected: false,
+        },
+    ] = &answer[..]
+    else {
+        panic!("{answer:?}");
+    };
+    let added = Bytes::from_static(&[0, 5, 0, 8, 192, 0, 2, 9]);
+    let cause = ErrorCause::RestartWithNewAddresses(added);
+    assert_eq!(causes.iter().collect::<Vec<_>>(), [Ok(cause)]);
+    assert_eq!((world.at(1).state(), world.at(1).tags()), before);
+}
+
+#[test]
+fn cookie_echo_table() {
+    // RFC 9260 5.2.4, table 12.
+    use CookieAction::{Collision, Confirm, Discard, Restart};
+    for (local, peer, ties, action) in [
+        (false, false, Ties::Match, Restart),
+        (true, false, Ties::None, Collision),
+        (true, false, Ties::Differ, Collision),
+        (false, true, Ties::None, Discard),
+        (true, true, Ties::None, Confirm),
+        (true, true, Ties::Match, Confirm),
+        (false, false, Ties::None, Discard),
+        (false, false, Ties::Differ, Discard),
+        (false, true, Ties::Match, Discard),
+    ] {
+        assert_eq!(
+            CookieAction::of(local, peer, ties),
+            action,
+            "{local} {peer} {ties:?}"
+        );
+    }
+}
+
+#[test]
+fn packets_with_a_wrong_tag_change_nothing() {
+    // RFC 9260 8.5, 8.5.1.
+    let mut world = World::established(10);
+    let (tag, peer) = world.at(1).tags();
+    world.events(1);
+    let abort = |tag_reflected| Chunk::Abort {
+        tag_reflected,
+        causes: Causes::default(),
+    };
+    for (tag, chunk) in [
+        (
+            tag ^ 1,
+            Chunk::Shutdown {
+                cumulative_tsn_ack: 0,
+            },
+        ),
+        (tag ^ 1, abort(false)),
+        (tag ^ 1, abort(true)),
+        (tag, abort(true)),
+        (peer, abort(false)),
+        (0, Chunk::CookieAck),
+    ] {
+        world.inject(0, tag, &[chunk]);
+        assert_eq!(world.state(1), Some(State::Established));
+        assert!(world.events(1).is_empty());
+    }
+    world.inject(0, peer, &[abort(true)]);
+    assert_eq!(world.state(1), Some(State::Closed));
+}
+
+#[test]
+fn unknown_chunks_are_skipped_reported_or_end_the_packet() {
+    // RFC 9260 3.2.
+    let beat = Chunk::Heartbeat(Bytes::from_static(b"are you there"));
+    for (kind, stop, report) in [
+        (0x3f, true, false),
+        (0x7f, true, true),
+        (0xbf, false, false),
+        (0xff, false, true),
+    ] {
+        let mut world = World::established(11);
+        let tag = world.at(1).tags().0;
+        let whole = Bytes::copy_from_slice(&[kind, 0, 0, 5, 9]);
+        let unknown = Chunk::Unknown(UnknownChunk {
+            kind,
+            whole: whole.clone(),
+        });
+        world.inject(0, tag, &[unknown, beat.clone()]);
+        let answer = world.output(1);
+        let cause = ErrorCause::UnrecognizedChunkType(whole);
+        let error = Chunk::Error(Causes::from_iter([cause]));
+        assert_eq!(answer.contains(&error), report, "{kind:#x}: {answer:?}");
+        let answered = answer
+            .iter()
+            .any(|chunk| matches!(chunk, Chunk::HeartbeatAck(_)));
+        assert_eq!(answered, !stop, "{kind:#x}");
+    }
+}
+
+#[test]
+fn data_for_a_stream_that_does_not_exist_is_reported_and_without_data_aborted() {
+    // RFC 9260 6.5, 6.2.
+    use crate::wire::sctp::{Data, DataFlags, DataHeader};
+    let mut world = World::established(12);
+    let tag = world.at(1).tags().0;
+    let tsn = world.at(0).local.initial_tsn;
+    let data = Chunk::Data(Data {
+        header: DataHeader {
+            tsn,
+            stream: 500,
+            ssn: 0,
+            ppid: 0,
+            flags: DataFlags::BEGINNING | DataFlags::END,
+        },
+        payload: Bytes::from_static(b"x"),
+    });
+    world.inject(0, tag, &[data]);
+    let cause = ErrorCause::InvalidStreamIdentifier { stream: 500 };
+    let error = Chunk::Error(Causes::from_iter([cause]));
+    assert!(world.output(1).contains(&error));
+    assert_eq!(world.at(1).receiver.cumulative_tsn(), tsn);
+
+    let mut octets = vec![0u8; 12];
+    octets[..2].copy_from_slice(&PORTS[0].to_be_bytes());
+    octets[2..4].copy_from_slice(&PORTS[1].to_be_bytes());
+    octets[4..8].copy_from_slice(&tag.to_be_bytes());
+    octets.extend([0, 3, 0, 16, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0]);
+    world.receive(1, &Packet::from_bytes(octets.into()));
+    let cause = ErrorCause::NoUserData { tsn: 9 };
+    let abort = Chunk::Abort {
+        tag_reflected: false,
+        causes: Causes::from_iter([cause]),
+    };
+    assert_eq!(world.output(1), [abort]);
+    assert_eq!(
+        world.at(1).take_error(),
+        Some(SocketError::ConnectionAborted)
+    );
+}
+
+#[test]
+fn silent_peer_is_given_up_after_ten_errors() {
+    // RFC 9260 8.1: Association.Max.Retrans, by data and by heartbeats.
+    for with_data in [true, false] {
+        let mut world = World::established(13);
+        world.loss = 1000;
+        let now = world.now;
+        if with_data {
+            world
+                .at(0)
+                .send(now, Bytes::from_static(b"lost"), &on(0))
+                .expect("room");
+        }
+        world.run(Duration::from_secs(3000), |world| ended(world.state(0)));
+        assert_eq!(world.at(0).take_error(), Some(SocketError::TimedOut));
+        let failed = |event: &Notification| matches!(event, Notification::SendFailed(_));
+        assert_eq!(world.events(0).iter().any(failed), with_data);
+    }
+}
+
+#[test]
+fn idle_associations_end_by_themselves_if_asked_to() {
+    // RFC 6458 8.1.8, SCTP_AUTOCLOSE.
+    let config = Config {
+        autoclose: Some(Duration::from_secs(7)),
+        ..Config::default()
+    };
+    let mut world = World::with(config, 14);
+    world.connect(0);
+    let start = world.now;
+    world.run(Duration::from_secs(20), |world| {
+        ended(world.state(0)) && ended(world.state(1))
+    });
+    assert!(world.now.saturating_since(start) >= Duration::from_secs(7));
+    assert_eq!(world.at(0).take_error(), None);
+}
+
+#[test]
+fn stale_cookies_are_answered_and_asked_for_again_with_a_longer_life() {
+    // RFC 9260 5.2.6.
+    let config = Config {
+        cookie_life: ms(5),
+        ..Config::default()
+    };
+    let mut world = World::with(config, 15);
+    world.connect(0);
+    world.run(Duration::from_secs(10), |world| {
+        world.states() == [Some(State::Established); 2]
+    });
+    assert!(world.sent > 6, "a second round: {}", world.sent);
+}
