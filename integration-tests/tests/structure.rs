@@ -9,7 +9,7 @@ const LAYERS: &[&[&str]] = &[
     &["link"],
     &["neighbor"],
     &["transport"],
-    &["tcp", "udp", "ip"],
+    &["tcp", "udp", "sctp", "ip"],
     &["config"],
     &["engine"],
     &["driver"],
