@@ -70,22 +70,26 @@ impl<'a> PacketReader<'a> {
         };
         let len = usize::from(u16::from_be_bytes([len_high, len_low]));
         if len < CHUNK_HEADER_LEN || len > self.cursor.remaining {
-            self.cursor = Cursor::END;
-            return Some(Err(BadChunk::new(kind, ChunkError::Length)));
+            return Some(Err(self.end(kind)));
         }
-        let result = if kind == kind::DATA {
-            self.read_data(len)
-        } else {
-            self.read_control(kind, flags, len)
+        if kind != kind::DATA {
+            return Some(self.read_control(kind, flags, len));
+        }
+        let (Some(payload_len), Some(octets)) =
+            (len.checked_sub(DATA_HEADER_LEN), self.cursor.peek())
+        else {
+            return Some(Err(self.end(kind)));
         };
-        if let Err(BadChunk {
-            error: ChunkError::Length,
-            ..
-        }) = result
-        {
-            self.cursor = Cursor::END;
+        let header = DataHeader::parse(&octets);
+        self.cursor.advance(DATA_HEADER_LEN);
+        if payload_len == 0 {
+            let error = ChunkError::NoUserData { tsn: header.tsn };
+            return Some(Err(BadChunk::new(kind, error)));
         }
-        Some(result)
+        let payload = self.cursor.bytes(payload_len);
+        // The last chunk's padding may be missing: nothing needs it.
+        self.cursor.advance(padded(payload_len));
+        Some(Ok(Chunk::Data(Data { header, payload })))
     }
 
     /// The types of the chunks from here on, up to the first whose length is wrong; none of them is read.
@@ -103,32 +107,26 @@ impl<'a> PacketReader<'a> {
         summary
     }
 
-    /// Reads a DATA chunk of `len` octets, which are there.
-    fn read_data(&mut self, len: usize) -> Result<Chunk, BadChunk> {
-        let bad = |error| BadChunk::new(kind::DATA, error);
-        let payload_len = len
-            .checked_sub(DATA_HEADER_LEN)
-            .ok_or(bad(ChunkError::Length))?;
-        let octets = self.cursor.peek().ok_or(bad(ChunkError::Length))?;
-        let header = DataHeader::parse(&octets);
-        self.cursor.advance(DATA_HEADER_LEN);
-        if payload_len == 0 {
-            return Err(bad(ChunkError::NoUserData { tsn: header.tsn }));
-        }
-        let payload = self.cursor.bytes(payload_len);
-        // The last chunk's padding may be missing: nothing needs it.
-        self.cursor.advance(padded(payload_len));
-        Ok(Chunk::Data(Data { header, payload }))
-    }
-
-    /// Reads another chunk of `len` octets, which are there. Not inlined: the frame it needs would be set up for DATA, too.
+    /// Reads a chunk other than DATA of `len` octets, which are there. Not inlined: the frame that it needs would be set
+    /// up for DATA, too.
     #[inline(never)]
     fn read_control(&mut self, kind: u8, flags: u8, len: usize) -> Result<Chunk, BadChunk> {
         let value = &self.cursor.octets(len)[CHUNK_HEADER_LEN..];
         let result = Chunk::parse_fixed(kind, flags, value)
             .unwrap_or_else(|| Chunk::parse_opaque(kind, flags, self.cursor.bytes(len)));
-        self.cursor.advance(padded(len));
+        if matches!(&result, Err(bad) if bad.error == ChunkError::Length) {
+            self.cursor = Cursor::END;
+        } else {
+            self.cursor.advance(padded(len));
+        }
         result
+    }
+
+    /// Gives the rest of the packet up.
+    #[cold]
+    fn end(&mut self, kind: u8) -> BadChunk {
+        self.cursor = Cursor::END;
+        BadChunk::new(kind, ChunkError::Length)
     }
 }
 
