@@ -14,7 +14,6 @@ use tokio::io::unix::AsyncFd;
 
 use super::counters::{InterfaceCounters, count};
 use super::sys;
-use crate::crc32c::SCTP_CHECKSUM;
 use crate::device::Medium;
 use crate::offload::Checksum;
 use crate::packet::Packet;
@@ -150,16 +149,6 @@ impl Queue {
             &flat
         };
         if self.virtio_header {
-            debug_assert!(
-                !matches!(
-                    packet.offload.checksum,
-                    Checksum::Partial {
-                        offset: SCTP_CHECKSUM,
-                        ..
-                    }
-                ),
-                "no virtio header asks for a CRC: `segmentation::prepare` fills it in"
-            );
             let header = virtio_header::encode(packet);
             let mut slices: SmallVec<[IoSlice<'_>; 6]> = SmallVec::new();
             slices.push(IoSlice::new(&header));

@@ -117,6 +117,17 @@ pub(crate) fn udp(from: (IpAddr, u16), to: (IpAddr, u16), payload: Bytes, fill: 
     transport((from.0, to.0), UDP, header, 6, payload, fill)
 }
 
+/// An SCTP packet with one DATA chunk, whole words of payload, its checksum left to do (RFC 9260 3.1, 3.3.1).
+pub(crate) fn sctp(from: (IpAddr, u16), to: (IpAddr, u16), payload: Bytes) -> Packet {
+    assert!(payload.len().is_multiple_of(4), "no padding");
+    let mut header = vec![0; 28];
+    header[..2].copy_from_slice(&from.1.to_be_bytes());
+    header[2..4].copy_from_slice(&to.1.to_be_bytes());
+    header[13] = 3;
+    header[14..16].copy_from_slice(&((16 + payload.len()) as u16).to_be_bytes());
+    transport((from.0, to.0), 132, header, 8, payload, Fill::Partial)
+}
+
 /// An echo request (RFC 792, RFC 4443 4.1).
 pub(crate) fn echo_request(from: IpAddr, to: IpAddr, payload: &[u8]) -> Packet {
     let mut message = vec![8, 0, 0, 0, 0x12, 0x34, 0, 1];

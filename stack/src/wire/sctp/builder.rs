@@ -64,6 +64,8 @@ impl<'a> PacketBuilder<'a> {
     }
 
     /// Appends a chunk. `false`, with nothing changed, if it does not fit or is longer than a chunk can be.
+    ///
+    /// Which chunks may be together, and in what order, is the caller's to heed (RFC 9260 6.10).
     #[must_use]
     pub fn push(&mut self, chunk: &Chunk) -> bool {
         if let Chunk::Data(data) = chunk {
