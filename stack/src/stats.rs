@@ -43,6 +43,10 @@ pub enum DropReason {
     UnknownLinkProtocol,
     /// An ARP or Neighbor Discovery message that breaks a rule of its RFC (RFC 826, RFC 4861 7.1).
     BadNeighbor,
+    /// SCTP: a Verification Tag that is not the association's (RFC 9260 8.5).
+    VerificationTag,
+    /// SCTP: a State Cookie that is not ours, was changed, or does not fit its packet or association (RFC 9260 5.1.5, 5.2.4).
+    Cookie,
     /// The socket is closed or was aborted.
     Closed,
 }

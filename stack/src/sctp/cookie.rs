@@ -10,6 +10,7 @@
 //! The layout is our own business: nobody else reads it.
 
 use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -18,7 +19,9 @@ use sha2::Sha256;
 use smallvec::SmallVec;
 
 use crate::random::Random;
+use crate::sctp::packet::PacketInfo;
 use crate::time::Instant;
+use crate::wire::sctp::CommonHeader;
 
 /// Octets of the signature.
 const MAC_LEN: usize = 32;
@@ -178,7 +181,41 @@ impl Secrets {
     }
 }
 
+/// The secrets of an endpoint, with which its associations sign and open cookies, too (5.2).
+#[derive(Clone, Debug)]
+pub struct SharedSecrets(Arc<Mutex<Secrets>>);
+
+impl SharedSecrets {
+    /// Secrets of one's own.
+    pub fn new(secrets: Secrets) -> Self {
+        Self(Arc::new(Mutex::new(secrets)))
+    }
+
+    /// As [`Secrets::seal`].
+    pub fn seal(&self, now: Instant, cookie: &StateCookie) -> Bytes {
+        let mut secrets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        secrets.seal(now, cookie)
+    }
+
+    /// As [`Secrets::open`].
+    ///
+    /// # Errors
+    /// [`CookieError`].
+    pub fn open(&self, now: Instant, octets: &[u8]) -> Result<StateCookie, CookieError> {
+        let mut secrets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        secrets.open(now, octets)
+    }
+}
+
 impl StateCookie {
+    /// Whether the packet it came in is one that its owner may send (5.1.5, 3): ports, tag, and an address of the peer.
+    pub(super) fn fits(&self, info: &PacketInfo, header: &CommonHeader) -> bool {
+        self.local.tag == header.verification_tag
+            && self.local_port == header.destination_port
+            && self.peer_port == header.source_port
+            && self.peer_addresses.contains(&info.source)
+    }
+
     fn emit(&self, out: &mut BytesMut) {
         out.put_u8(VERSION);
         out.put_u64(self.created.as_nanos());

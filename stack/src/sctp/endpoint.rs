@@ -1,185 +1,68 @@
-//! What answers for a port without keeping state (RFC 9260 5.1, 8.4): INIT with a cookie, COOKIE ECHO with an association,
-//! and packets that belong to none.
+//! A port that associations can be set up with, without keeping state for them (RFC 9260 5.1): INIT is answered with a
+//! cookie, a good COOKIE ECHO becomes an association.
+//!
+//! Packets of an association never come here, INITs and COOKIE ECHOs of its peer included (5.2): whoever sorts packets asks
+//! [`listed_addresses`], too, by which an INIT may belong to an association.
 
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 use tidewire_netdev::Packet;
 
 use crate::random::Random;
-use crate::sctp::Config;
-use crate::sctp::cookie::{CookieError, Secrets, Side, StateCookie};
+use crate::sctp::association::capabilities::{
+    Offer, Refusal, abort, init_ack, is_unicast, new_side, stale_cookie, unreadable,
+};
+use crate::sctp::config::{Config, SocketOptions};
+use crate::sctp::cookie::{CookieError, Secrets, SharedSecrets, StateCookie};
+use crate::sctp::out_of_the_blue::out_of_the_blue;
+use crate::sctp::packet::{PacketInfo, Reply};
 use crate::stats::DropReason;
 use crate::time::Instant;
-use crate::wire::sctp::{
-    Causes, Chunk, CommonHeader, ErrorCause, Init, InitParameters, PacketBuilder, PacketReader,
-    kind,
-};
+use crate::wire::sctp::{Chunk, CommonHeader, ErrorCause, Init, PacketReader, kind};
 
-/// The smallest receive buffer a peer may have (3.3.2).
-const MIN_RWND: u32 = 1500;
-/// Octets of an answer at most; what is longer is fragmented by IP.
-const ANSWER_LEN: usize = 1200;
-
-/// The addresses of a received packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PacketInfo {
-    /// Where it came from.
-    pub source: IpAddr,
-    /// Which of our addresses it was sent to.
-    pub destination: IpAddr,
+/// Whether another association may wait to be accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Backlog {
+    /// There is room for one.
+    HasRoom,
+    /// There is not: peers are told that resources are out (5.1).
+    Full,
 }
 
-/// A packet to send, from the common header on, its CRC32c filled in.
-#[derive(Clone, Debug)]
-pub struct Transmit {
-    /// Our address, if it matters.
-    pub source: Option<IpAddr>,
-    /// The peer's address.
-    pub destination: IpAddr,
-    /// The packet: at most the path's MTU, unless one chunk alone is longer.
-    pub packet: Packet,
+/// What comes of a packet to a port, when no association claims it.
+#[derive(Debug)]
+pub enum Arrived {
+    /// A good cookie: an association is to be made of it ([`super::Association::accept`]), and given the packet.
+    Accept(Box<StateCookie>),
+    /// To be answered.
+    Reply(Box<Reply>),
+    /// Nothing.
+    Drop(DropReason),
 }
 
-impl Transmit {
-    /// One chunk as an answer to where a packet came from.
-    pub(super) fn answer(info: &PacketInfo, header: CommonHeader, chunk: &Chunk) -> Self {
-        let mut arena = BytesMut::new();
-        let mut builder = PacketBuilder::new(header, ANSWER_LEN, &mut arena);
-        // An empty packet takes any chunk that is one.
-        let _ = builder.push(chunk);
-        Self {
-            source: Some(info.destination),
-            destination: info.source,
-            packet: builder.finish(),
-        }
+impl Arrived {
+    fn reply(reply: Option<Reply>, otherwise: DropReason) -> Self {
+        reply.map_or(Self::Drop(otherwise), |reply| Self::Reply(Box::new(reply)))
     }
 }
 
-/// The header of an answer.
-pub(super) fn reversed(header: &CommonHeader, verification_tag: u32) -> CommonHeader {
-    CommonHeader {
-        source_port: header.destination_port,
-        destination_port: header.source_port,
-        verification_tag,
-    }
-}
-
-/// The secrets of an endpoint, which its associations sign cookies with, too (5.2).
-#[derive(Clone, Debug)]
-pub struct SharedSecrets(Arc<Mutex<Secrets>>);
-
-impl SharedSecrets {
-    /// Secrets of one's own.
-    pub fn new(secrets: Secrets) -> Self {
-        Self(Arc::new(Mutex::new(secrets)))
-    }
-
-    pub(super) fn seal(&self, now: Instant, cookie: &StateCookie) -> Bytes {
-        let mut secrets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        secrets.seal(now, cookie)
-    }
-
-    pub(super) fn open(&self, now: Instant, octets: &[u8]) -> Result<StateCookie, CookieError> {
-        let mut secrets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        secrets.open(now, octets)
-    }
-}
-
-/// What an INIT leads to, if not to an INIT ACK.
-pub(super) fn refusal(init: &Init) -> Option<Result<ErrorCause, DropReason>> {
-    if init.initiate_tag == 0 {
-        // 3.3.2: nobody could be answered.
-        return Some(Err(DropReason::Unacceptable));
-    }
-    if init.outbound_streams == 0 || init.inbound_streams == 0 || init.a_rwnd < MIN_RWND {
-        return Some(Ok(ErrorCause::InvalidMandatoryParameter));
-    }
-    let host_name = init.parameters.host_name_address.clone()?;
-    Some(Ok(ErrorCause::UnresolvableAddress(host_name)))
-}
-
-/// An INIT, and the packet it came in.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Request<'a> {
-    pub(super) info: &'a PacketInfo,
-    pub(super) header: &'a CommonHeader,
-    pub(super) init: &'a Init,
-}
-
-/// What is told in an INIT ACK, besides what the INIT says.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Offer {
-    pub(super) local: Side,
-    pub(super) outbound_streams: u16,
-    pub(super) a_rwnd: u32,
-    pub(super) tie_tags: [u32; 2],
-}
-
-/// The INIT ACK to an INIT that is acceptable (5.1.3), with everything in its cookie.
-pub(super) fn init_ack(
-    now: Instant,
-    config: &Config,
-    secrets: &SharedSecrets,
-    request: Request<'_>,
-    offer: Offer,
-    addresses: &[IpAddr],
-) -> Transmit {
-    let Request { info, header, init } = request;
-    let asked = init.parameters.cookie_preservative.map_or(0, u64::from);
-    let increment = Duration::from_millis(asked).min(config.max_cookie_increment);
-    let mut peer_addresses: SmallVec<[IpAddr; 4]> = SmallVec::from_slice(&[info.source]);
-    for address in &init.parameters.addresses {
-        if !peer_addresses.contains(address) {
-            peer_addresses.push(*address);
-        }
-    }
-    let cookie = StateCookie {
-        created: now,
-        life: config.cookie_life + increment,
-        local_port: header.destination_port,
-        peer_port: header.source_port,
-        local: offer.local,
-        peer: Side {
-            tag: init.initiate_tag,
-            initial_tsn: init.initial_tsn,
-        },
-        peer_rwnd: init.a_rwnd,
-        outbound_streams: offer.outbound_streams.min(init.inbound_streams),
-        inbound_streams: config.max_inbound_streams.min(init.outbound_streams),
-        local_address: info.destination,
-        peer_addresses,
-        tie_tags: offer.tie_tags,
-    };
-    let ack = Init {
-        initiate_tag: offer.local.tag,
-        a_rwnd: offer.a_rwnd,
-        outbound_streams: offer.outbound_streams,
-        inbound_streams: config.max_inbound_streams,
-        initial_tsn: offer.local.initial_tsn,
-        parameters: InitParameters {
-            addresses: addresses.iter().copied().collect(),
-            state_cookie: Some(secrets.seal(now, &cookie)),
-            reported: init.parameters.unrecognized.clone(),
-            ..InitParameters::default()
-        },
-    };
-    Transmit::answer(
-        info,
-        reversed(header, init.initiate_tag),
-        &Chunk::InitAck(Box::new(ack)),
-    )
-}
-
-/// A tag: any number but 0 (5.3.1).
-pub(super) fn new_side(random: &mut Random) -> Side {
-    Side {
-        tag: random.next_u32().max(1),
-        initial_tsn: random.next_u32(),
-    }
+/// Counts of a port's life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EndpointStats {
+    /// INITs answered with an INIT ACK.
+    pub inits: u64,
+    /// INITs answered with an ABORT, or not at all.
+    pub inits_refused: u64,
+    /// Cookies that became associations.
+    pub accepted: u64,
+    /// Cookies that were not ours, or did not fit their packet.
+    pub cookies_refused: u64,
+    /// Cookies that came too late.
+    pub cookies_stale: u64,
+    /// Good cookies refused since too many associations wait to be accepted.
+    pub overflows: u64,
 }
 
 /// A port that associations can be set up with.
@@ -188,35 +71,28 @@ pub struct Endpoint {
     config: Arc<Config>,
     secrets: SharedSecrets,
     random: Random,
-    /// Listed in INIT ACK beside the address the INIT came to; empty if that is the only one.
     addresses: Vec<IpAddr>,
-}
-
-/// What comes of a packet to a port, when no association claims it.
-#[derive(Debug)]
-pub enum Arrived {
-    /// A good cookie: an association is to be made of it, and given the packet.
-    Accept(Box<StateCookie>),
-    /// To be answered.
-    Reply(Box<Transmit>),
-    /// Nothing.
-    Drop(DropReason),
+    stats: EndpointStats,
 }
 
 impl Endpoint {
-    /// An endpoint that offers `addresses`.
+    /// An endpoint whose associations will have `options`. `addresses` are all of ours that its associations may use, none
+    /// if that is left to routing.
     pub fn new(
         now: Instant,
-        config: Arc<Config>,
+        config: &Arc<Config>,
+        options: &SocketOptions,
         mut random: Random,
         addresses: Vec<IpAddr>,
     ) -> Self {
+        let config = options.apply(config);
         let secrets = Secrets::new(now, config.cookie_key_life, random.fork());
         Self {
             secrets: SharedSecrets::new(secrets),
             config,
             random,
             addresses,
+            stats: EndpointStats::default(),
         }
     }
 
@@ -225,29 +101,72 @@ impl Endpoint {
         self.secrets.clone()
     }
 
+    /// Other options for associations to come. What was promised in INIT ACKs stays: it is in their cookies.
+    pub fn set_options(&mut self, config: &Arc<Config>, options: &SocketOptions) {
+        self.config = options.apply(config);
+    }
+
+    /// The addresses of this host have changed.
+    pub fn set_addresses(&mut self, addresses: Vec<IpAddr>) {
+        self.addresses = addresses;
+    }
+
+    /// The addresses.
+    pub fn addresses(&self) -> &[IpAddr] {
+        &self.addresses
+    }
+
+    /// The counters.
+    pub fn stats(&self) -> EndpointStats {
+        self.stats
+    }
+
     /// Takes a packet that belongs to no association, its CRC verified.
-    pub fn handle_packet(&mut self, now: Instant, info: &PacketInfo, packet: &Packet) -> Arrived {
+    pub fn handle_packet(
+        &mut self,
+        now: Instant,
+        info: &PacketInfo,
+        packet: &Packet,
+        backlog: Backlog,
+    ) -> Arrived {
         let Ok((header, mut reader)) = PacketReader::new(packet) else {
             return Arrived::Drop(DropReason::Malformed);
         };
-        match reader.next_chunk() {
-            Some(Ok(Chunk::Init(init))) => {
-                // 8.5.1 A, 6.10: alone, with a tag of 0.
-                if header.verification_tag != 0 || reader.remaining() > 0 {
+        if !is_unicast(info.source) || !is_unicast(info.destination) {
+            return Arrived::Drop(DropReason::BadSource);
+        }
+        let summary = reader.summary();
+        // 8.4, 2: whatever else is in the packet.
+        if summary.contains(kind::ABORT) {
+            return Arrived::Drop(DropReason::NoSocket);
+        }
+        match reader.peek_kind() {
+            // 8.5.1 A, 6.10: an INIT is alone in its packet, which has no tag.
+            Some(kind::INIT) if header.verification_tag == 0 => {
+                let chunk = reader.next_chunk();
+                if reader.remaining() > 0 {
                     return Arrived::Drop(DropReason::Unacceptable);
                 }
-                match self.handle_init(now, info, &header, &init) {
-                    Ok(reply) => Arrived::Reply(Box::new(reply)),
-                    Err(reason) => Arrived::Drop(reason),
+                match chunk {
+                    Some(Ok(Chunk::Init(init))) => {
+                        self.handle_init(now, info, &header, &init, backlog)
+                    }
+                    Some(Err(bad)) => {
+                        self.stats.inits_refused += 1;
+                        let reply = unreadable(&bad)
+                            .map(|(tag, cause)| Reply::new(info, &header, tag, abort(cause)));
+                        Arrived::reply(reply, DropReason::Malformed)
+                    }
+                    _ => Arrived::Drop(DropReason::Malformed),
                 }
             }
-            Some(Ok(Chunk::CookieEcho(cookie))) => {
-                self.handle_cookie_echo(now, info, &header, &cookie)
-            }
-            _ => match out_of_the_blue(info, packet) {
-                Some(reply) => Arrived::Reply(Box::new(reply)),
-                None => Arrived::Drop(DropReason::NoSocket),
+            Some(kind::COOKIE_ECHO) => match reader.next_chunk() {
+                Some(Ok(Chunk::CookieEcho(cookie))) => {
+                    self.handle_cookie_echo(now, info, &header, &cookie, backlog)
+                }
+                _ => Arrived::Drop(DropReason::Malformed),
             },
+            _ => Arrived::reply(out_of_the_blue(info, packet), DropReason::NoSocket),
         }
     }
 
@@ -257,121 +176,84 @@ impl Endpoint {
         info: &PacketInfo,
         header: &CommonHeader,
         init: &Init,
-    ) -> Result<Transmit, DropReason> {
-        if let Some(refusal) = refusal(init) {
-            let abort = Chunk::Abort {
-                tag_reflected: false,
-                causes: Causes::from_iter([refusal?]),
-            };
-            return Ok(Transmit::answer(
-                info,
-                reversed(header, init.initiate_tag),
-                &abort,
-            ));
+        backlog: Backlog,
+    ) -> Arrived {
+        let refusal = match (Refusal::of(init), backlog) {
+            (Some(Refusal::NoTag), _) => {
+                self.stats.inits_refused += 1;
+                return Arrived::Drop(DropReason::Unacceptable);
+            }
+            (Some(refusal), _) => refusal.cause(),
+            (None, Backlog::Full) => Some(ErrorCause::OutOfResource),
+            (None, Backlog::HasRoom) => None,
+        };
+        if let Some(cause) = refusal {
+            self.stats.inits_refused += 1;
+            let reply = Reply::new(info, header, init.initiate_tag, abort(cause));
+            return Arrived::Reply(Box::new(reply));
         }
         let offer = Offer {
             local: new_side(&mut self.random),
             outbound_streams: self.config.outbound_streams,
-            a_rwnd: u32::try_from(self.config.receive.buffer).unwrap_or(u32::MAX),
+            addresses: &self.addresses,
             tie_tags: [0; 2],
         };
-        let request = Request { info, header, init };
-        Ok(init_ack(
-            now,
-            &self.config,
-            &self.secrets,
-            request,
-            offer,
-            &self.addresses,
-        ))
+        self.stats.inits += 1;
+        let reply = init_ack(now, &self.config, &self.secrets, info, header, init, &offer);
+        Arrived::Reply(Box::new(reply))
     }
 
+    /// 5.1.5, in its order.
     fn handle_cookie_echo(
         &mut self,
         now: Instant,
         info: &PacketInfo,
         header: &CommonHeader,
         cookie: &[u8],
+        backlog: Backlog,
     ) -> Arrived {
-        match self.secrets.open(now, cookie) {
-            Ok(cookie) => {
-                // 5.1.5, 3: what the packet says must be what the cookie says.
-                let matches = cookie.local.tag == header.verification_tag
-                    && cookie.local_port == header.destination_port
-                    && cookie.peer_port == header.source_port
-                    && cookie.peer_addresses.contains(&info.source);
-                if matches {
-                    Arrived::Accept(Box::new(cookie))
-                } else {
-                    Arrived::Drop(DropReason::Unacceptable)
-                }
+        let (cookie, late) = match self.secrets.open(now, cookie) {
+            Ok(cookie) => (cookie, None),
+            Err(CookieError::Stale { late, cookie }) => (*cookie, Some(late)),
+            Err(CookieError::Forged) => {
+                self.stats.cookies_refused += 1;
+                return Arrived::Drop(DropReason::Cookie);
             }
-            Err(CookieError::Forged) => Arrived::Drop(DropReason::Unacceptable),
-            Err(CookieError::Stale { late, cookie }) => {
-                let to = reversed(header, cookie.peer.tag);
-                Arrived::Reply(Box::new(Transmit::answer(info, to, &stale(late))))
-            }
-        }
-    }
-}
-
-/// ERROR with "Stale Cookie" (3.3.10.3).
-pub(super) fn stale(late: Duration) -> Chunk {
-    let staleness = u32::try_from(late.as_micros()).unwrap_or(u32::MAX);
-    Chunk::Error(Causes::from_iter([ErrorCause::StaleCookie { staleness }]))
-}
-
-/// The answer to a packet of no association, at a port that nobody listens on or that does not know it (8.4).
-pub fn out_of_the_blue(info: &PacketInfo, packet: &Packet) -> Option<Transmit> {
-    let (header, mut reader) = PacketReader::new(packet).ok()?;
-    // 8.4, 1: nothing from or to an address that is not one host's.
-    if !is_unicast(info.source) || !is_unicast(info.destination) {
-        return None;
-    }
-    let first = reader.peek_kind()?;
-    let mut init_tag = None;
-    while let Some(chunk) = reader.next_chunk() {
-        match chunk {
-            // 8.4, 2, 7; and 6, with the T bit reflected or not: never an answer to what ends associations.
-            Ok(Chunk::Abort { .. } | Chunk::ShutdownComplete { .. } | Chunk::CookieAck) => {
-                return None;
-            }
-            Ok(Chunk::Error(causes)) => {
-                let stale = |cause| matches!(cause, Ok(ErrorCause::StaleCookie { .. }));
-                if causes.iter().any(stale) {
-                    return None;
-                }
-            }
-            Ok(Chunk::Init(init)) => init_tag = Some(init.initiate_tag),
-            Ok(_) => {}
-            Err(_) => break,
-        }
-    }
-    if first == kind::SHUTDOWN_ACK {
-        // 8.4, 5.
-        let complete = Chunk::ShutdownComplete {
-            tag_reflected: true,
         };
-        return Some(Transmit::answer(
-            info,
-            reversed(&header, header.verification_tag),
-            &complete,
-        ));
+        if !cookie.fits(info, header) {
+            self.stats.cookies_refused += 1;
+            return Arrived::Drop(DropReason::Cookie);
+        }
+        if let Some(late) = late {
+            self.stats.cookies_stale += 1;
+            let reply = Reply::new(info, header, cookie.peer.tag, stale_cookie(late));
+            return Arrived::Reply(Box::new(reply));
+        }
+        if backlog == Backlog::Full {
+            self.stats.overflows += 1;
+            let refused = abort(ErrorCause::OutOfResource);
+            let reply = Reply::new(info, header, cookie.peer.tag, refused);
+            return Arrived::Reply(Box::new(reply));
+        }
+        self.stats.accepted += 1;
+        Arrived::Accept(Box::new(cookie))
     }
-    let (tag, tag_reflected) = match init_tag {
-        Some(0) => return None,
-        // 8.4, 3: the tag that the INIT asks for.
-        Some(tag) => (tag, false),
-        None => (header.verification_tag, true),
-    };
-    let abort = Chunk::Abort {
-        tag_reflected,
-        causes: Causes::default(),
-    };
-    Some(Transmit::answer(info, reversed(&header, tag), &abort))
 }
 
-fn is_unicast(address: IpAddr) -> bool {
-    let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
-    !address.is_multicast() && !address.is_unspecified() && !broadcast
+/// The addresses that an INIT or INIT ACK lists: it belongs to the association that has any of them with its ports, if
+/// there is one (5.1.2 D). Empty for other packets.
+pub fn listed_addresses(packet: &Packet) -> SmallVec<[IpAddr; 2]> {
+    let Ok((_, mut reader)) = PacketReader::new(packet) else {
+        return SmallVec::new();
+    };
+    if !matches!(reader.peek_kind(), Some(kind::INIT | kind::INIT_ACK)) {
+        return SmallVec::new();
+    }
+    match reader.next_chunk() {
+        Some(Ok(Chunk::Init(init) | Chunk::InitAck(init))) => init.parameters.addresses,
+        _ => SmallVec::new(),
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,29 +1,55 @@
-//! A packet in: the rules of tags and bundling, then chunk by chunk (RFC 9260 8.5, 6.10, 3.2).
+//! A packet in: whether its Verification Tag is good, then chunk by chunk in their order (RFC 9260 3.2, 6, 6.10, 8.5).
+
+use std::net::IpAddr;
 
 use bytes::Bytes;
 use tidewire_netdev::Packet;
 
-use super::{Association, MAX_ANSWERS, Notification, State};
-use crate::sctp::endpoint::{PacketInfo, Transmit, reversed};
+use crate::sctp::association::{Association, Notification, State};
+use crate::sctp::config::Subscriptions;
+use crate::sctp::packet::{PacketInfo, Reply};
 use crate::sctp::receive::DataOutcome;
 use crate::sctp::send::SackOutcome;
 use crate::sctp::serial::Tsn;
 use crate::stats::DropReason;
 use crate::time::Instant;
 use crate::transport::Readiness;
-use crate::wire::sctp::{
-    BadChunk, Chunk, ChunkError, CommonHeader, Data, ErrorCause, PacketReader, Sack, UnknownChunk,
-    kind,
-};
+use crate::wire::sctp::{Chunk, CommonHeader, Data, PacketReader, Sack, kind};
 
-/// Causes that wait to be reported in an ERROR.
-const MAX_ERRORS: usize = 8;
+/// What of a packet counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Admission {
+    /// All of it.
+    Whole,
+    /// It carries the peer's own tag: only what may reflect it, ABORT and SHUTDOWN COMPLETE with the T bit (8.5.1 B, C).
+    Reflected,
+}
+
+/// A packet being looked at.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arrival<'a> {
+    pub(super) now: Instant,
+    pub(super) info: &'a PacketInfo,
+    pub(super) header: &'a CommonHeader,
+    admission: Admission,
+    /// The chunk is the first of the packet.
+    first: bool,
+    /// The chunk is the only one of the packet.
+    pub(super) alone: bool,
+}
+
+/// Whether the rest of a packet is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Next,
+    Stop,
+}
 
 impl Association {
     /// Takes a packet of this association, its CRC verified.
     ///
     /// # Errors
-    /// Why nothing of it was looked at.
+    /// Why nothing of it, or nothing further, was looked at.
     pub fn handle_packet(
         &mut self,
         now: Instant,
@@ -34,231 +60,237 @@ impl Association {
             return Err(DropReason::Closed);
         }
         let (header, mut reader) = PacketReader::new(packet).map_err(|_| DropReason::Malformed)?;
-        let first = reader.peek_kind().ok_or(DropReason::Malformed)?;
-        self.check_tag(&header, first)?;
+        let admission = self.admit(&header, &reader)?;
+        self.stats.packets_received += 1;
+        let mut arrival = Arrival {
+            now,
+            info,
+            header: &header,
+            admission,
+            first: true,
+            alone: false,
+        };
         let mut had_data = false;
         while let Some(chunk) = reader.next_chunk() {
-            let rest = reader.remaining();
-            let alone = rest == 0 && !had_data;
-            let result = match chunk {
+            arrival.alone = arrival.first && reader.remaining() == 0;
+            let step = match chunk {
                 Ok(Chunk::Data(data)) => {
-                    had_data = true;
-                    self.heard_from = info.source;
-                    self.handle_data(data)
-                }
-                Ok(Chunk::Init(init)) if first == kind::INIT && alone => {
-                    self.handle_init(now, info, &header, &init)?;
-                    Ok(())
-                }
-                // 6.10: INIT, INIT ACK and SHUTDOWN COMPLETE are never bundled.
-                Ok(Chunk::InitAck(init)) if first == kind::INIT_ACK && alone => {
-                    self.handle_init_ack(now, *init)
-                }
-                Ok(Chunk::Init(_) | Chunk::InitAck(_)) => return Err(DropReason::Unacceptable),
-                Ok(Chunk::CookieEcho(cookie)) => {
-                    if first != kind::COOKIE_ECHO {
-                        return Err(DropReason::Unacceptable);
+                    if admission == Admission::Reflected {
+                        return Err(DropReason::VerificationTag);
                     }
-                    self.handle_cookie_echo(now, info, &header, &cookie)?;
-                    Ok(())
+                    had_data |= self.state.takes_data();
+                    self.handle_data(data);
+                    Step::Next
                 }
-                Ok(chunk) => match self.handle_control(now, info, &header, chunk) {
-                    Step::Next(result) => result,
-                    Step::Stop => break,
-                },
-                Err(bad) => self.handle_bad_chunk(bad),
+                Ok(chunk) => self.handle_control(&arrival, chunk)?,
+                Err(bad) => self.handle_bad_chunk(&arrival, bad),
             };
-            if let Err(cause) = result {
-                self.violation(cause);
-            }
-            if self.state == State::Closed {
-                return Ok(());
+            arrival.first = false;
+            if step == Step::Stop || self.state == State::Closed {
+                break;
             }
         }
-        if had_data {
-            // 9.2: while it waits for the SHUTDOWN to be answered, every packet with DATA is answered.
-            let urgent = self.state == State::ShutdownSent;
-            self.receiver.end_of_packet(now, urgent);
-            self.pending.shutdown |= urgent;
-            self.dirty |= urgent || self.receiver.sack_due(now);
-            if self.receiver.is_readable() {
-                self.readiness |= Readiness::READABLE;
-            }
+        if had_data && self.state != State::Closed {
+            self.end_of_data(now, info);
         }
+        self.after_packet(now);
         Ok(())
     }
 
     /// The Verification Tag (8.5, 8.5.1).
-    fn check_tag(&self, header: &CommonHeader, first: u8) -> Result<(), DropReason> {
+    fn admit(
+        &self,
+        header: &CommonHeader,
+        reader: &PacketReader<'_>,
+    ) -> Result<Admission, DropReason> {
         let tag = header.verification_tag;
-        let good = match first {
-            kind::INIT => tag == 0,
-            // The T bit decides, in `handle_control`.
-            kind::ABORT | kind::SHUTDOWN_COMPLETE => {
-                tag == self.local.tag || (tag == self.peer_tag && self.peer_tag != 0)
-            }
-            // The cookie decides (5.2.4).
-            kind::COOKIE_ECHO => true,
-            // It may be of an association that the peer still has and we have not (8.5.1 E).
-            kind::SHUTDOWN_ACK => tag == self.local.tag || !self.state.is_synchronized(),
-            _ => tag == self.local.tag,
-        };
-        if good {
-            Ok(())
-        } else {
-            Err(DropReason::Unacceptable)
+        match reader.peek_kind().ok_or(DropReason::Malformed)? {
+            // A, and 6.10: an INIT is alone, and only an INIT has no tag.
+            kind::INIT if tag == 0 && reader.summary().count() <= 1 => Ok(Admission::Whole),
+            kind::INIT => Err(DropReason::Unacceptable),
+            // D: the cookie decides (5.2.4).
+            kind::COOKIE_ECHO => Ok(Admission::Whole),
+            // E: it may be of an association that the peer has and we have not.
+            kind::SHUTDOWN_ACK if self.state.is_opening() => Ok(Admission::Whole),
+            _ if tag == self.local.tag => Ok(Admission::Whole),
+            _ if self.peer_tag != 0 && tag == self.peer_tag => Ok(Admission::Reflected),
+            _ => Err(DropReason::VerificationTag),
         }
     }
 
-    /// Chunks that are neither DATA nor part of the handshake's two special packets.
-    fn handle_control(
-        &mut self,
-        now: Instant,
-        info: &PacketInfo,
-        header: &CommonHeader,
-        chunk: Chunk,
-    ) -> Step {
-        // 8.5.1 B, C: with the T bit the tag is the peer's own.
-        let expected = |reflected: bool| {
-            if reflected {
-                self.peer_tag
-            } else {
-                self.local.tag
-            }
-        };
-        let mut result = Ok(());
+    /// A chunk other than DATA.
+    ///
+    /// # Errors
+    /// Why the packet is not to be looked at any further.
+    fn handle_control(&mut self, arrival: &Arrival<'_>, chunk: Chunk) -> Result<Step, DropReason> {
+        self.stats.control_chunks_received += 1;
+        let now = arrival.now;
         match chunk {
-            Chunk::Sack(sack) => result = self.handle_sack(now, &sack),
-            Chunk::Heartbeat(data) => {
-                // 8.3; in COOKIE-WAIT there is no tag to answer with.
-                if self.peer_tag != 0 && self.pending.heartbeat_acks.len() < MAX_ANSWERS {
-                    self.pending.heartbeat_acks.push_back((info.source, data));
-                    self.dirty = true;
-                }
-            }
-            Chunk::HeartbeatAck(data) => {
-                self.paths.handle_heartbeat_ack(now, &data);
-                self.dirty = true;
-            }
             Chunk::Abort {
                 tag_reflected,
                 causes,
             } => {
-                if header.verification_tag != expected(tag_reflected) {
-                    return Step::Stop;
-                }
-                self.handle_abort(&causes);
+                self.check_reflection(arrival, tag_reflected)?;
+                self.handle_abort(causes);
+                return Ok(Step::Stop);
             }
-            Chunk::Shutdown { cumulative_tsn_ack } => {
-                result = self.handle_shutdown(now, cumulative_tsn_ack);
-            }
-            Chunk::ShutdownAck if !self.state.is_synchronized() => {
-                // 8.5.1 E: as out of the blue.
-                let complete = Chunk::ShutdownComplete {
-                    tag_reflected: true,
-                };
-                let to = reversed(header, header.verification_tag);
-                self.reply(Transmit::answer(info, to, &complete));
-                return Step::Stop;
-            }
-            Chunk::ShutdownAck => self.handle_shutdown_ack(),
             Chunk::ShutdownComplete { tag_reflected } => {
-                if header.verification_tag != expected(tag_reflected) {
-                    return Step::Stop;
+                self.check_reflection(arrival, tag_reflected)?;
+                // 6.10: never bundled.
+                if arrival.alone {
+                    self.handle_shutdown_complete();
                 }
-                self.handle_shutdown_complete();
             }
-            Chunk::Error(causes) => {
-                for cause in causes.iter().flatten() {
-                    if let ErrorCause::StaleCookie { staleness } = cause {
-                        self.handle_stale_cookie(now, staleness);
-                    }
-                    self.events.push(Notification::RemoteError(cause));
+            _ if arrival.admission == Admission::Reflected => {
+                return Err(DropReason::VerificationTag);
+            }
+            Chunk::Init(init) if arrival.alone => {
+                self.handle_init(now, arrival.info, arrival.header, &init)?;
+            }
+            Chunk::InitAck(init) if arrival.alone => {
+                self.handle_init_ack(now, arrival.info, arrival.header, *init);
+            }
+            // 6.10.
+            Chunk::Init(_) | Chunk::InitAck(_) => return Err(DropReason::Unacceptable),
+            Chunk::CookieEcho(cookie) => {
+                // 3.2.2: always the first chunk of its packet.
+                if !arrival.first {
+                    return Ok(Step::Next);
+                }
+                self.handle_cookie_echo(now, arrival.info, arrival.header, &cookie)?;
+                // What follows is the association's only if the packet carries its tag.
+                if arrival.header.verification_tag != self.local.tag {
+                    return Ok(Step::Stop);
                 }
             }
             Chunk::CookieAck => self.handle_cookie_ack(now),
-            Chunk::Unknown(chunk) => return self.handle_unknown(&chunk),
-            // Taken before; and what is reserved (appendix A), since we never say that we understand it.
-            Chunk::Data(_)
-            | Chunk::Init(_)
-            | Chunk::InitAck(_)
-            | Chunk::CookieEcho(_)
-            | Chunk::Ecne { .. }
-            | Chunk::Cwr { .. } => {}
-        }
-        Step::Next(result)
-    }
-
-    /// A chunk of a type that is not known here (3.2).
-    fn handle_unknown(&mut self, chunk: &UnknownChunk) -> Step {
-        let action = chunk.action();
-        if action.report {
-            self.report(ErrorCause::UnrecognizedChunkType(chunk.whole.clone()));
-        }
-        if action.stop {
-            Step::Stop
-        } else {
-            Step::Next(Ok(()))
-        }
-    }
-
-    /// A chunk that is not what its type says.
-    fn handle_bad_chunk(&mut self, bad: BadChunk) -> Result<(), ErrorCause> {
-        Err(match bad.error {
-            ChunkError::NoUserData { tsn } => ErrorCause::NoUserData { tsn },
-            // 3.3.2: an INIT that cannot be read is no reason to end an association.
-            _ if bad.kind == kind::INIT => return Ok(()),
-            ChunkError::MissingCookie => ErrorCause::MissingMandatoryParameter {
-                parameters: [7].into_iter().collect(),
-            },
-            ChunkError::Value => ErrorCause::InvalidMandatoryParameter,
-            ChunkError::Length => {
-                ErrorCause::ProtocolViolation(Bytes::from_static(b"chunk of an impossible length"))
+            Chunk::Sack(sack) => self.handle_sack(now, &sack),
+            Chunk::Heartbeat(heartbeat) => self.answer_heartbeat(arrival.info.source, heartbeat),
+            Chunk::HeartbeatAck(heartbeat) => {
+                if self.state.is_synchronized() {
+                    self.paths.handle_heartbeat_ack(now, &heartbeat);
+                    self.dirty = true;
+                }
             }
-        })
+            Chunk::Shutdown { cumulative_tsn_ack } => self.handle_shutdown(now, cumulative_tsn_ack),
+            Chunk::ShutdownAck => return Ok(self.receive_shutdown_ack(arrival)),
+            Chunk::Error(causes) => self.handle_error(now, &causes),
+            Chunk::Unknown(chunk) => return Ok(self.handle_unknown(chunk)),
+            // DATA is taken elsewhere. ECNE and CWR are reserved, and never for us, since we never say that we know them.
+            Chunk::Data(_) | Chunk::Ecne { .. } | Chunk::Cwr { .. } => {}
+        }
+        Ok(Step::Next)
     }
 
-    /// An ERROR is to be sent, if the peer can be told.
-    pub(super) fn report(&mut self, cause: ErrorCause) {
-        if self.pending.errors.len() < MAX_ERRORS && self.peer_tag != 0 {
-            self.pending.errors.push(cause);
+    /// 8.5.1 B, C: without the T bit the tag is ours, with it the peer's.
+    fn check_reflection(
+        &self,
+        arrival: &Arrival<'_>,
+        tag_reflected: bool,
+    ) -> Result<(), DropReason> {
+        let expected = if tag_reflected {
+            self.peer_tag
+        } else {
+            self.local.tag
+        };
+        if expected != 0 && arrival.header.verification_tag == expected {
+            Ok(())
+        } else {
+            Err(DropReason::VerificationTag)
+        }
+    }
+
+    fn receive_shutdown_ack(&mut self, arrival: &Arrival<'_>) -> Step {
+        if self.state.is_opening() {
+            // 8.5.1 E: as out of the blue; T1 goes on (9.2).
+            let complete = Chunk::ShutdownComplete {
+                tag_reflected: true,
+            };
+            let tag = arrival.header.verification_tag;
+            self.reply(Reply::new(arrival.info, arrival.header, tag, complete));
+            return Step::Stop;
+        }
+        self.handle_shutdown_ack();
+        Step::Next
+    }
+
+    fn handle_data(&mut self, data: Data) {
+        if !self.state.takes_data() {
+            return;
+        }
+        self.stats.chunks_received += 1;
+        let octets = data.payload.len();
+        match self.receiver.handle_data(data) {
+            DataOutcome::Accepted => self.stats.octets_received += octets as u64,
+            DataOutcome::Duplicate => self.stats.duplicates_received += 1,
+            DataOutcome::Dropped => self.stats.chunks_dropped += 1,
+            DataOutcome::Refused(cause) => self.report(cause),
+            DataOutcome::Violation(cause) => self.violation(cause),
+        }
+    }
+
+    /// The last DATA of a packet is handled.
+    fn end_of_data(&mut self, now: Instant, info: &PacketInfo) {
+        self.heard_from = info.source;
+        self.last_use = now;
+        // 5.1: the first DATA is acknowledged without delay; 9.2: and so is all of it once SHUTDOWN is sent.
+        let closing = self.state == State::ShutdownSent;
+        let urgent = closing || !self.has_data;
+        self.has_data = true;
+        self.receiver.end_of_packet(now, urgent);
+        self.pending.shutdown |= closing;
+        self.dirty |= self.sack_due(now);
+        if self.orphan {
+            self.discard_messages();
+        } else if self.receiver.is_readable() {
+            self.readiness |= Readiness::READABLE;
+        }
+    }
+
+    /// Anything has come from the peer.
+    fn after_packet(&mut self, now: Instant) {
+        if self.state == State::ShutdownSent {
+            // 9.2: whatever comes shows that the peer is there, and may still have data to send.
+            self.paths.clear_association_errors();
+            self.start_t2(now);
+        }
+        self.notify_path_changes();
+    }
+
+    fn answer_heartbeat(&mut self, source: IpAddr, heartbeat: Bytes) {
+        // 8.3; in COOKIE-WAIT there is no tag to answer with.
+        if self.state != State::CookieWait && self.pending.heartbeat_acks.len() < MAX_ANSWERS {
+            self.pending.heartbeat_acks.push_back((source, heartbeat));
             self.dirty = true;
         }
     }
 
-    fn handle_data(&mut self, data: Data) -> Result<(), ErrorCause> {
-        if !self.state.takes_data() {
-            return Ok(());
-        }
-        match self.receiver.handle_data(data) {
-            DataOutcome::Accepted | DataOutcome::Duplicate | DataOutcome::Dropped => Ok(()),
-            DataOutcome::Refused(cause) => {
-                self.report(cause);
-                Ok(())
-            }
-            DataOutcome::Violation(cause) => Err(cause),
-        }
-    }
-
-    fn handle_sack(&mut self, now: Instant, sack: &Sack) -> Result<(), ErrorCause> {
+    fn handle_sack(&mut self, now: Instant, sack: &Sack) {
         if !self.state.may_send_data() {
-            return Ok(());
+            return;
         }
-        let outcome = self.sender.handle_sack(now, sack, &mut self.paths)?;
-        self.after_ack(now, outcome);
-        Ok(())
+        self.stats.sacks_received += 1;
+        match self.sender.handle_sack(now, sack, &mut self.paths) {
+            Ok(outcome) => self.after_ack(now, outcome),
+            Err(cause) => self.violation(cause),
+        }
     }
 
-    pub(super) fn handle_cumulative_ack(
-        &mut self,
-        now: Instant,
-        tsn: u32,
-    ) -> Result<(), ErrorCause> {
+    /// The Cumulative TSN Ack of a SHUTDOWN. Whether it was a possible one.
+    pub(super) fn take_cumulative_ack(&mut self, now: Instant, tsn: u32) -> bool {
         let outcome = self
             .sender
-            .handle_cumulative_ack(now, Tsn(tsn), &mut self.paths)?;
-        self.after_ack(now, outcome);
-        Ok(())
+            .handle_cumulative_ack(now, Tsn(tsn), &mut self.paths);
+        match outcome {
+            Ok(outcome) => {
+                self.after_ack(now, outcome);
+                true
+            }
+            Err(cause) => {
+                self.violation(cause);
+                false
+            }
+        }
     }
 
     fn after_ack(&mut self, now: Instant, outcome: SackOutcome) {
@@ -266,22 +298,30 @@ impl Association {
             return;
         }
         if outcome.newly_acked > 0 {
-            self.note_use(now);
+            self.last_use = now;
         }
         if self.write_blocked && outcome.room_gained && self.sender.has_room() {
             self.write_blocked = false;
             self.readiness |= Readiness::WRITABLE;
         }
-        if outcome.advanced && self.sender.is_empty() {
-            self.events.push(Notification::SenderDry);
+        if outcome.advanced
+            && self.events.wants(Subscriptions::SENDER_DRY)
+            && self.sender.is_empty()
+        {
+            self.notify(Notification::SenderDry);
         }
         self.dirty = true;
         self.continue_shutdown(now);
     }
+
+    /// An answer with a tag of its own is to be sent.
+    pub(super) fn reply(&mut self, reply: Reply) {
+        if self.pending.replies.len() < MAX_ANSWERS {
+            self.pending.replies.push_back(reply);
+            self.dirty = true;
+        }
+    }
 }
 
-/// Whether the rest of a packet is looked at.
-enum Step {
-    Next(Result<(), ErrorCause>),
-    Stop,
-}
+/// Answers to the peer that wait to be sent; what comes beyond is dropped, as if it were lost.
+const MAX_ANSWERS: usize = 16;

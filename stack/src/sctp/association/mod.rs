@@ -3,21 +3,42 @@
 //! | file | owns |
 //! |---|---|
 //! | `state` | the states, and what each permits |
-//! | `input` | a packet in, chunk by chunk |
-//! | `handshake` | INIT, cookies, collisions, restart (RFC 9260 5) |
-//! | `shutdown` | SHUTDOWN in every order, abort (9) |
-//! | `output` | the one way out: every packet is built there |
-//! | `timers` | T1, T2, T5, autoclose; T3 and heartbeats are the paths' |
+//! | `capabilities` | what INIT and INIT ACK offer, and what of the peer's is taken (RFC 9260 3.3.2, 5.1) |
+//! | `handshake` | INIT, INIT ACK, COOKIE ECHO, COOKIE ACK, stale cookies (5.1, 5.2.6) |
+//! | `collision` | INIT and COOKIE ECHO while there is an association: collisions, restarts (5.2) |
+//! | `input` | a packet in: Verification Tags, chunk by chunk (3.2, 6.10, 8.5) |
+//! | `reports` | ERROR and ABORT both ways, unknown and unreadable chunks (3.2, 3.3.7, 3.3.10) |
+//! | `shutdown` | SHUTDOWN in every order, abort, letting go (9) |
+//! | `timers` | T1, T2, T5, autoclose, and whatever the paths time (4, 8, 9.2) |
+//! | `output` | the one way out: every packet is built there (6.1, 6.10) |
+//! | `icmp` | what routers and hosts say (10) |
 //! | `events` | what the user is told |
+//! | `io` | messages in and out |
+//! | `options`, `status` | RFC 6458's socket options |
+//!
+//! ```text
+//!   handle_packet ──┐                         ┌─▶ poll_transmit  (packets)
+//!   handle_icmp ────┤                         ├─▶ poll_timeout   (one deadline)
+//!   handle_timeout ─┼──▶    Association   ────┼─▶ take_readiness (edges)
+//!   send, recv ─────┤                         ├─▶ poll_event     (notifications)
+//!   shutdown, abort ┘                         └─▶ state
+//! ```
 //!
 //! Handlers of input and timers leave marks in `Pending`; nothing is sent but by `output`.
 
+pub(in crate::sctp) mod capabilities;
+mod collision;
 mod events;
 mod handshake;
+mod icmp;
 mod input;
+mod io;
+mod options;
 mod output;
+mod reports;
 mod shutdown;
 mod state;
+mod status;
 mod timers;
 
 #[cfg(test)]
@@ -27,151 +48,152 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 
 pub use events::{AssociationChange, Notification};
+pub use icmp::QuotedPacket;
 pub use state::State;
+pub use status::{PathStatus, Stats, Status};
 
+use capabilities::new_side;
 use events::Events;
+use handshake::Handshake;
+use output::Pending;
 use timers::Timers;
 
-use crate::error::{SocketError, SocketResult};
+use crate::error::SocketError;
 use crate::random::Random;
-use crate::sctp::Config;
-use crate::sctp::cookie::{Side, StateCookie};
-use crate::sctp::endpoint::{SharedSecrets, Transmit, new_side};
-use crate::sctp::message::SendOptions;
-use crate::sctp::path::{PathState, Paths};
+use crate::sctp::config::{Config, SocketOptions};
+use crate::sctp::cookie::{SharedSecrets, Side, StateCookie};
+use crate::sctp::path::{HeartbeatSwitch, PathId, PathState, Paths};
 use crate::sctp::receive::{Receiver, SctpMessage};
 use crate::sctp::send::Sender;
 use crate::sctp::serial::Tsn;
 use crate::time::Instant;
 use crate::transport::Readiness;
-use crate::wire::sctp::{Causes, ErrorCause};
 
-/// The two ends of an association: ports, and addresses with the primary one first.
+/// The two ends of an association.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ends {
     /// Our port.
     pub local_port: u16,
-    /// Our addresses; none if that is left to routing.
+    /// Our addresses, those that the peer may be told; none if that is left to routing.
     pub local_addresses: Vec<IpAddr>,
     /// The peer's port.
     pub peer_port: u16,
-    /// The peer's addresses; at least one.
+    /// The peer's addresses, the primary one first; at least one.
     pub peer_addresses: Vec<IpAddr>,
 }
 
-/// What is to be sent besides data.
-#[derive(Debug, Default)]
-struct Pending {
-    /// Packets for themselves: answers to INIT, and to what has a tag of its own.
-    replies: VecDeque<Transmit>,
-    init: bool,
-    cookie_echo: bool,
-    cookie_ack: bool,
-    shutdown: bool,
-    shutdown_ack: bool,
-    shutdown_complete: bool,
-    abort: Option<Causes>,
-    errors: SmallVec<[ErrorCause; 1]>,
-    /// What came in HEARTBEATs, and where from.
-    heartbeat_acks: VecDeque<(IpAddr, Bytes)>,
+/// What an association is made with, whoever begins.
+#[derive(Debug)]
+pub struct Parameters {
+    /// The stack's configuration.
+    pub config: Arc<Config>,
+    /// What the socket set for itself.
+    pub options: SocketOptions,
+    /// What signs cookies: the port's, if anything listens there.
+    pub secrets: SharedSecrets,
+    /// Tags, TSNs, jitter.
+    pub random: Random,
+    /// The largest IP packet of the way to the peer, in octets; see [`Association::handle_path_mtu`].
+    pub path_mtu: usize,
 }
 
-/// Answers to the peer that wait to be sent; what comes beyond is dropped, as if it were lost.
-const MAX_ANSWERS: usize = 16;
-
-/// An association.
+/// An association. See the module's documentation for its parts.
 #[derive(Debug)]
 pub struct Association {
+    /// With the options applied.
     config: Arc<Config>,
+    options: SocketOptions,
     secrets: SharedSecrets,
     random: Random,
     state: State,
     ends: Ends,
     local: Side,
-    /// The peer's tag; 0 until its INIT or INIT ACK has come.
+    /// The peer's tag; 0 until its INIT ACK or cookie has come.
     peer_tag: u32,
-    /// What a restart of the peer has to know of this association (5.2.2); zeros until an INIT has asked for it.
+    /// By which a cookie shows that it was made while this association was there (5.2.2); zeros until one is made.
     tie_tags: [u32; 2],
-    /// What the peer's INIT ACK gave us to echo.
-    cookie: Bytes,
-    /// The Cookie Preservative to ask for: microseconds the last cookie was late.
-    staleness: u32,
+    /// There while the association is opening.
+    handshake: Option<Box<Handshake>>,
     sender: Sender,
     receiver: Receiver,
     inbound_streams: u16,
     paths: Paths,
+    /// The MTUs that the user has limited paths to.
+    mtu_limits: SmallVec<[(PathId, usize); 1]>,
     timers: Timers,
     pending: Pending,
     events: Events,
     readiness: Readiness,
     /// Why it ended, until it is asked for.
     error: Option<SocketError>,
+    /// What ICMP said, told instead of ETIMEDOUT.
+    soft_error: Option<SocketError>,
     /// Where DATA came from last: SACKs go there (6.4).
     heard_from: IpAddr,
+    /// DATA has come: the first is acknowledged without delay (5.1).
+    has_data: bool,
+    /// When data last moved, for autoclose.
+    last_use: Instant,
+    /// Messages that were there to be read when the peer restarted.
+    retained: VecDeque<SctpMessage>,
     /// A writer has met a full buffer.
     write_blocked: bool,
+    /// There may be something to send.
     dirty: bool,
+    /// Nobody holds the association any more.
+    orphan: bool,
+    stats: Stats,
 }
 
 impl Association {
-    /// Opens an association: an INIT is to be sent. The first of `ends.peer_addresses` is the primary one. `mtu` is the
-    /// path's, in octets.
-    pub fn connect(
-        now: Instant,
-        config: &Arc<Config>,
-        secrets: SharedSecrets,
-        mut random: Random,
-        ends: Ends,
-        mtu: usize,
-    ) -> Self {
-        let local = new_side(&mut random);
-        let mut association = Self::new(config, secrets, random, ends, local);
-        let addresses = association.ends.peer_addresses.clone();
+    /// Opens an association: an INIT is to be sent. The first of `ends.peer_addresses` is the primary one.
+    pub fn connect(now: Instant, mut parameters: Parameters, ends: Ends) -> Self {
+        let local = new_side(&mut parameters.random);
+        let path_mtu = parameters.path_mtu;
+        let mut association = Self::new(now, parameters, ends, local);
+        let addresses = std::mem::take(&mut association.ends.peer_addresses);
         for address in addresses {
-            // Addresses the user gives count as confirmed (5.4, rule 1).
-            association
-                .paths
-                .add(now, address, None, mtu, PathState::Active);
+            // Those that the user gives count as confirmed (5.4, rule 1).
+            association.add_path(now, address, None, path_mtu, PathState::Active);
         }
-        association.pending.init = true;
-        association.dirty = true;
+        association.begin_handshake(now);
         association
     }
 
-    /// The association of a good cookie; it is to be given the packet that the cookie came in.
+    /// The association of a good cookie, in ESTABLISHED. It is to be given the packet that the cookie came in next: COOKIE
+    /// ACK and whatever travels with the cookie are its matter.
     pub fn accept(
         now: Instant,
-        config: &Arc<Config>,
-        secrets: SharedSecrets,
-        random: Random,
+        parameters: Parameters,
         cookie: &StateCookie,
         local_addresses: Vec<IpAddr>,
-        mtu: usize,
     ) -> Self {
         let ends = Ends {
             local_port: cookie.local_port,
             local_addresses,
             peer_port: cookie.peer_port,
-            peer_addresses: cookie.peer_addresses.to_vec(),
+            peer_addresses: Vec::new(),
         };
-        let mut association = Self::new(config, secrets, random, ends, cookie.local);
-        association.adopt(now, cookie, mtu);
+        let path_mtu = parameters.path_mtu;
+        let mut association = Self::new(now, parameters, ends, cookie.local);
+        association.adopt(now, cookie, path_mtu);
         association.establish(now);
         association
     }
 
-    fn new(
-        config: &Arc<Config>,
-        secrets: SharedSecrets,
-        mut random: Random,
-        ends: Ends,
-        local: Side,
-    ) -> Self {
-        let heard_from = ends.peer_addresses.first().copied();
+    fn new(now: Instant, parameters: Parameters, ends: Ends, local: Side) -> Self {
+        let Parameters {
+            config,
+            options,
+            secrets,
+            mut random,
+            path_mtu: _,
+        } = parameters;
+        let config = options.apply(&config);
+        let unspecified = IpAddr::from([0; 4]);
         Self {
             sender: Sender::new(
                 &config.send,
@@ -182,38 +204,40 @@ impl Association {
             receiver: Receiver::new(&config.receive, 0, 0),
             inbound_streams: config.max_inbound_streams,
             paths: Paths::new(config.path.clone(), random.fork()),
+            mtu_limits: SmallVec::new(),
             timers: Timers::default(),
             pending: Pending::default(),
-            events: Events::new(config.max_notifications),
+            events: Events::new(config.max_notifications, options.events),
             readiness: Readiness::NONE,
             error: None,
-            heard_from: heard_from.unwrap_or(IpAddr::from([0; 4])),
+            soft_error: None,
+            heard_from: ends.peer_addresses.first().copied().unwrap_or(unspecified),
+            has_data: false,
+            last_use: now,
+            retained: VecDeque::new(),
             write_blocked: false,
             dirty: false,
-            state: State::CookieWait,
+            orphan: false,
+            stats: Stats::default(),
+            state: State::Closed,
             peer_tag: 0,
             tie_tags: [0; 2],
-            cookie: Bytes::new(),
-            staleness: 0,
+            handshake: None,
             local,
             ends,
             random,
             secrets,
-            config: Arc::clone(config),
+            options,
+            config,
         }
     }
 
-    /// Takes over what a cookie says of the peer, with nothing sent and nothing received.
-    fn adopt(&mut self, now: Instant, cookie: &StateCookie, mtu: usize) {
+    /// Takes over what a cookie says, with nothing sent and nothing received.
+    fn adopt(&mut self, now: Instant, cookie: &StateCookie, path_mtu: usize) {
         let config = Arc::clone(&self.config);
         self.local = cookie.local;
         self.peer_tag = cookie.peer.tag;
-        self.heard_from = cookie
-            .peer_addresses
-            .first()
-            .copied()
-            .unwrap_or(self.heard_from);
-        self.ends.peer_addresses = cookie.peer_addresses.to_vec();
+        self.tie_tags = [0; 2];
         self.sender = Sender::new(
             &config.send,
             Tsn(cookie.local.initial_tsn),
@@ -226,15 +250,46 @@ impl Association {
             cookie.inbound_streams,
         );
         self.inbound_streams = cookie.inbound_streams;
+        self.has_data = false;
         self.paths = Paths::new(config.path.clone(), self.random.fork());
+        self.mtu_limits.clear();
+        self.ends.peer_addresses.clear();
         for (i, address) in cookie.peer_addresses.iter().enumerate() {
-            // The cookie came back from where it was sent to: that address is the peer's (5.4, rule 2).
-            let state = if i == 0 {
-                PathState::Active
+            if i == 0 {
+                // The cookie came back from where it was sent to: that address is the peer's (5.4, rule 2). We answer from
+                // the address that it knows us by.
+                self.heard_from = *address;
+                let local = Some(cookie.local_address);
+                self.add_path(now, *address, local, path_mtu, PathState::Active);
             } else {
-                PathState::Unconfirmed
-            };
-            self.paths.add(now, *address, None, mtu, state);
+                self.add_path(now, *address, None, path_mtu, PathState::Unconfirmed);
+            }
+        }
+    }
+
+    /// Adds a path with what the user has set for paths, unless there is one to that address or there are too many.
+    fn add_path(
+        &mut self,
+        now: Instant,
+        remote: IpAddr,
+        local: Option<IpAddr>,
+        path_mtu: usize,
+        state: PathState,
+    ) {
+        let known = self.paths.len();
+        let Some(id) = self.paths.add(now, remote, local, path_mtu, state) else {
+            return;
+        };
+        if self.paths.len() == known {
+            return;
+        }
+        self.ends.peer_addresses.push(remote);
+        let parameters = self.options.peer_address;
+        if parameters.heartbeat == Some(HeartbeatSwitch::Off) {
+            self.paths.set_heartbeat(now, id, HeartbeatSwitch::Off);
+        }
+        if let Some(limit) = parameters.path_mtu {
+            self.limit_mtu(id, limit);
         }
     }
 
@@ -243,12 +298,18 @@ impl Association {
         self.state
     }
 
+    /// The association is over, and its last packet is sent: its ports and addresses are free. What has not been read, and
+    /// notifications, can still be had.
+    pub fn is_finished(&self) -> bool {
+        self.state == State::Closed && self.pending.is_empty()
+    }
+
     /// Our Verification Tag and the peer's, 0 while it is not known.
     pub const fn tags(&self) -> (u32, u32) {
         (self.local.tag, self.peer_tag)
     }
 
-    /// Ports and addresses.
+    /// Ports and addresses. The peer's addresses grow while the association opens: a packet from any of them belongs to it.
     pub const fn ends(&self) -> &Ends {
         &self.ends
     }
@@ -263,94 +324,27 @@ impl Association {
         (self.sender.outbound_streams(), self.inbound_streams)
     }
 
-    /// Queues a message.
-    ///
-    /// # Errors
-    /// `WouldBlock` while the send buffer is full, `MessageTooLong`, `InvalidInput` for a stream that does not exist or an
-    /// empty message, `BrokenPipe` once the association shuts down or has ended.
-    pub fn send(
-        &mut self,
-        now: Instant,
-        message: Bytes,
-        options: &SendOptions,
-    ) -> SocketResult<()> {
-        if let Some(error) = self.error.take() {
-            return Err(error);
-        }
-        if !self.state.may_queue() {
-            return Err(SocketError::BrokenPipe);
-        }
-        let result = self.sender.enqueue(message, options, &self.paths);
-        match result {
-            Ok(()) => {
-                self.note_use(now);
-                self.dirty = true;
-                Ok(())
-            }
-            Err(error) => {
-                let error = SocketError::from(error);
-                self.write_blocked |= error == SocketError::WouldBlock;
-                Err(error)
-            }
-        }
+    /// Nobody holds the association any more.
+    pub const fn is_orphan(&self) -> bool {
+        self.orphan
     }
 
-    /// Reads a message, at most `max_len` octets of it; `None` once the peer has sent everything it had.
-    ///
-    /// # Errors
-    /// `WouldBlock` while there is none, and why the association ended, once.
-    pub fn recv(&mut self, now: Instant, max_len: usize) -> SocketResult<Option<SctpMessage>> {
-        if let Some(message) = self.receiver.recv(max_len) {
-            self.dirty |= self.receiver.sack_due(now);
-            return Ok(Some(message));
-        }
-        if let Some(error) = self.error.take() {
-            return Err(error);
-        }
-        if self.state.peer_is_done() {
-            return Ok(None);
-        }
-        Err(SocketError::WouldBlock)
-    }
-
-    /// What the user has not been told.
-    pub fn poll_event(&mut self) -> Option<Notification> {
-        while let Some((id, change)) = self.paths.take_change() {
-            let address = self.paths.get(id).remote();
-            self.events
-                .push(Notification::PeerAddressChange { address, change });
-        }
-        self.events.pop()
-    }
-
-    /// What has become possible since the last call.
+    /// What has become possible since the last call: [`Readiness::READABLE`] for messages and the end,
+    /// [`Readiness::PRIORITY`] for notifications.
     pub fn take_readiness(&mut self) -> Readiness {
         std::mem::replace(&mut self.readiness, Readiness::NONE)
     }
 
-    /// Whether [`Self::poll_transmit`] may have something. Never wrongly `false`.
-    pub const fn wants_transmit(&self) -> bool {
-        self.dirty
-    }
-
-    /// The pending error, taken.
-    pub fn take_error(&mut self) -> Option<SocketError> {
-        self.error.take()
-    }
-
-    /// The next packet to send. Call until there is none. `arena` is memory for packets, kept by the caller.
-    pub fn poll_transmit(&mut self, now: Instant, arena: &mut BytesMut) -> Option<Transmit> {
-        let transmit = self.next_packet(now, arena);
-        if transmit.is_none() {
-            self.dirty = false;
-        }
-        transmit
-    }
-
-    /// A path carries packets of at most `mtu` octets now (7.3).
+    /// The way to `remote` carries IP packets of at most `mtu` octets, as far as is known now (7.3).
     pub fn handle_path_mtu(&mut self, remote: IpAddr, mtu: usize) {
-        if let Some(id) = self.paths.find(remote) {
+        let Some(id) = self.paths.find(remote) else {
+            return;
+        };
+        let limit = self.mtu_limits.iter().find(|(path, _)| *path == id);
+        let mtu = limit.map_or(mtu, |(_, limit)| mtu.min(*limit));
+        if mtu != self.paths.get(id).mtu() {
             self.paths.set_mtu(id, mtu);
+            self.dirty = true;
         }
     }
 }

@@ -1,227 +1,393 @@
-//! The one way out: every packet of an association is built here (RFC 9260 6.1, 6.10).
+//! The one way out: every packet of an association is built here (RFC 9260 5.1, 6.1, 6.2, 6.10, 9.2).
+//!
+//! Owns what goes together in a packet and in which order. What may be sent is decided elsewhere: by the send half and the
+//! paths for DATA, by the receiving half for SACK; handlers of input and timers leave marks in [`Pending`].
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
-use super::{Association, State};
-use crate::sctp::endpoint::Transmit;
-use crate::sctp::path::{PathId, Position};
+use crate::sctp::association::{Association, State};
+use crate::sctp::packet::{Reply, Transmit};
+use crate::sctp::path::{PathId, PathState, Position};
 use crate::time::Instant;
+use crate::wire::Ecn;
 use crate::wire::sctp::{
-    AddressTypes, CHUNK_HEADER_LEN, COMMON_HEADER_LEN, Causes, Chunk, CommonHeader, Init,
-    InitParameters, PacketBuilder,
+    COMMON_HEADER_LEN, Causes, Chunk, CommonHeader, Data, ErrorCause, PacketBuilder, Sack,
 };
 
+/// What is to be sent besides DATA and SACK.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    /// Answers with tags of their own, each a packet.
+    pub(super) replies: VecDeque<Reply>,
+    /// The last word: the association has been aborted with these causes.
+    pub(super) abort: Option<Causes>,
+    /// The last word: the association has ended in order.
+    pub(super) shutdown_complete: bool,
+    /// And where it goes.
+    pub(super) cookie_ack: Option<PathId>,
+    pub(super) shutdown: bool,
+    pub(super) shutdown_ack: bool,
+    /// Causes to report, each in an ERROR.
+    pub(super) errors: VecDeque<ErrorCause>,
+    /// What came in HEARTBEATs, and where from.
+    pub(super) heartbeat_acks: VecDeque<(IpAddr, Bytes)>,
+}
+
+impl Pending {
+    pub(super) fn is_empty(&self) -> bool {
+        self.replies.is_empty()
+            && self.abort.is_none()
+            && !self.shutdown_complete
+            && self.has_no_control()
+    }
+
+    /// Whether nothing of it can join a packet with others.
+    fn has_no_control(&self) -> bool {
+        self.cookie_ack.is_none()
+            && !self.shutdown
+            && !self.shutdown_ack
+            && self.errors.is_empty()
+            && self.heartbeat_acks.is_empty()
+    }
+}
+
+/// A packet about to be filled.
+struct Bundle {
+    destination: IpAddr,
+    /// The path to it, or one like it for an address that is not the peer's.
+    path: PathId,
+    heartbeat: Option<Bytes>,
+    /// DATA may join: the address is known to be the peer's (5.4).
+    takes_data: bool,
+    /// The send half has said that it has a chunk for an empty packet.
+    for_data: bool,
+}
+
 impl Association {
-    pub(super) fn next_packet(&mut self, now: Instant, arena: &mut BytesMut) -> Option<Transmit> {
+    /// The next packet to send. Call until there is none. `arena` is memory for packets, kept by the caller.
+    pub fn poll_transmit(&mut self, now: Instant, arena: &mut BytesMut) -> Option<Transmit> {
+        let transmit = self.next_packet(now, arena);
+        match &transmit {
+            Some(_) => self.stats.packets_sent += 1,
+            None => self.dirty = false,
+        }
+        transmit
+    }
+
+    /// Whether [`Self::poll_transmit`] may have something. Cheap, and never wrongly `false`.
+    pub const fn wants_transmit(&self) -> bool {
+        self.dirty
+    }
+
+    fn next_packet(&mut self, now: Instant, arena: &mut BytesMut) -> Option<Transmit> {
         if let Some(reply) = self.pending.replies.pop_front() {
-            return Some(reply);
+            self.stats.control_chunks_sent += 1;
+            return Some(reply.into_transmit(arena));
         }
-        if let Some(causes) = self.pending.abort.take() {
-            let abort = Chunk::Abort {
-                tag_reflected: false,
-                causes,
-            };
-            return Some(self.lone(&abort, self.control_path(), arena));
-        }
-        if std::mem::take(&mut self.pending.shutdown_complete) {
-            let complete = Chunk::ShutdownComplete {
-                tag_reflected: false,
-            };
-            return Some(self.lone(&complete, self.control_path(), arena));
-        }
-        if self.state == State::Closed {
-            return None;
-        }
-        if std::mem::take(&mut self.pending.init) {
-            if self.timers.t1.is_none() {
-                self.arm_t1(now);
+        match self.state {
+            State::Closed => self.last_word(arena),
+            State::CookieWait => self.transmit_init(now, arena),
+            State::CookieEchoed => self
+                .transmit_cookie_echo(now, arena)
+                .or_else(|| self.transmit_heartbeat_ack(arena)),
+            _ => {
+                let bundle = self.next_bundle(now)?;
+                self.transmit_bundle(now, &bundle, arena)
             }
-            let init = Chunk::Init(Box::new(self.init()));
-            return Some(self.lone(&init, self.control_path(), arena));
         }
-        if let Some((source, info)) = self.pending.heartbeat_acks.pop_front() {
-            let ack = Chunk::HeartbeatAck(info);
-            return Some(self.lone_to(&ack, source, arena));
-        }
-        if self.state.is_synchronized()
-            && let Some((path, info)) = self.paths.heartbeat_due(now)
-        {
-            return Some(self.lone(&Chunk::Heartbeat(info), path, arena));
-        }
-        self.bundle(now, arena)
+    }
+
+    /// Where control chunks go that belong to no path of their own.
+    pub(super) fn control_path(&self) -> PathId {
+        self.paths.data_path().unwrap_or(self.paths.primary())
     }
 
     fn header(&self) -> CommonHeader {
         CommonHeader {
             source_port: self.ends.local_port,
             destination_port: self.ends.peer_port,
-            verification_tag: if self.state == State::CookieWait {
-                0
-            } else {
-                self.peer_tag
-            },
+            // 8.5.1 A: an INIT has none, and in COOKIE-WAIT it is not known.
+            verification_tag: self.peer_tag,
         }
     }
 
-    /// Where control chunks go that belong to no path of their own.
-    fn control_path(&self) -> PathId {
-        self.paths.data_path().unwrap_or(self.paths.primary())
+    /// A builder for a packet on `path` with `room` octets for chunks.
+    fn builder<'a>(&self, room: usize, arena: &'a mut BytesMut) -> PacketBuilder<'a> {
+        PacketBuilder::new(self.header(), COMMON_HEADER_LEN + room, arena)
     }
 
-    /// A packet with one chunk.
-    fn lone(&self, chunk: &Chunk, path: PathId, arena: &mut BytesMut) -> Transmit {
-        self.lone_to(chunk, self.paths.get(path).remote(), arena)
-    }
-
-    fn lone_to(&self, chunk: &Chunk, destination: IpAddr, arena: &mut BytesMut) -> Transmit {
-        let path = self.paths.find(destination).unwrap_or(self.paths.primary());
+    fn finish(&self, path: PathId, destination: IpAddr, builder: PacketBuilder<'_>) -> Transmit {
         let path = self.paths.get(path);
-        let mut builder =
-            PacketBuilder::new(self.header(), COMMON_HEADER_LEN + path.pmdcs(), arena);
-        // An empty packet takes any chunk that is one.
-        let _ = builder.push(chunk);
         Transmit {
             source: path.local(),
             destination,
             packet: builder.finish(),
+            path_mtu: (path.remote() == destination).then(|| path.mtu()),
+            ecn: Ecn::NotEct,
         }
     }
 
-    fn init(&self) -> Init {
-        Init {
-            initiate_tag: self.local.tag,
-            a_rwnd: u32::try_from(self.config.receive.buffer).unwrap_or(u32::MAX),
-            outbound_streams: self.config.outbound_streams,
-            inbound_streams: self.config.max_inbound_streams,
-            initial_tsn: self.local.initial_tsn,
-            parameters: InitParameters {
-                addresses: self.ends.local_addresses.iter().copied().collect(),
-                // 5.2.6: what the last cookie lacked, and as much again.
-                cookie_preservative: (self.staleness > 0).then(|| self.staleness / 500 + 1),
-                supported_address_types: Some(self.address_types()),
-                ..InitParameters::default()
-            },
-        }
+    /// Appends a control chunk. `false` if it does not fit; an empty packet takes any.
+    fn push(&mut self, chunk: &Chunk, builder: &mut PacketBuilder<'_>) -> bool {
+        let pushed = builder.push(chunk);
+        self.stats.control_chunks_sent += u64::from(pushed);
+        pushed
     }
 
-    fn address_types(&self) -> AddressTypes {
-        let mut all = self
-            .ends
-            .local_addresses
-            .iter()
-            .chain(&self.ends.peer_addresses);
-        let ipv4 = all.clone().any(IpAddr::is_ipv4);
-        let ipv6 = all.any(IpAddr::is_ipv6);
-        AddressTypes { ipv4, ipv6 }
+    /// A packet with one chunk.
+    fn lone(&mut self, chunk: &Chunk, path: PathId, arena: &mut BytesMut) -> Transmit {
+        let destination = self.paths.get(path).remote();
+        let mut builder = self.builder(self.paths.get(path).pmdcs(), arena);
+        self.push(chunk, &mut builder);
+        self.finish(path, destination, builder)
     }
 
-    /// A packet of control chunks and DATA, as far as there is anything (6.10: control first).
-    fn bundle(&mut self, now: Instant, arena: &mut BytesMut) -> Option<Transmit> {
-        let echoing = std::mem::take(&mut self.pending.cookie_echo);
-        // Behind a COOKIE ECHO the first DATA may travel along (5.1 C); alone it may not.
-        let may_send_data = self.state.may_send_data() || echoing;
-        let data_path = may_send_data
-            .then(|| self.sender.path_for_next(now, &mut self.paths))
-            .flatten();
-        let sack_due = self.receiver.sack_due(now) && self.state.is_synchronized();
-        let acks = self.pending.cookie_ack || sack_due;
-        let control = echoing
-            || acks
-            || self.pending.shutdown
-            || self.pending.shutdown_ack
-            || !self.pending.errors.is_empty();
-        let path = match data_path {
-            _ if acks => self
-                .paths
-                .find(self.heard_from)
-                .unwrap_or(self.control_path()),
-            Some(path) if !control => path,
-            _ if control => self.control_path(),
-            _ => return None,
+    /// ABORT or SHUTDOWN COMPLETE, after which there is nothing.
+    fn last_word(&mut self, arena: &mut BytesMut) -> Option<Transmit> {
+        let chunk = if let Some(causes) = self.pending.abort.take() {
+            Chunk::Abort {
+                tag_reflected: false,
+                causes,
+            }
+        } else if std::mem::take(&mut self.pending.shutdown_complete) {
+            Chunk::ShutdownComplete {
+                tag_reflected: false,
+            }
+        } else {
+            return None;
         };
-        let data_path = data_path.filter(|data| *data == path);
-        let room = match data_path {
-            Some(path) if !control => self.sender.room_for_next(path, &self.paths),
-            _ => self.paths.get(path).pmdcs(),
+        let path = self.control_path();
+        Some(self.lone(&chunk, path, arena))
+    }
+
+    fn transmit_init(&mut self, now: Instant, arena: &mut BytesMut) -> Option<Transmit> {
+        let handshake = self.handshake.as_ref().filter(|handshake| handshake.due)?;
+        let path = handshake.path;
+        let init = Chunk::Init(Box::new(self.init(handshake)));
+        self.on_handshake_sent(now);
+        Some(self.lone(&init, path, arena))
+    }
+
+    /// COOKIE ECHO, an ERROR about the INIT ACK, and the first DATA (5.1 C): until the COOKIE ACK nothing else is sent.
+    fn transmit_cookie_echo(&mut self, now: Instant, arena: &mut BytesMut) -> Option<Transmit> {
+        let handshake = self.handshake.as_ref().filter(|handshake| handshake.due)?;
+        let path = handshake.path;
+        let echo = Chunk::CookieEcho(handshake.cookie.clone());
+        let bundle = Bundle {
+            destination: self.paths.get(path).remote(),
+            path,
+            heartbeat: None,
+            takes_data: self.paths.get(path).state() == PathState::Active,
+            for_data: false,
         };
-        let mut builder = PacketBuilder::new(self.header(), COMMON_HEADER_LEN + room, arena);
-        self.push_control(now, echoing, data_path.is_some(), sack_due, &mut builder);
-        if let Some(path) = data_path {
-            self.push_data(now, path, &mut builder);
+        self.on_handshake_sent(now);
+        let mut builder = self.builder(self.paths.get(path).pmdcs(), arena);
+        self.push(&echo, &mut builder);
+        self.push_errors(&mut builder);
+        self.push_data(now, &bundle, &mut builder);
+        Some(self.finish(path, bundle.destination, builder))
+    }
+
+    /// 8.3: HEARTBEAT is answered from COOKIE-ECHOED on.
+    fn transmit_heartbeat_ack(&mut self, arena: &mut BytesMut) -> Option<Transmit> {
+        let (source, _) = self.pending.heartbeat_acks.front()?;
+        let bundle = self.bundle_to(*source);
+        let mut builder = self.builder(self.paths.get(bundle.path).pmdcs(), arena);
+        self.push_heartbeat_acks(bundle.destination, &mut builder);
+        Some(self.finish(bundle.path, bundle.destination, builder))
+    }
+
+    fn bundle_to(&self, destination: IpAddr) -> Bundle {
+        let found = self.paths.find(destination);
+        let path = found.unwrap_or(self.control_path());
+        Bundle {
+            destination,
+            path,
+            heartbeat: None,
+            takes_data: found.is_some() && self.paths.get(path).is_confirmed(),
+            for_data: false,
         }
-        if builder.is_empty() {
+    }
+
+    fn bundle_on(&self, path: PathId) -> Bundle {
+        self.bundle_to(self.paths.get(path).remote())
+    }
+
+    /// Where the next packet goes, by what has waited for it: COOKIE ACK before anything else (5.1 D).
+    fn next_bundle(&mut self, now: Instant) -> Option<Bundle> {
+        if !self.pending.has_no_control() {
+            if let Some(path) = self.pending.cookie_ack {
+                return Some(self.bundle_on(path));
+            }
+            if let Some((source, _)) = self.pending.heartbeat_acks.front() {
+                return Some(self.bundle_to(*source));
+            }
+            let path = if self.pending.shutdown || self.pending.shutdown_ack {
+                self.t2_path()
+            } else {
+                self.control_path()
+            };
+            return Some(self.bundle_on(path));
+        }
+        if let Some((path, heartbeat)) = self.paths.heartbeat_due(now) {
+            let mut bundle = self.bundle_on(path);
+            bundle.heartbeat = Some(heartbeat);
+            return Some(bundle);
+        }
+        if self.sack_due(now) {
+            return Some(self.bundle_to(self.sack_destination()));
+        }
+        if !self.state.may_send_data() {
             return None;
         }
-        let path = self.paths.get(path);
-        Some(Transmit {
-            source: path.local(),
-            destination: path.remote(),
-            packet: builder.finish(),
+        let path = self.sender.path_for_next(now, &mut self.paths)?;
+        Some(Bundle {
+            for_data: true,
+            ..self.bundle_on(path)
         })
     }
 
-    fn push_control(
+    /// Whether a SACK is to be sent now. A peer that has said it is done waits for none.
+    pub(super) fn sack_due(&self, now: Instant) -> bool {
+        self.state.takes_data() && self.receiver.sack_due(now)
+    }
+
+    /// 6.4: SACKs go to where the DATA came from, if that is known to be the peer.
+    fn sack_destination(&self) -> IpAddr {
+        let heard = self.paths.find(self.heard_from);
+        let confirmed = heard.filter(|id| self.paths.get(*id).is_confirmed());
+        self.paths
+            .get(confirmed.unwrap_or(self.control_path()))
+            .remote()
+    }
+
+    /// 6.10: control chunks come first, COOKIE ACK before all of them.
+    fn transmit_bundle(
         &mut self,
         now: Instant,
-        echoing: bool,
-        with_data: bool,
-        sack_due: bool,
-        builder: &mut PacketBuilder<'_>,
-    ) {
-        if echoing {
-            if self.timers.t1.is_none() {
-                self.arm_t1(now);
+        bundle: &Bundle,
+        arena: &mut BytesMut,
+    ) -> Option<Transmit> {
+        let room = if bundle.for_data {
+            self.sender.room_for_next(bundle.path, &self.paths)
+        } else {
+            self.paths.get(bundle.path).pmdcs()
+        };
+        let mut builder = self.builder(room, arena);
+        if self.pending.cookie_ack.is_some_and(|to| to == bundle.path)
+            && self.push(&Chunk::CookieAck, &mut builder)
+        {
+            self.pending.cookie_ack = None;
+        }
+        let path = bundle.path;
+        if self.sack_due(now) && bundle.destination == self.sack_destination() {
+            self.push_sack(&mut builder);
+        }
+        if let Some(heartbeat) = &bundle.heartbeat {
+            self.push(&Chunk::Heartbeat(heartbeat.clone()), &mut builder);
+        }
+        self.push_heartbeat_acks(bundle.destination, &mut builder);
+        if bundle.takes_data {
+            self.push_errors(&mut builder);
+            self.push_shutdown(&mut builder);
+            if self.state.may_send_data() {
+                self.push_data(now, bundle, &mut builder);
             }
-            let _ = builder.push(&Chunk::CookieEcho(self.cookie.clone()));
         }
-        if std::mem::take(&mut self.pending.cookie_ack) {
-            let _ = builder.push(&Chunk::CookieAck);
-        }
-        if !self.pending.errors.is_empty() {
-            let causes = Causes::from_iter(self.pending.errors.drain(..));
-            // One that does not fit now is not worth a packet of its own.
-            let _ = builder.push(&Chunk::Error(causes));
-        }
-        // 9.2: SHUTDOWN tells the cumulative TSN; gaps take a SACK besides.
-        let told = self.pending.shutdown && !self.receiver.has_gaps();
-        let piggyback = with_data && self.receiver.has_unacknowledged();
-        if (sack_due && !told) || piggyback {
+        (!builder.is_empty()).then(|| self.finish(path, bundle.destination, builder))
+    }
+
+    fn push_sack(&mut self, builder: &mut PacketBuilder<'_>) {
+        // Without room for one it stays due, and goes in the next packet.
+        if builder.room() >= SACK_LEN {
             let sack = self.receiver.take_sack(builder.room());
-            let _ = builder.push(&Chunk::Sack(sack));
-        }
-        if std::mem::take(&mut self.pending.shutdown) {
-            if told {
-                self.receiver.take_sack(CHUNK_HEADER_LEN);
-            }
-            let _ = builder.push(&Chunk::Shutdown {
-                cumulative_tsn_ack: self.receiver.cumulative_tsn(),
-            });
-        }
-        if std::mem::take(&mut self.pending.shutdown_ack) {
-            let _ = builder.push(&Chunk::ShutdownAck);
+            self.stats.sacks_sent += 1;
+            self.push(&Chunk::Sack(sack), builder);
         }
     }
 
-    fn push_data(&mut self, now: Instant, path: PathId, builder: &mut PacketBuilder<'_>) {
+    fn push_heartbeat_acks(&mut self, destination: IpAddr, builder: &mut PacketBuilder<'_>) {
+        while let Some((source, heartbeat)) = self.pending.heartbeat_acks.front() {
+            let ack = Chunk::HeartbeatAck(heartbeat.clone());
+            if *source != destination || !self.push(&ack, builder) {
+                return;
+            }
+            self.pending.heartbeat_acks.pop_front();
+        }
+    }
+
+    fn push_errors(&mut self, builder: &mut PacketBuilder<'_>) {
+        while let Some(cause) = self.pending.errors.front() {
+            let error = Chunk::Error(Causes::from_iter([cause.clone()]));
+            if !self.push(&error, builder) {
+                return;
+            }
+            self.pending.errors.pop_front();
+        }
+    }
+
+    /// SHUTDOWN or SHUTDOWN ACK: nothing is left to send then, so no DATA follows (6.10).
+    fn push_shutdown(&mut self, builder: &mut PacketBuilder<'_>) {
+        if self.pending.shutdown {
+            let shutdown = Chunk::Shutdown {
+                cumulative_tsn_ack: self.receiver.cumulative_tsn(),
+            };
+            self.pending.shutdown = !self.push(&shutdown, builder);
+        }
+        if self.pending.shutdown_ack {
+            self.pending.shutdown_ack = !self.push(&Chunk::ShutdownAck, builder);
+        }
+    }
+
+    /// DATA, as much as fits and may go; a SACK that may wait rides before it, if the first chunk leaves room for it.
+    fn push_data(&mut self, now: Instant, bundle: &Bundle, builder: &mut PacketBuilder<'_>) {
+        let path = bundle.path;
         let mut position = if builder.is_empty() {
             Position::First
         } else {
             Position::WithControl
         };
-        loop {
-            let room = builder.room();
-            let data = self
-                .sender
-                .next_data(now, path, &mut self.paths, room, position);
-            let Some(data) = data else {
-                break;
-            };
-            // It was cut to the room there is.
-            let pushed = builder.push_data(&data.header, data.payload);
-            debug_assert!(pushed, "no room for what was cut to fit");
+        let rides = position == Position::First
+            && self.state.takes_data()
+            && self.receiver.has_unacknowledged()
+            && bundle.destination == self.sack_destination();
+        if rides {
+            let room = builder.room().saturating_sub(SACK_LEN);
+            if let Some(data) = self.next_data(now, path, room, Position::WithControl) {
+                let sack = self.receiver.take_sack(SACK_LEN);
+                self.stats.sacks_sent += 1;
+                self.push(&Chunk::Sack(sack), builder);
+                Self::place(data, builder);
+                position = Position::AfterData;
+            }
+        }
+        while let Some(data) = self.next_data(now, path, builder.room(), position) {
+            Self::place(data, builder);
             position = Position::AfterData;
         }
     }
+
+    fn next_data(
+        &mut self,
+        now: Instant,
+        path: PathId,
+        room: usize,
+        position: Position,
+    ) -> Option<Data> {
+        self.sender
+            .next_data(now, path, &mut self.paths, room, position)
+    }
+
+    fn place(data: Data, builder: &mut PacketBuilder<'_>) {
+        let pushed = builder.push_data(&data.header, data.payload);
+        debug_assert!(pushed, "the send half was told how much room there is");
+    }
 }
+
+/// Octets of a SACK without gaps and duplicates, which is all that one that may wait has to say.
+const SACK_LEN: usize = 16;
+
+const _: () = assert!(Sack::entries_in(SACK_LEN) == 0 && Sack::entries_in(SACK_LEN + 4) == 1);

@@ -1,43 +1,104 @@
-//! The end of an association: SHUTDOWN in every order, ABORT, and failure (RFC 9260 9).
+//! The end of an association: SHUTDOWN in every order, abort, letting go, failure (RFC 9260 9).
+
+use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Association, AssociationChange, Notification, State};
 use crate::error::SocketError;
+use crate::sctp::association::output::Pending;
+use crate::sctp::association::timers::Timers;
+use crate::sctp::association::{Association, AssociationChange, Notification, State};
 use crate::time::Instant;
 use crate::transport::Readiness;
 use crate::wire::sctp::{Causes, ErrorCause};
 
+/// How an association ends.
+#[derive(Debug)]
+pub(super) enum End {
+    /// In order.
+    Complete,
+    /// Otherwise.
+    Failed {
+        /// What operations report; `None` if the user has asked for it.
+        error: Option<SocketError>,
+        /// What was told or heard with the ABORT, if there was one.
+        causes: Causes,
+    },
+}
+
+impl End {
+    /// Without an ABORT.
+    pub(super) fn failed(error: SocketError) -> Self {
+        Self::Failed {
+            error: Some(error),
+            causes: Causes::default(),
+        }
+    }
+}
+
 impl Association {
-    /// Ends the association once everything queued is delivered (9.2). Nothing can be queued any more.
+    /// Ends the association once everything queued is delivered (9.2). Nothing can be queued any more; what the peer still
+    /// has to send can be read.
     pub fn shutdown(&mut self, now: Instant) {
         match self.state {
-            // Nothing was promised to anybody yet.
-            State::CookieWait => self.end(None),
-            State::CookieEchoed => {
-                self.abort_with(ErrorCause::UserInitiatedAbort(Bytes::new()));
-                self.end(None);
+            // Nothing is promised to anybody yet.
+            State::CookieWait if self.sender.is_empty() => self.end(End::Complete),
+            State::CookieWait | State::CookieEchoed => {
+                if let Some(handshake) = &mut self.handshake {
+                    handshake.shutdown_when_established = true;
+                    self.readiness |= Readiness::WRITABLE;
+                }
             }
             State::Established => {
                 self.state = State::ShutdownPending;
-                self.timers.autoclose = None;
                 self.sender.drain();
+                self.readiness |= Readiness::WRITABLE;
                 self.dirty = true;
                 self.continue_shutdown(now);
             }
-            _ => {}
+            // 9.2: SHUTDOWN-RECEIVED ignores the user's wish; it ends anyway.
+            State::ShutdownPending
+            | State::ShutdownSent
+            | State::ShutdownReceived
+            | State::ShutdownAckSent
+            | State::Closed => {}
         }
     }
 
     /// Ends the association at once; the peer is told why (9.1).
     pub fn abort(&mut self, reason: Bytes) {
+        if self.state != State::Closed {
+            self.abort_with(None, ErrorCause::UserInitiatedAbort(reason));
+        }
+    }
+
+    /// The owner lets go, as Linux's `close` does it. What is queued is delivered in the background, for as long as `linger`
+    /// or else T5 permits; unread messages, or a `linger` of zero, abort the association.
+    pub fn close(&mut self, now: Instant, linger: Option<Duration>) {
+        if self.orphan {
+            return;
+        }
+        let unread = self.receiver.is_readable() || !self.retained.is_empty();
+        self.orphan = true;
+        self.retained.clear();
         if self.state == State::Closed {
             return;
         }
-        if self.state != State::CookieWait {
-            self.abort_with(ErrorCause::UserInitiatedAbort(reason));
+        if unread || linger == Some(Duration::ZERO) {
+            self.abort(Bytes::new());
+            return;
         }
-        self.end(None);
+        self.shutdown(now);
+        if self.state != State::Closed {
+            self.timers.t5 = Some(now + linger.unwrap_or(self.config.shutdown_guard));
+        }
+    }
+
+    /// The interface or the stack has ended: no packet can be sent any more.
+    pub fn fail(&mut self, error: SocketError) {
+        self.end(End::failed(error));
+        self.pending = Pending::default();
+        self.dirty = false;
     }
 
     /// Goes on with a shutdown when everything is acknowledged.
@@ -49,126 +110,112 @@ impl Association {
             State::ShutdownPending => {
                 self.state = State::ShutdownSent;
                 self.pending.shutdown = true;
-                self.timers.t5 = Some(now + self.config.shutdown_guard);
+                let guard = now + self.config.shutdown_guard;
+                self.timers.t5.get_or_insert(guard);
             }
-            State::ShutdownReceived => {
-                self.state = State::ShutdownAckSent;
-                self.pending.shutdown_ack = true;
-            }
+            State::ShutdownReceived => self.acknowledge_shutdown(),
             _ => return,
         }
         self.paths.stop_heartbeats();
-        self.arm_t2(now);
+        self.timers.t2_path = Some(self.control_path());
+        self.start_t2(now);
+        self.dirty = true;
+    }
+
+    /// SHUTDOWN-ACK-SENT.
+    fn acknowledge_shutdown(&mut self) {
+        self.state = State::ShutdownAckSent;
+        self.pending.shutdown = false;
+        self.pending.shutdown_ack = true;
         self.dirty = true;
     }
 
     /// SHUTDOWN (9.2).
-    pub(super) fn handle_shutdown(
-        &mut self,
-        now: Instant,
-        cumulative_tsn_ack: u32,
-    ) -> Result<(), ErrorCause> {
+    pub(super) fn handle_shutdown(&mut self, now: Instant, cumulative_tsn_ack: u32) {
         match self.state {
-            State::Established | State::ShutdownPending | State::ShutdownReceived => {
-                self.handle_cumulative_ack(now, cumulative_tsn_ack)?;
-                if self.state != State::ShutdownReceived {
-                    self.state = State::ShutdownReceived;
-                    self.timers.autoclose = None;
-                    self.sender.drain();
-                    self.events.push(Notification::ShutdownEvent);
-                    self.readiness |= Readiness::READABLE | Readiness::READ_CLOSED;
-                }
+            State::Established | State::ShutdownPending => {
+                // The state first: what follows the acknowledgment is that of SHUTDOWN-RECEIVED.
+                self.state = State::ShutdownReceived;
+                self.sender.drain();
+                self.notify(Notification::ShutdownEvent);
+                self.readiness |=
+                    Readiness::READABLE | Readiness::READ_CLOSED | Readiness::WRITABLE;
                 self.dirty = true;
-                self.continue_shutdown(now);
+                if self.take_cumulative_ack(now, cumulative_tsn_ack) {
+                    self.continue_shutdown(now);
+                }
+            }
+            State::ShutdownReceived => {
+                self.take_cumulative_ack(now, cumulative_tsn_ack);
             }
             State::ShutdownSent => {
                 // Both ends at once.
-                self.state = State::ShutdownAckSent;
-                self.pending.shutdown = false;
-                self.pending.shutdown_ack = true;
-                self.arm_t2(now);
-                self.dirty = true;
+                self.acknowledge_shutdown();
+                self.start_t2(now);
             }
+            // The SHUTDOWN ACK was lost.
             State::ShutdownAckSent => {
                 self.pending.shutdown_ack = true;
                 self.dirty = true;
             }
-            _ => {}
+            State::CookieWait | State::CookieEchoed | State::Closed => {}
         }
-        Ok(())
     }
 
-    /// SHUTDOWN ACK (9.2).
+    /// SHUTDOWN ACK (9.2). One that answers nothing means nothing.
     pub(super) fn handle_shutdown_ack(&mut self) {
         if matches!(self.state, State::ShutdownSent | State::ShutdownAckSent) {
+            self.end(End::Complete);
             self.pending.shutdown_complete = true;
-            self.end(None);
         }
     }
 
-    /// SHUTDOWN COMPLETE (9.2).
+    /// SHUTDOWN COMPLETE (9.2, 8.5.1 C).
     pub(super) fn handle_shutdown_complete(&mut self) {
         if self.state == State::ShutdownAckSent {
-            self.end(None);
+            self.end(End::Complete);
         }
     }
 
-    /// ABORT (9.1).
-    pub(super) fn handle_abort(&mut self, causes: &Causes) {
-        for cause in causes.iter().flatten() {
-            self.events.push(Notification::RemoteError(cause));
-        }
-        let opening = matches!(self.state, State::CookieWait | State::CookieEchoed);
-        self.fail(if opening {
-            SocketError::ConnectionRefused
-        } else {
-            SocketError::ConnectionReset
-        });
-    }
-
-    /// The peer has broken the protocol: it is told with an ABORT, and the association is over.
-    pub(super) fn violation(&mut self, cause: ErrorCause) {
-        if self.state == State::Closed {
-            return;
-        }
-        tracing::debug!(?cause, "aborted");
-        if self.peer_tag != 0 {
-            self.abort_with(cause);
-        }
-        self.fail(SocketError::ConnectionAborted);
-    }
-
-    /// The association is over: in order, or by an error.
-    pub(super) fn end(&mut self, error: Option<SocketError>) {
+    /// The association is over. An ABORT or SHUTDOWN COMPLETE may still be marked to be sent afterwards.
+    pub(super) fn end(&mut self, end: End) {
         if self.state == State::Closed {
             return;
         }
         let was = std::mem::replace(&mut self.state, State::Closed);
-        tracing::debug!(?was, ?error, "ended");
-        self.timers = super::Timers::default();
+        tracing::debug!(?was, ?end, "ended");
+        self.timers = Timers::default();
+        self.handshake = None;
         self.paths.stop_heartbeats();
-        while let Some(message) = self.sender.pop_failed(&mut self.paths) {
-            self.events.push(Notification::SendFailed(message));
-        }
-        if let Some(stream) = self.receiver.partially_delivered() {
-            self.events
-                .push(Notification::PartialDeliveryAborted { stream });
-        }
-        let opening = matches!(was, State::CookieWait | State::CookieEchoed);
-        let change = match error {
-            None => AssociationChange::ShutdownComplete,
-            Some(error) if opening => AssociationChange::CannotStart(error),
-            Some(error) => AssociationChange::CommunicationLost(error),
+        // Answers with tags of their own are still owed.
+        self.pending = Pending {
+            replies: std::mem::take(&mut self.pending.replies),
+            ..Pending::default()
         };
-        self.events.push(Notification::AssociationChange(change));
-        self.error = error;
+        self.give_back_undelivered();
+        if let Some(stream) = self.receiver.partially_delivered() {
+            self.notify(Notification::PartialDeliveryAborted { stream });
+        }
+        self.notify_path_changes();
+        let change = match end {
+            End::Complete => AssociationChange::ShutdownComplete,
+            End::Failed { error, causes } => {
+                self.error = error;
+                if error.is_some() {
+                    self.readiness |= Readiness::ERROR;
+                }
+                if was.is_opening() {
+                    AssociationChange::CannotStart { error, causes }
+                } else {
+                    AssociationChange::CommunicationLost { error, causes }
+                }
+            }
+        };
+        self.notify_change(change);
         self.readiness |= Readiness::READABLE
             | Readiness::WRITABLE
             | Readiness::READ_CLOSED
             | Readiness::WRITE_CLOSED;
-        if error.is_some() {
-            self.readiness |= Readiness::ERROR;
-        }
         self.dirty = true;
     }
 }

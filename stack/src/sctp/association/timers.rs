@@ -1,159 +1,149 @@
-//! The association's own timers (RFC 9260 5.1, 9.2, 16), and everything that times out.
+//! The association's own timers, and everything that times out (RFC 9260 4, 6.3.3, 8, 9.2).
+//!
+//! T1 is the handshake's, T3-rtx and heartbeats are the paths', the delay of a SACK is the receiving half's: they are put
+//! together here to one deadline.
 
-use std::time::Duration;
+use bytes::Bytes;
 
-use super::{Association, State};
 use crate::error::SocketError;
-use crate::sctp::path::PathVerdict;
+use crate::sctp::association::shutdown::End;
+use crate::sctp::association::{Association, State};
+use crate::sctp::path::PathId;
 use crate::time::Instant;
-use crate::wire::sctp::{Causes, ErrorCause};
+use crate::wire::sctp::ErrorCause;
 
-/// Deadlines besides those of the paths and of the receiving half.
+/// Deadlines that are nobody else's.
 #[derive(Debug, Default)]
 pub(super) struct Timers {
-    /// T1-init, T1-cookie: one at a time.
-    pub(super) t1: Option<Instant>,
     /// T2-shutdown.
     pub(super) t2: Option<Instant>,
+    /// Where SHUTDOWN or SHUTDOWN ACK goes: to the peer's addresses in turn.
+    pub(super) t2_path: Option<PathId>,
     /// T5-shutdown-guard.
     pub(super) t5: Option<Instant>,
-    pub(super) autoclose: Option<Instant>,
-    /// How often INIT or COOKIE ECHO was sent again.
-    pub(super) init_retransmits: u32,
-    /// T1's present length: doubled each time.
-    pub(super) t1_length: Option<Duration>,
-}
-
-impl Timers {
-    fn next(&self) -> Option<Instant> {
-        [self.t1, self.t2, self.t5, self.autoclose]
-            .into_iter()
-            .flatten()
-            .min()
-    }
 }
 
 impl Association {
-    /// When [`Self::handle_timeout`] is to be called at the latest.
+    /// When [`Self::handle_timeout`] is to be called, if ever.
     pub fn poll_timeout(&self) -> Option<Instant> {
         if self.state == State::Closed {
             return None;
         }
-        let own = [
-            self.timers.next(),
-            self.paths.next_deadline(),
-            self.receiver.sack_deadline(),
-        ];
-        own.into_iter().flatten().min()
+        let own = [self.timers.t2, self.timers.t5, self.autoclose_deadline()];
+        let others = match &self.handshake {
+            // T3-rtx of DATA that travels with a cookie is T1's matter: nothing may be sent without the cookie (5.1 C).
+            Some(handshake) => [Some(handshake.t1), None],
+            None => {
+                let sack = self.receiver.sack_deadline();
+                [
+                    self.paths.next_deadline(),
+                    sack.filter(|_| self.state.takes_data()),
+                ]
+            }
+        };
+        own.into_iter().chain(others).flatten().min()
     }
 
-    /// Time has passed.
+    /// Lets the timers that are due fire. Calling early or often is harmless.
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.state == State::Closed {
             return;
         }
         let due = |timer: &mut Option<Instant>| timer.take_if(|at| *at <= now).is_some();
         if due(&mut self.timers.t5) {
-            // 9.2: the peer goes on sending, or nothing gets through.
-            self.abort_with(ErrorCause::ProtocolViolation(bytes::Bytes::from_static(
-                b"shutdown takes too long",
-            )));
-            self.fail(SocketError::TimedOut);
+            // 9.2: the peer goes on sending, or takes nothing.
+            let cause =
+                ErrorCause::ProtocolViolation(Bytes::from_static(b"shutdown takes too long"));
+            self.abort_with(Some(SocketError::TimedOut), cause);
             return;
         }
-        if due(&mut self.timers.autoclose) {
+        if self.autoclose_deadline().is_some_and(|at| at <= now) {
             self.shutdown(now);
         }
-        if due(&mut self.timers.t1) {
-            self.retry_handshake(now);
-        }
-        if due(&mut self.timers.t2) {
-            self.retry_shutdown(now);
-        }
-        let mut verdict = PathVerdict::default();
-        while let Some(path) = self.paths.expired_t3(now) {
-            let next = self.sender.handle_t3(now, path, &mut self.paths);
-            verdict.association_failed |= next.association_failed;
-            if self.paths.expired_t3(now) == Some(path) {
-                break;
-            }
-        }
-        let heartbeats = self.paths.expire_heartbeats(now);
-        if verdict.association_failed || heartbeats.association_failed {
-            self.fail(SocketError::TimedOut);
+        if self.handshake.is_some() {
+            self.handshake_timeout(now);
             return;
         }
+        if due(&mut self.timers.t2) {
+            self.shutdown_timeout(now);
+        }
+        let mut failed = false;
+        while let Some(path) = self.paths.expired_t3(now) {
+            let verdict = self.sender.handle_t3(now, path, &mut self.paths);
+            failed |= verdict.association_failed;
+        }
+        failed |= self.paths.expire_heartbeats(now).association_failed;
+        if failed {
+            self.give_up();
+        }
+        self.notify_path_changes();
         // Heartbeats and SACKs that are due, and what T3 has marked.
         self.dirty = true;
     }
 
-    /// T1 has fired: INIT or COOKIE ECHO again, up to Max.Init.Retransmits (4, 5.1).
-    fn retry_handshake(&mut self, now: Instant) {
-        self.timers.init_retransmits += 1;
-        if self.timers.init_retransmits > self.config.max_init_retransmits {
-            self.fail(SocketError::TimedOut);
+    /// T1 has fired: INIT or COOKIE ECHO again, up to Max.Init.Retransmits (4, notes 2 and 3).
+    fn handshake_timeout(&mut self, now: Instant) {
+        let limit = self.config.max_init_retransmits;
+        let Some(handshake) = self.handshake.as_mut().filter(|h| h.t1 <= now) else {
+            return;
+        };
+        handshake.retransmissions += 1;
+        if handshake.retransmissions > limit {
+            self.give_up();
             return;
         }
-        match self.state {
-            State::CookieWait => self.pending.init = true,
-            State::CookieEchoed => self.pending.cookie_echo = true,
-            _ => return,
+        handshake.due = true;
+        handshake.sent_at = None;
+        let failed = handshake.path;
+        self.paths.get_mut(failed).back_off();
+        // 5.1: all addresses of the peer are tried, as with DATA.
+        let next = self.paths.alternate_to(failed);
+        if let Some(handshake) = &mut self.handshake {
+            handshake.path = next;
         }
-        let doubled = self.t1_length() * 2;
-        self.timers.t1_length = Some(doubled.min(self.config.path.rto_max));
-        self.arm_t1(now);
+        if self.state == State::CookieEchoed {
+            self.lose_bundled_data(now);
+        }
+        self.start_t1(now);
         self.dirty = true;
     }
 
-    fn t1_length(&self) -> Duration {
-        self.timers
-            .t1_length
-            .unwrap_or(self.config.path.rto_initial)
-    }
-
-    pub(super) fn arm_t1(&mut self, now: Instant) {
-        self.timers.t1 = Some(now + self.t1_length());
-    }
-
-    /// T2 has fired: SHUTDOWN or SHUTDOWN ACK again (9.2).
-    fn retry_shutdown(&mut self, now: Instant) {
+    /// T2 has fired: SHUTDOWN or SHUTDOWN ACK again, up to Association.Max.Retrans (9.2).
+    fn shutdown_timeout(&mut self, now: Instant) {
+        let path = self.t2_path();
+        self.paths.get_mut(path).back_off();
+        if self.paths.on_timeout_error(path).association_failed {
+            self.give_up();
+            return;
+        }
+        self.timers.t2_path = Some(self.paths.alternate_to(path));
         match self.state {
             State::ShutdownSent => self.pending.shutdown = true,
             State::ShutdownAckSent => self.pending.shutdown_ack = true,
             _ => return,
         }
-        let path = self.paths.data_path().unwrap_or(self.paths.primary());
-        self.paths.get_mut(path).back_off();
-        if self.paths.on_timeout_error(path).association_failed {
-            self.fail(SocketError::TimedOut);
-            return;
-        }
-        self.arm_t2(now);
-        self.dirty = true;
+        self.start_t2(now);
     }
 
-    pub(super) fn arm_t2(&mut self, now: Instant) {
-        let path = self.paths.data_path().unwrap_or(self.paths.primary());
-        self.timers.t2 = Some(now + self.paths.get(path).rto());
+    /// Where SHUTDOWN and SHUTDOWN ACK go.
+    pub(super) fn t2_path(&self) -> PathId {
+        self.timers.t2_path.unwrap_or(self.control_path())
     }
 
-    /// Data has moved: the association is not idle.
-    pub(super) fn note_use(&mut self, now: Instant) {
-        if let Some(after) = self.config.autoclose
-            && self.state == State::Established
-        {
-            self.timers.autoclose = Some(now + after);
-        }
+    pub(super) fn start_t2(&mut self, now: Instant) {
+        let rto = self.paths.get(self.t2_path()).rto();
+        self.timers.t2 = Some(now + rto);
     }
 
-    /// The association could not be kept up.
-    pub(super) fn fail(&mut self, error: SocketError) {
-        self.end(Some(error));
+    /// The peer does not answer any more (8.1): what ICMP said tells more than ETIMEDOUT, if it said anything.
+    pub(super) fn give_up(&mut self) {
+        let error = self.soft_error.take().unwrap_or(SocketError::TimedOut);
+        self.end(End::failed(error));
     }
 
-    /// An ABORT is to be sent with this cause.
-    pub(super) fn abort_with(&mut self, cause: ErrorCause) {
-        self.pending.abort = Some(Causes::from_iter([cause]));
-        self.dirty = true;
+    /// When an idle association is shut down (RFC 6458 8.1.8).
+    fn autoclose_deadline(&self) -> Option<Instant> {
+        let idle = self.options.autoclose?;
+        (self.state == State::Established).then(|| self.last_use + idle)
     }
 }

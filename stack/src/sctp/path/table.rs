@@ -138,15 +138,23 @@ impl Paths {
         &self.config
     }
 
-    /// Changes the configuration, for all paths there are and for those to come.
+    /// Changes the configuration, for all paths there are and for those to come. What was set for one path alone stays, as
+    /// long as the same parameter is not changed for all.
     pub fn set_config(&mut self, config: PathConfig) {
+        let old = std::mem::replace(&mut self.config, config);
+        let config = &self.config;
         for path in &mut self.paths {
-            path.set_rto_bounds(&config);
-            path.set_max_retrans(config.path_max_retrans);
-            path.set_max_burst(config.max_burst);
-            path.heartbeat.set_interval(config.heartbeat_interval);
+            path.set_rto_bounds(config);
+            if config.path_max_retrans != old.path_max_retrans {
+                path.set_max_retrans(config.path_max_retrans);
+            }
+            if config.max_burst != old.max_burst {
+                path.set_max_burst(config.max_burst);
+            }
+            if config.heartbeat_interval != old.heartbeat_interval {
+                path.heartbeat.set_interval(config.heartbeat_interval);
+            }
         }
-        self.config = config;
     }
 
     /// The primary path (RFC 9260 6.4).

@@ -45,6 +45,12 @@ impl Acknowledgment {
         }
     }
 
+    /// Changes how long, and how many packets, an acknowledgement may wait. One that waits already keeps its time.
+    pub(super) fn set_policy(&mut self, delay: Duration, frequency: u32) {
+        self.delay = delay;
+        self.frequency = frequency.max(1);
+    }
+
     /// The present packet has DATA.
     pub(super) fn on_data(&mut self, urgent: bool) {
         self.arrival.data = true;

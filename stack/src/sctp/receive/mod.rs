@@ -158,6 +158,13 @@ impl Receiver {
         }
     }
 
+    /// Changes how it receives. What has arrived stays, also in a buffer that has become too small for it.
+    pub fn set_config(&mut self, config: &ReceiveConfig) {
+        self.config = config.clone();
+        self.acknowledgment
+            .set_policy(config.sack_delay, config.sack_frequency);
+    }
+
     /// Takes a DATA chunk. After the last of a packet comes [`Self::end_of_packet`].
     pub fn handle_data(&mut self, data: Data) -> DataOutcome {
         let wire_tsn = data.header.tsn;
