@@ -15,7 +15,7 @@ use tidewire_examples::json::Listening;
 use tidewire_examples::perf::flags::{Client, Command, Load, Serve, Test};
 use tidewire_examples::perf::service::Service;
 use tidewire_examples::perf::{
-    DISCARD_PORT, Flags, Network, OwnStack, ZeroCopyStack, client, memory, report,
+    DISCARD_PORT, Flags, Network, OwnStack, SctpStack, ZeroCopyStack, client, memory, report,
 };
 use tidewire_examples::{Output, Result, run, run_without_device};
 
@@ -35,7 +35,9 @@ fn serve(flags: &Serve) -> ExitCode {
         return run(&flags.stack, async |running| {
             let any = running.listen_address(DISCARD_PORT).ip();
             let stack: Stack = running.stack.clone();
-            let service = if flags.choice.zero_copy {
+            let service = if flags.choice.sctp {
+                Service::start(&SctpStack(stack), any)?
+            } else if flags.choice.zero_copy {
                 Service::start(&ZeroCopyStack(stack), any)?
             } else {
                 Service::start(&OwnStack(stack), any)?
@@ -65,7 +67,9 @@ fn measure(flags: &Client) -> ExitCode {
         });
     }
     run(&flags.stack, async |running| {
-        if flags.choice.zero_copy {
+        if flags.choice.sctp {
+            measure_over(SctpStack(running.stack), test, load, output).await
+        } else if flags.choice.zero_copy {
             measure_over(ZeroCopyStack(running.stack), test, load, output).await
         } else {
             measure_over(OwnStack(running.stack), test, load, output).await

@@ -1,7 +1,7 @@
 //! What a whole stack can be told. Protocols have structs of their own.
 
 use crate::ip::autoconf::dad::{self, DuplicateDetection};
-use crate::{neighbor, tcp, udp};
+use crate::{neighbor, sctp, tcp, udp};
 
 /// A stack's configuration.
 #[derive(Clone, Debug, Default)]
@@ -13,6 +13,8 @@ pub struct Config {
     pub tcp: tcp::Config,
     /// UDP.
     pub udp: udp::Config,
+    /// SCTP.
+    pub sctp: sctp::Config,
     /// The neighbour cache: ARP and IPv6 neighbour discovery.
     pub neighbor: neighbor::Config,
     /// What the stack does by itself.

@@ -21,7 +21,7 @@ pub struct Flags {
 /// What to run.
 #[derive(Subcommand, Debug)]
 pub enum Command {
-    /// Serve TCP 5001 (discard), 5002 (write), 5003 (echo), 5004 (answer one octet), 5005 (hold)
+    /// Serve TCP, or SCTP, 5001 (discard), 5002 (write), 5003 (echo), 5004 (answer one octet), 5005 (hold)
     Serve(Serve),
     /// Measure against such a server
     Client(Client),
@@ -55,6 +55,9 @@ pub struct Choice {
     /// Spare the copy between the application's buffer and the stack's (read_chunk, write_bytes)
     #[arg(long, conflicts_with = "kernel")]
     pub zero_copy: bool,
+    /// SCTP instead of TCP: each write is a message
+    #[arg(long, conflicts_with_all = ["kernel", "zero_copy"])]
+    pub sctp: bool,
 }
 
 /// What a client measures.
@@ -167,6 +170,9 @@ pub struct Memory {
     /// Spare the copies between the application's buffers and the stack's (read_chunk, write_bytes)
     #[arg(long)]
     pub zero_copy: bool,
+    /// SCTP instead of TCP: each write is a message, handed over without a copy
+    #[arg(long, conflicts_with = "zero_copy")]
+    pub sctp: bool,
     /// One JSON object a line on stdout
     #[arg(long)]
     pub json: bool,

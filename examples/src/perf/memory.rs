@@ -12,6 +12,7 @@ use super::client::send_all;
 use super::flags::Memory;
 use super::network::{Network, OwnStack, ZeroCopyStack};
 use super::report::{InMemory, Rate, Stopwatch};
+use super::sctp::SctpStack;
 use super::service::Service;
 use super::{DISCARD_PORT, traffic};
 
@@ -34,7 +35,10 @@ pub async fn run(flags: Memory) -> io::Result<InMemory> {
         ..PairConfig::default()
     });
     let (sender, receiver) = (stack(a, SENDER)?, stack(b, RECEIVER)?);
-    if flags.zero_copy {
+    if flags.sctp {
+        let networks = (SctpStack(sender), SctpStack(receiver));
+        measure(&networks.0, &networks.1, flags, offloads).await
+    } else if flags.zero_copy {
         measure(
             &ZeroCopyStack(sender),
             &ZeroCopyStack(receiver),

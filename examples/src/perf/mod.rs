@@ -9,8 +9,8 @@
 //!   memory: up, both ends on one thread, over the in-memory pair
 //! ```
 //!
-//! [`Network`] is what the same code runs over: our stack ([`OwnStack`]), our stack without copies ([`ZeroCopyStack`])
-//! or the kernel's ([`Kernel`]). Over each, the ordinary path is tokio's `AsyncRead` and `AsyncWrite` with the
+//! [`Network`] is what the same code runs over: our stack ([`OwnStack`]), our stack without copies ([`ZeroCopyStack`]),
+//! our SCTP ([`SctpStack`]) or the kernel's ([`Kernel`]). Over each, the ordinary path is tokio's `AsyncRead` and `AsyncWrite` with the
 //! application's own buffers, see [`traffic`]; an idle connection owns none of them.
 
 pub mod client;
@@ -18,11 +18,13 @@ pub mod flags;
 pub mod memory;
 pub mod network;
 pub mod report;
+pub mod sctp;
 pub mod service;
 pub mod traffic;
 
 pub use flags::Flags;
 pub use network::{Kernel, Network, OwnStack, ZeroCopyStack};
+pub use sctp::SctpStack;
 
 /// Reads and discards until the end of the stream.
 pub const DISCARD_PORT: u16 = 5001;

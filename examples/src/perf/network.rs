@@ -12,9 +12,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::traffic;
 
 /// Connections that a listener keeps until they are accepted: a burst of idle connections is one such.
-const BACKLOG: u32 = 4096;
+pub(super) const BACKLOG: u32 = 4096;
 
-/// A network with TCP connections.
+/// A network with connections, TCP's or such as pass for them.
 pub trait Network: Clone + Send + Sync + 'static {
     /// Waits for connections.
     type Listener: Send + Sync + 'static;

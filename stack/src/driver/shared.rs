@@ -15,11 +15,12 @@ use tokio::sync::Notify;
 use crate::driver::Clock;
 use crate::driver::task::{Port, transmit};
 use crate::engine::network::Network;
+use crate::engine::sctp_sockets::SctpOptions;
 use crate::engine::shard::ShardId;
 use crate::engine::sockets::{EchoReply, TcpOptions};
 use crate::engine::{
-    EchoSlot, Engine, FlushOutcome, ListenerSlot, Ports, SlotRef, SocketSummary, StackStats,
-    TcpSlot, UdpSlot, WakeList,
+    EchoSlot, Engine, FlushOutcome, ListenerSlot, Ports, SctpListenerSlot, SctpSlot, SlotRef,
+    SocketSummary, StackStats, TcpSlot, UdpSlot, WakeList,
 };
 use crate::error::{SocketError, SocketResult};
 use crate::ip::InterfaceId;
@@ -369,6 +370,70 @@ impl Core {
     /// The handle of a UDP socket was dropped.
     pub fn close_udp(&self, slot: &Arc<UdpSlot>) {
         self.engine.close_udp(slot);
+    }
+
+    // SCTP.
+
+    /// Takes an SCTP port on each of `addresses`.
+    ///
+    /// # Errors
+    /// As [`Engine::sctp_bind`].
+    pub fn sctp_bind(
+        &self,
+        addresses: &[SocketAddr],
+        request: &BindRequest,
+    ) -> SocketResult<Vec<PortLease>> {
+        self.engine.sctp_bind(addresses, request)
+    }
+
+    /// Opens an association; the INIT has been sent when this returns.
+    ///
+    /// # Errors
+    /// As [`Engine::sctp_connect`].
+    pub fn sctp_connect(
+        &self,
+        leases: Option<Vec<PortLease>>,
+        peers: &[SocketAddr],
+        options: &SctpOptions,
+    ) -> SocketResult<Arc<SctpSlot>> {
+        self.run(|now, _| self.engine.sctp_connect(now, leases, peers, options))
+    }
+
+    /// Listens on bound ports.
+    ///
+    /// # Errors
+    /// As [`Engine::sctp_listen`].
+    pub fn sctp_listen(
+        &self,
+        leases: Vec<PortLease>,
+        backlog: u32,
+        only_v6: bool,
+        options: &SctpOptions,
+    ) -> SocketResult<Arc<SctpListenerSlot>> {
+        let now = self.clock.now();
+        self.engine
+            .sctp_listen(now, leases, backlog, only_v6, options)
+    }
+
+    /// Takes the oldest association off a listener's queue.
+    ///
+    /// # Errors
+    /// As [`Engine::sctp_accept`].
+    pub fn sctp_accept(
+        &self,
+        listener: &Arc<SctpListenerSlot>,
+    ) -> SocketResult<(Arc<SctpSlot>, SocketAddr)> {
+        self.engine.sctp_accept(listener)
+    }
+
+    /// The handle of an association was dropped.
+    pub fn close_sctp(&self, slot: &Arc<SctpSlot>) {
+        self.run(|now, wakes| self.engine.close_sctp(now, slot, wakes));
+    }
+
+    /// The handle of an SCTP listener was dropped.
+    pub fn close_sctp_listener(&self, slot: &Arc<SctpListenerSlot>) {
+        self.run(|now, wakes| self.engine.close_sctp_listener(now, slot, wakes));
     }
 
     // ICMP echo.

@@ -119,6 +119,7 @@ impl Engine {
         let sockets = datagrams.sorted().into_iter().filter_map(Weak::upgrade);
         slots.extend(sockets.map(SlotRef::Udp));
         drop(datagrams);
+        slots.extend(self.all_associations().into_iter().map(SlotRef::Sctp));
         for slot in slots {
             slot.release_ready();
             self.mark_ready(slot);
@@ -203,7 +204,8 @@ impl Engine {
             SlotRef::Tcp(slot) => self.poll_tcp(egress, now, slot, budget, wakes),
             SlotRef::Listener(slot) => self.poll_listener(egress, now, slot, budget),
             SlotRef::Udp(slot) => self.poll_udp(egress, now, slot, budget, wakes),
-            SlotRef::Echo(_) | SlotRef::Housekeeping(_) => {}
+            SlotRef::Sctp(slot) => self.poll_sctp(egress, now, slot, budget, wakes),
+            SlotRef::SctpListener(_) | SlotRef::Echo(_) | SlotRef::Housekeeping(_) => {}
         }
     }
 

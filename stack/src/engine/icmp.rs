@@ -74,12 +74,15 @@ impl Engine {
         let Some(ports) = packet.contiguous().get(..4) else {
             return;
         };
-        if ip.protocol != protocol::UDP {
-            return;
-        }
         let port = |at: usize| u16::from_be_bytes([ports[at], ports[at + 1]]);
         let local = self.arrived(ip.source, port(0), interface);
         let remote = self.arrived(ip.destination, port(2), interface);
+        if ip.protocol == protocol::SCTP {
+            self.report_undelivered_sctp(local.port(), remote);
+        }
+        if ip.protocol != protocol::UDP {
+            return;
+        }
         let slot = read(&self.datagrams)
             .find(local, remote, 0)
             .and_then(Weak::upgrade);
@@ -198,6 +201,9 @@ impl Engine {
                 if !matches!(error.error, IcmpError::PacketTooBig { .. }) {
                     heard?;
                 }
+            }
+            protocol::SCTP => {
+                self.receive_sctp_error(now, local.port(), remote, error, wakes)?;
             }
             protocol::ICMPV4 | protocol::ICMPV6 => {
                 let identifier = (error.second_word() >> 16) as u16;

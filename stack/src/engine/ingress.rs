@@ -8,6 +8,7 @@ use tidewire_netdev::{Checksum, Packet};
 
 use crate::engine::icmp::is_neighbor_discovery;
 use crate::engine::network::Origin;
+use crate::engine::sctp_ingress::AssociationCache;
 use crate::engine::shard::{Shard, ShardId};
 use crate::engine::tcp_ingress::{FlowCache, SegmentOrigin};
 use crate::engine::{Engine, WakeList, lock};
@@ -44,6 +45,7 @@ pub(crate) struct Inbound<'a> {
     /// The frame that the packet at hand came in, on links that have such.
     pub(crate) frame: Option<Frame>,
     pub(crate) cache: FlowCache,
+    pub(crate) associations: AssociationCache,
     pub(crate) wakes: &'a mut WakeList,
 }
 
@@ -73,6 +75,7 @@ impl Engine {
             interface,
             frame: None,
             cache: FlowCache::default(),
+            associations: AssociationCache::default(),
             wakes,
         };
         let ours = self.network.hardware_address(interface);
@@ -105,6 +108,7 @@ impl Engine {
             interface: InterfaceId::LOOPBACK,
             frame: None,
             cache: FlowCache::default(),
+            associations: AssociationCache::default(),
             wakes,
         };
         let mut budget = LOOPBACK_BUDGET;
@@ -227,7 +231,8 @@ impl Engine {
         let broadcast = matches!(class, AddressClass::Broadcast | AddressClass::Multicast);
         match ip.protocol {
             // RFC 9293 MUST-57: a segment to a broadcast or multicast address is dropped.
-            protocol::TCP if broadcast => Err(DropReason::Unacceptable),
+            // And RFC 9260 8.4, rule 1.
+            protocol::TCP | protocol::SCTP if broadcast => Err(DropReason::Unacceptable),
             protocol::TCP => {
                 verify(ip, &packet)?;
                 let origin = SegmentOrigin {
@@ -238,6 +243,7 @@ impl Engine {
                 self.receive_tcp(inbound, origin, packet)
             }
             protocol::UDP => self.receive_udp(inbound, ip, class, packet),
+            protocol::SCTP => self.receive_sctp(inbound, ip, &packet),
             protocol::ICMPV4 | protocol::ICMPV6 => self.receive_icmp(inbound, ip, packet),
             _ => {
                 self.report(inbound, Problem::ProtocolUnreachable, ip, &packet);

@@ -22,6 +22,9 @@ mod link;
 pub mod network;
 pub mod ready_cache;
 mod restage;
+mod sctp_egress;
+mod sctp_ingress;
+pub mod sctp_sockets;
 pub(crate) mod shard;
 pub mod slot;
 pub mod sockets;
@@ -47,7 +50,9 @@ pub use counters::StackStats;
 pub use egress::FlushOutcome;
 pub use ready_cache::WakeList;
 pub use shard::ShardId;
-pub use slot::{EchoSlot, ListenerSlot, Slot, SlotRef, TcpSlot, UdpSlot};
+pub use slot::{
+    EchoSlot, ListenerSlot, SctpListenerSlot, SctpSlot, Slot, SlotRef, TcpSlot, UdpSlot,
+};
 pub use tcp_sockets::SocketSummary;
 pub use transmit_queue::Ports;
 
@@ -60,6 +65,7 @@ use crate::ip::icmp::rate_limit::{self, RateLimiter};
 use crate::ip::reassembly::{self, Reassembler};
 use crate::neighbor::{NeighborCache, NeighborEvent};
 use crate::random::{HashKey, Random};
+use crate::sctp;
 use crate::tcp;
 use crate::tcp::isn::IsnGenerator;
 use crate::time::Instant;
@@ -78,6 +84,7 @@ use timers::TimerHeap;
 pub struct Engine {
     config: Config,
     tcp_config: Arc<tcp::Config>,
+    sctp_config: Arc<sctp::Config>,
     /// Interfaces, addresses and routes.
     pub network: Network,
     tcp_ports: PortTable,
@@ -85,6 +92,10 @@ pub struct Engine {
     connections: RwLock<ConnectionTable<Arc<TcpSlot>>>,
     listeners: RwLock<BoundTable<Weak<ListenerSlot>>>,
     datagrams: RwLock<BoundTable<Weak<UdpSlot>>>,
+    sctp_ports: PortTable,
+    /// By local port, peer's port and each of the peer's addresses: see [`sctp_sockets::association_key`].
+    associations: RwLock<ConnectionTable<Arc<SctpSlot>>>,
+    sctp_listeners: RwLock<BoundTable<Weak<SctpListenerSlot>>>,
     /// Whom packets go to on links with addresses of their own, and the slots that wait for them.
     neighbors: Mutex<NeighborCache<SlotRef>>,
     /// Met on the way out, for the timers to see to.
@@ -161,6 +172,7 @@ impl Engine {
         let (flow_key, leases) = (key(), key());
         let isn = IsnGenerator::new(key());
         let tcp_config = Arc::new(config.tcp.clone());
+        let (associations, sctp_listeners) = (key(), key());
         Self {
             network: Network::new(config.host.path_mtu_entries),
             tcp_ports: PortTable::new(Sharing::Stream, &mut random),
@@ -190,6 +202,10 @@ impl Engine {
                 random.fork(),
             )),
             identifications: Mutex::new(Identifications::new(&mut random)),
+            sctp_ports: PortTable::new(Sharing::Stream, &mut random),
+            associations: RwLock::new(ConnectionTable::new(associations)),
+            sctp_listeners: RwLock::new(BoundTable::new(sctp_listeners)),
+            sctp_config: Arc::new(config.sctp.clone()),
             isn,
             flow_key,
             random: Mutex::new(random),
@@ -351,7 +367,8 @@ impl Engine {
                 }
                 self.settle_listener(slot, &state.socket);
             }
-            SlotRef::Udp(_) | SlotRef::Echo(_) => {}
+            SlotRef::Sctp(slot) => self.fire_sctp(now, slot, wakes),
+            SlotRef::Udp(_) | SlotRef::SctpListener(_) | SlotRef::Echo(_) => {}
             SlotRef::Housekeeping(_) => self.housekeep(now, wakes),
         }
     }
@@ -457,6 +474,7 @@ impl Engine {
                 wakes,
             );
         }
+        self.end_sctp(error, wakes);
         let echoes: Vec<_> = lock(&self.echoes).values().cloned().collect();
         for slot in echoes {
             let mut state = slot.lock();
@@ -490,6 +508,7 @@ impl Engine {
                 self.settle_tcp(now, &slot, &mut state, wakes);
             }
         }
+        self.end_sctp_over(interface, error, wakes);
     }
 
     /// Whether the stack has ended.

@@ -141,6 +141,11 @@ impl ReadyCache {
         self.bits = self.bits.without(Readiness::WRITE_CLOSED);
     }
 
+    /// Takes "read closed" back: the peer of an SCTP association has started anew.
+    pub fn reopen_reading(&mut self) {
+        self.bits = self.bits.without(Readiness::READ_CLOSED);
+    }
+
     /// Clears bits unless an edge has come since `tick` was read (operations that run outside the lock).
     pub fn clear_if_unchanged(&mut self, bits: Readiness, tick: u32) {
         if self.tick == tick {

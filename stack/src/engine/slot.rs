@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::engine::ready_cache::ReadyCache;
+use crate::engine::sctp_sockets::{SctpListenerSocket, SctpSocket};
 use crate::engine::shard::ShardId;
 use crate::engine::sockets::{EchoSocket, ListenerSocket, TcpSocket, UdpSocket};
 use crate::time::Instant;
@@ -15,6 +16,10 @@ pub type TcpSlot = Slot<TcpSocket>;
 pub type ListenerSlot = Slot<ListenerSocket>;
 /// A UDP socket's slot.
 pub type UdpSlot = Slot<UdpSocket>;
+/// An SCTP association's slot.
+pub type SctpSlot = Slot<SctpSocket>;
+/// An SCTP listener's slot.
+pub type SctpListenerSlot = Slot<SctpListenerSocket>;
 /// An ICMP echo socket's slot.
 pub type EchoSlot = Slot<EchoSocket>;
 
@@ -105,6 +110,10 @@ pub enum SlotRef {
     Listener(Arc<ListenerSlot>),
     /// A UDP socket.
     Udp(Arc<UdpSlot>),
+    /// An SCTP association.
+    Sctp(Arc<SctpSlot>),
+    /// An SCTP listener.
+    SctpListener(Arc<SctpListenerSlot>),
     /// An ICMP echo socket.
     Echo(Arc<EchoSlot>),
     /// The stack itself: TIME-WAIT, reassembly, caches.
@@ -117,6 +126,8 @@ impl SlotRef {
             Self::Tcp(slot) => &slot.timer,
             Self::Listener(slot) => &slot.timer,
             Self::Udp(slot) => &slot.timer,
+            Self::Sctp(slot) => &slot.timer,
+            Self::SctpListener(slot) => &slot.timer,
             Self::Echo(slot) => &slot.timer,
             Self::Housekeeping(timer) => timer,
         }
@@ -128,6 +139,8 @@ impl SlotRef {
             Self::Tcp(slot) => slot.home,
             Self::Listener(slot) => slot.home,
             Self::Udp(slot) => slot.home,
+            Self::Sctp(slot) => slot.home,
+            Self::SctpListener(slot) => slot.home,
             Self::Echo(slot) => slot.home,
             Self::Housekeeping(_) => ShardId::FIRST,
         }
@@ -135,7 +148,11 @@ impl SlotRef {
 
     /// Whether what it sends is delivered to this host.
     pub(crate) fn is_local(&self) -> bool {
-        matches!(self, Self::Tcp(slot) if slot.local)
+        match self {
+            Self::Tcp(slot) => slot.local,
+            Self::Sctp(slot) => slot.local,
+            _ => false,
+        }
     }
 
     pub(crate) fn claim_ready(&self) -> bool {
@@ -143,6 +160,8 @@ impl SlotRef {
             Self::Tcp(slot) => slot.claim_ready(),
             Self::Listener(slot) => slot.claim_ready(),
             Self::Udp(slot) => slot.claim_ready(),
+            Self::Sctp(slot) => slot.claim_ready(),
+            Self::SctpListener(slot) => slot.claim_ready(),
             Self::Echo(slot) => slot.claim_ready(),
             Self::Housekeeping(_) => false,
         }
@@ -153,6 +172,8 @@ impl SlotRef {
             Self::Tcp(slot) => slot.release_ready(),
             Self::Listener(slot) => slot.release_ready(),
             Self::Udp(slot) => slot.release_ready(),
+            Self::Sctp(slot) => slot.release_ready(),
+            Self::SctpListener(slot) => slot.release_ready(),
             Self::Echo(slot) => slot.release_ready(),
             Self::Housekeeping(_) => {}
         }
@@ -168,7 +189,14 @@ macro_rules! slot_ref_from {
         }
     )*};
 }
-slot_ref_from!(TcpSlot => Tcp, ListenerSlot => Listener, UdpSlot => Udp, EchoSlot => Echo);
+slot_ref_from!(
+    TcpSlot => Tcp,
+    ListenerSlot => Listener,
+    UdpSlot => Udp,
+    SctpSlot => Sctp,
+    SctpListenerSlot => SctpListener,
+    EchoSlot => Echo
+);
 
 /// The timer of one slot, as seen from both sides: the engine lowers `registered`, whoever runs the timers keeps one
 /// entry and moves it only earlier.
@@ -259,6 +287,8 @@ mod tests {
             ("TcpSlot", size_of::<TcpSlot>(), 1600),
             ("ListenerSlot", size_of::<ListenerSlot>(), 640),
             ("UdpSlot", size_of::<UdpSlot>(), 768),
+            ("SctpSlot", size_of::<SctpSlot>(), 3200),
+            ("SctpListenerSlot", size_of::<SctpListenerSlot>(), 768),
             ("EchoSlot", size_of::<EchoSlot>(), 256),
             ("ReadyCache", size_of::<ReadyCache>(), 64),
             ("TimerState", size_of::<TimerState>(), 16),

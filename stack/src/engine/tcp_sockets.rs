@@ -23,22 +23,24 @@ use crate::transport::demux::{Bound, Tuple};
 use crate::transport::ports::{BindRequest, PortLease};
 
 /// Most connections that wait to be accepted, less one: Linux's `somaxconn`.
-const MAX_BACKLOG: u32 = 4096;
+pub(crate) const MAX_BACKLOG: u32 = 4096;
 
 /// One line of what `ss` would show.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SocketSummary {
-    /// `tcp`, `udp` or `icmp`.
+    /// `tcp`, `udp`, `sctp` or `icmp`.
     pub protocol: &'static str,
-    /// TCP's state; `None` for others.
+    /// TCP's state; `None` for others. An SCTP listener is in [`State::Listen`], too.
     pub state: Option<State>,
+    /// SCTP's state; `None` for others and for listeners.
+    pub association_state: Option<crate::sctp::association::State>,
     /// The local address.
     pub local: SocketAddr,
     /// The peer, if there is one.
     pub remote: Option<SocketAddr>,
-    /// Octets (TCP), datagrams' octets (UDP) or connections (listeners) that wait to be read.
+    /// Octets (TCP, SCTP), datagrams' octets (UDP) or connections (listeners) that wait to be read.
     pub receive_queue: usize,
-    /// Octets not yet acknowledged (TCP) or sent (UDP); the backlog of a listener.
+    /// Octets not yet acknowledged (TCP, SCTP) or sent (UDP); the backlog of a listener.
     pub send_queue: usize,
 }
 
@@ -400,10 +402,11 @@ impl Engine {
             .into_iter()
             .cloned()
             .collect();
-        connections.iter().any(|slot| {
+        let tcp = connections.iter().any(|slot| {
             let socket = &slot.lock().socket;
             socket.orphan && socket.connection.state() != State::FinWait2
-        })
+        });
+        tcp || self.has_undelivered_sctp()
     }
 
     /// Every socket, as `ss` would list them.
@@ -419,6 +422,7 @@ impl Engine {
             all.push(SocketSummary {
                 protocol: "tcp",
                 state: Some(State::Listen),
+                association_state: None,
                 local: state.socket.local(),
                 remote: None,
                 receive_queue: state.socket.queue.len(),
@@ -436,6 +440,7 @@ impl Engine {
             all.push(SocketSummary {
                 protocol: "tcp",
                 state: Some(info.state),
+                association_state: None,
                 local: state.socket.local(),
                 remote: Some(state.socket.remote()),
                 receive_queue: info.receive_buffered,
@@ -446,12 +451,14 @@ impl Engine {
         all.extend(time_wait.into_iter().map(|tuple| SocketSummary {
             protocol: "tcp",
             state: Some(State::TimeWait),
+            association_state: None,
             local: tuple.local,
             remote: Some(tuple.remote),
             receive_queue: 0,
             send_queue: 0,
         }));
         self.list_datagram_sockets(&mut all);
+        self.list_sctp_sockets(&mut all);
         all
     }
 

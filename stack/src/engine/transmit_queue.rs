@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::Ordering;
 
+use bytes::BytesMut;
 use tidewire_netdev::segmentation;
 use tidewire_netdev::{Capabilities, MacAddress, Packet};
 
@@ -61,6 +62,8 @@ pub(crate) struct Egress {
     pub(crate) queues: Vec<TransmitQueue>,
     /// Reused between flushes.
     pub(crate) batch: VecDeque<SlotRef>,
+    /// Memory that SCTP's headers are written to.
+    pub(crate) arena: BytesMut,
 }
 
 #[derive(Debug)]
@@ -88,11 +91,12 @@ impl TransmitQueue {
 }
 
 impl Egress {
-    pub(crate) const fn new(shard: ShardId) -> Self {
+    pub(crate) fn new(shard: ShardId) -> Self {
         Self {
             shard,
             queues: Vec::new(),
             batch: VecDeque::new(),
+            arena: BytesMut::new(),
         }
     }
 

@@ -516,6 +516,7 @@ impl Engine {
             all.push(SocketSummary {
                 protocol: "udp",
                 state: None,
+                association_state: None,
                 local: state.socket.local(),
                 remote: state.socket.peer(),
                 receive_queue: state.socket.socket.receive_queue_memory(),
@@ -529,6 +530,7 @@ impl Engine {
             all.push(SocketSummary {
                 protocol: "icmp",
                 state: None,
+                association_state: None,
                 local: SocketAddr::new(
                     socket.local.unwrap_or(unspecified(socket.is_v6)),
                     socket.identifier,

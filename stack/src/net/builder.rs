@@ -13,7 +13,7 @@ use super::stack::Stack;
 use crate::config::{Config, HostConfig};
 use crate::driver::{self, InterfaceConfig, Lifetime};
 use crate::ip::Cidr;
-use crate::{neighbor, tcp, udp};
+use crate::{neighbor, sctp, tcp, udp};
 
 /// What [`Builder::gateway`] takes: an address, or text that is one.
 pub trait GatewayAddress: sealed::Sealed {}
@@ -203,6 +203,12 @@ impl Builder {
     /// UDP's configuration.
     pub fn udp(mut self, config: udp::Config) -> Self {
         self.config.udp = config;
+        self
+    }
+
+    /// SCTP's configuration.
+    pub fn sctp(mut self, config: sctp::Config) -> Self {
+        self.config.sctp = config;
         self
     }
 

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   TcpStream, TcpListener, UdpSocket, IcmpSocket      signatures and behaviour of tokio::net
+//!   SctpAssociation, SctpListener                       the same manners, RFC 6458's words
 //!        │ readiness: cached bits, wakers, budget
 //!   Arc<Slot> + Arc<Shared> ──────────────────────▶    the engine's sockets, the running stack
 //!   Stack, Builder, registry                           which stack a socket belongs to
@@ -25,6 +26,7 @@ mod lookup;
 mod options;
 mod readiness;
 mod registry;
+pub mod sctp;
 pub mod stack;
 pub mod tcp;
 mod udp;
@@ -34,6 +36,7 @@ pub use icmp::{EchoReply, IcmpSocket};
 pub use lookup::{HostResolver, ResolveFuture, Resolver, ToSocketAddrs, lookup_host};
 pub use options::SockOptExt;
 pub use registry::{Entered, Scoped};
+pub use sctp::{SctpAssociation, SctpBuilder, SctpListener, SctpStream};
 pub use stack::Stack;
 pub use tcp::{TcpListener, TcpSocket, TcpStream};
 pub use udp::UdpSocket;

@@ -22,7 +22,10 @@ use tokio::task::coop::poll_proceed;
 
 use crate::driver::Shared;
 use crate::engine::ready_cache::{Direction, WaiterKey};
-use crate::engine::slot::{EchoSlot, ListenerSlot, Slot, SlotRef, SlotState, TcpSlot, UdpSlot};
+use crate::engine::sctp_sockets::{SctpListenerSocket, SctpSocket};
+use crate::engine::slot::{
+    EchoSlot, ListenerSlot, SctpListenerSlot, SctpSlot, Slot, SlotRef, SlotState, TcpSlot, UdpSlot,
+};
 use crate::engine::sockets::{EchoSocket, ListenerSocket, TcpSocket, UdpSocket};
 use crate::error::{SocketError, SocketResult};
 use crate::transport::Readiness;
@@ -56,6 +59,22 @@ impl Socket for ListenerSocket {
 
 impl Socket for UdpSocket {
     fn slot_ref(slot: &Arc<UdpSlot>) -> SlotRef {
+        SlotRef::from(slot)
+    }
+}
+
+impl Socket for SctpSocket {
+    fn wants_flush(&self) -> bool {
+        self.association.wants_transmit()
+    }
+
+    fn slot_ref(slot: &Arc<SctpSlot>) -> SlotRef {
+        SlotRef::from(slot)
+    }
+}
+
+impl Socket for SctpListenerSocket {
+    fn slot_ref(slot: &Arc<SctpListenerSlot>) -> SlotRef {
         SlotRef::from(slot)
     }
 }
@@ -299,6 +318,58 @@ impl<T: Socket> Io<T> {
                 }
             }
         }
+    }
+
+    /// Runs `op`, whatever the bits say, and waits as one among many for a bit of `mask` to be set anew if it would block.
+    /// For operations on a part of the socket, which must not clear bits that concern the other parts.
+    pub(crate) fn poll_part<R>(
+        &self,
+        cx: &mut Context<'_>,
+        key: &mut Option<WaiterKey>,
+        mask: Readiness,
+        mut op: impl FnMut(&mut SlotState<T>) -> SocketResult<R>,
+    ) -> Poll<io::Result<R>> {
+        let coop = ready!(poll_proceed(cx));
+        let mut spare = None;
+        let mut state = self.slot.lock();
+        loop {
+            let result = op(&mut state);
+            if matches!(result, Err(SocketError::WouldBlock)) && self.shared.is_alive() {
+                let Some(waker) = spare.take() else {
+                    state = self.clone_waker(state, cx, &mut spare);
+                    continue;
+                };
+                let replaced = state.ready.wait(key, mask, waker);
+                let flush = state.socket.wants_flush();
+                drop(state);
+                drop(replaced);
+                self.flush(flush);
+                return Poll::Pending;
+            }
+            let waker = key.take().and_then(|key| state.ready.forget(key));
+            let flush = state.socket.wants_flush();
+            drop(state);
+            drop(waker);
+            self.flush(flush);
+            coop.made_progress();
+            return Poll::Ready(match result {
+                Err(SocketError::WouldBlock) => Err(stack_ended()),
+                result => result.map_err(io::Error::from),
+            });
+        }
+    }
+
+    /// Gives up a wait of [`Self::poll_part`].
+    pub(crate) fn forget(&self, key: &mut Option<WaiterKey>) {
+        if let Some(key) = key.take() {
+            let waker = self.slot.lock().ready.forget(key);
+            drop(waker);
+        }
+    }
+
+    /// Waits for a bit of `mask`.
+    pub(crate) async fn wait_for(&self, mask: Readiness) -> io::Result<()> {
+        self.wait(mask).await.map(|_| ())
     }
 
     /// Waits for an interest. Costs no budget, as in tokio.

@@ -17,6 +17,7 @@ use super::builder::Builder;
 use super::icmp::IcmpSocket;
 use super::lookup::{self, HostResolver, Resolver, ToSocketAddrs};
 use super::registry::{self, Entered, Scoped};
+use super::sctp::{SctpAssociation, SctpBuilder, SctpListener};
 use super::tcp::{TcpListener, TcpSocket, TcpStream};
 use super::udp::UdpSocket;
 use crate::config::Config;
@@ -150,9 +151,9 @@ impl Stack {
             local.port() == remote.port()
                 && (local.ip().is_unspecified() || local.ip() == remote.ip())
         };
-        self.sockets()
-            .iter()
-            .any(|socket| socket.state == Some(State::Listen) && takes(socket.local))
+        self.sockets().iter().any(|socket| {
+            socket.protocol == "tcp" && socket.state == Some(State::Listen) && takes(socket.local)
+        })
     }
 
     /// Listens on this stack, as [`TcpListener::bind`] does.
@@ -199,6 +200,33 @@ impl Stack {
     pub async fn udp_socket<A: ToSocketAddrs>(&self, addr: A) -> io::Result<UdpSocket> {
         let target = lookup::target(&addr);
         UdpSocket::bind_on(self, target).await
+    }
+
+    /// Listens for SCTP associations on this stack, as [`SctpListener::bind`] does.
+    ///
+    /// # Errors
+    /// As [`SctpListener::bind`].
+    pub async fn sctp_listener<A: ToSocketAddrs>(&self, addresses: A) -> io::Result<SctpListener> {
+        self.sctp_builder().listen(addresses).await
+    }
+
+    /// Opens an SCTP association from this stack, as [`SctpAssociation::connect`] does.
+    ///
+    /// # Errors
+    /// As [`SctpAssociation::connect`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the attempt up.
+    pub async fn sctp_association<A: ToSocketAddrs>(
+        &self,
+        addresses: A,
+    ) -> io::Result<SctpAssociation> {
+        self.sctp_builder().connect(addresses).await
+    }
+
+    /// Options and local addresses of an SCTP socket of this stack.
+    pub fn sctp_builder(&self) -> SctpBuilder {
+        SctpBuilder::new().on(self)
     }
 
     /// Opens an ICMP echo socket on this stack, as [`IcmpSocket::bind`] does.

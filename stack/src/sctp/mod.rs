@@ -8,7 +8,7 @@
 //!
 //! [`Association`] puts the halves together, [`send::Sender`] and [`receive::Receiver`], over the [`path::Paths`] to the
 //! peer's addresses. [`Endpoint`] answers for a port: it sets associations up without keeping state before the peer has
-//! shown its address, with a [`cookie`]. No socket uses them yet.
+//! shown its address, with a [`cookie`].
 
 pub mod association;
 pub mod config;

@@ -51,7 +51,35 @@ impl Association {
     /// # Errors
     /// `WouldBlock` while there is none; why the association has ended, once.
     pub fn recv(&mut self, now: Instant, max_len: usize) -> SocketResult<Option<SctpMessage>> {
-        if let Some(message) = self.next_message(max_len) {
+        let message = self.next_message(max_len);
+        self.received(now, message)
+    }
+
+    /// The same for one stream: its messages are not held up by unread ones of others. Takes time by how many of those there
+    /// are.
+    ///
+    /// # Errors
+    /// As [`Self::recv`].
+    pub fn recv_on(
+        &mut self,
+        now: Instant,
+        stream: u16,
+        max_len: usize,
+    ) -> SocketResult<Option<SctpMessage>> {
+        let mut retained = self.retained.iter();
+        let message = match retained.position(|message| message.stream == stream) {
+            Some(at) => self.retained.remove(at),
+            None => self.receiver.recv_on(stream, max_len.max(1)),
+        };
+        self.received(now, message)
+    }
+
+    fn received(
+        &mut self,
+        now: Instant,
+        message: Option<SctpMessage>,
+    ) -> SocketResult<Option<SctpMessage>> {
+        if let Some(message) = message {
             self.stats.messages_received += u64::from(message.end_of_record);
             self.dirty |= self.sack_due(now);
             return Ok(Some(message));

@@ -116,6 +116,29 @@ fn message(tsn: LongTsn, header: DataHeader, data: Bytes, end_of_record: bool) -
     }
 }
 
+/// Takes the message at a place of a queue, or the first `max_len` octets of it.
+fn take(
+    queue: &mut VecDeque<Delivery>,
+    at: usize,
+    max_len: usize,
+    charged: &mut usize,
+) -> Option<SctpMessage> {
+    let found = queue.get_mut(at)?;
+    if found.message.data.len() > max_len {
+        let data = found.message.data.split_to(max_len);
+        found.charge -= max_len;
+        *charged -= max_len;
+        return Some(SctpMessage {
+            data,
+            end_of_record: false,
+            ..found.message.clone()
+        });
+    }
+    let Delivery { message, charge } = queue.remove(at)?;
+    *charged -= charge;
+    Some(message)
+}
+
 /// A message that is being delivered in parts.
 #[derive(Debug)]
 struct Partial {
@@ -415,27 +438,33 @@ impl Receiver {
 
     /// Reads a message, at most `max_len` octets of it: what is left is then the next one.
     pub fn recv(&mut self, max_len: usize) -> Option<SctpMessage> {
-        let first = self.ready.front_mut()?;
-        let message = if first.message.data.len() > max_len {
-            let data = first.message.data.split_to(max_len);
-            first.charge -= max_len;
-            self.charged -= max_len;
-            SctpMessage {
-                data,
-                end_of_record: false,
-                ..first.message.clone()
+        let message = take(&mut self.ready, 0, max_len, &mut self.charged)?;
+        self.on_read();
+        Some(message)
+    }
+
+    /// The same for the next message of one stream, whatever lies before it on others. Takes time by how much does.
+    pub fn recv_on(&mut self, stream: u16, max_len: usize) -> Option<SctpMessage> {
+        let of_stream = |delivery: &Delivery| delivery.message.stream == stream;
+        let message = match self.ready.iter().position(of_stream) {
+            Some(at) => take(&mut self.ready, at, max_len, &mut self.charged),
+            // A message that another stream delivers in parts holds up whoever reads all streams, but not this one.
+            None if self.partially_delivered() == Some(stream) => None,
+            None => {
+                let at = self.behind.iter().position(of_stream)?;
+                take(&mut self.behind, at, max_len, &mut self.charged)
             }
-        } else {
-            let Delivery { message, charge } = self.ready.pop_front()?;
-            self.charged -= charge;
-            message
-        };
+        }?;
+        self.on_read();
+        Some(message)
+    }
+
+    fn on_read(&mut self) {
         self.start_partial_delivery();
         let opened = self.window().saturating_sub(self.granted);
         if opened >= self.config.buffer / 4 || (self.granted == 0 && opened > 0) {
             self.acknowledgment.on_window_update();
         }
-        Some(message)
     }
 
     /// Octets of the buffer that are not charged.

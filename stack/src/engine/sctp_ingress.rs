@@ -1,0 +1,258 @@
+//! SCTP packets from the network: to their association, their port's endpoint, or nobody.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Weak};
+
+use bytes::BytesMut;
+use tidewire_netdev::{Checksum, Packet, crc32c};
+
+use crate::engine::ingress::Inbound;
+use crate::engine::sctp_sockets::{SctpLease, association_key};
+use crate::engine::slot::{SctpListenerSlot, SctpSlot, Slot};
+use crate::engine::zone::{answer_device, zone_of};
+use crate::engine::{Engine, WakeList, read, write};
+use crate::ip::InterfaceId;
+use crate::ip::icmp::ReceivedError;
+use crate::ip::input::IpPacket;
+use crate::ip::output::OutputHeader;
+use crate::sctp::association::{Association, QuotedPacket};
+use crate::sctp::cookie::StateCookie;
+use crate::sctp::endpoint::{Arrived, listed_addresses};
+use crate::sctp::{PacketInfo, Reply, out_of_the_blue};
+use crate::stats::DropReason;
+use crate::time::Instant;
+use crate::transport::Readiness;
+use crate::transport::demux::Tuple;
+use crate::wire::protocol;
+
+/// The association that the last packet of a batch was for; packets of one come in runs.
+#[derive(Debug, Default)]
+pub(crate) struct AssociationCache(Option<(Tuple, Arc<SctpSlot>)>);
+
+/// Octets of SCTP's common header.
+const COMMON_HEADER_LEN: usize = 12;
+
+impl Engine {
+    /// A packet that starts at the SCTP header, its CRC32c not verified yet.
+    pub(crate) fn receive_sctp(
+        &self,
+        inbound: &mut Inbound<'_>,
+        ip: &IpPacket,
+        packet: &Packet,
+    ) -> Result<(), DropReason> {
+        if packet.len() < COMMON_HEADER_LEN {
+            return Err(DropReason::Malformed);
+        }
+        // RFC 9260 6.8. What this machine has sent itself and never left it may lack one.
+        let is_good = match packet.offload.checksum {
+            Checksum::Partial { .. } | Checksum::Verified => true,
+            Checksum::Unverified => crc32c::sctp_is_intact(packet, 0),
+        };
+        if !is_good {
+            return Err(DropReason::Checksum);
+        }
+        let octet = |at: usize| packet.octet(at).unwrap_or_default();
+        let port = |at: usize| u16::from_be_bytes([octet(at), octet(at + 1)]);
+        let local = self.arrived(ip.destination, port(2), inbound.interface);
+        let remote = self.arrived(ip.source, port(0), inbound.interface);
+        // RFC 9260 3.1: there is no port 0.
+        if local.port() == 0 || remote.port() == 0 {
+            return Err(DropReason::Malformed);
+        }
+        let info = PacketInfo {
+            source: ip.source,
+            destination: ip.destination,
+        };
+        let key = association_key(local.port(), remote);
+        let slot = match &inbound.associations.0 {
+            Some((cached, slot)) if *cached == key => Some(Arc::clone(slot)),
+            _ => self.find_association(key, packet),
+        };
+        let Some(slot) = slot else {
+            return self.receive_unassociated(inbound, local, remote, &info, packet);
+        };
+        let mut state = slot.lock();
+        if state.socket.detached {
+            drop(state);
+            inbound.associations.0 = None;
+            return self.receive_unassociated(inbound, local, remote, &info, packet);
+        }
+        let span = state.socket.span.clone();
+        let entered = span.enter();
+        let association = &mut state.socket.association;
+        let result = association.handle_packet(inbound.now, &info, packet);
+        self.settle_sctp(&slot, &mut state, inbound.wakes);
+        drop(entered);
+        let detached = state.socket.detached;
+        drop(state);
+        inbound.associations.0 = (!detached).then_some((key, slot));
+        result
+    }
+
+    /// By the address that the packet comes from, or, if it sets an association up, by any that it lists (RFC 9260 5.1.2 D).
+    fn find_association(&self, key: Tuple, packet: &Packet) -> Option<Arc<SctpSlot>> {
+        let associations = read(&self.associations);
+        if let Some(slot) = associations.find(&key) {
+            return Some(Arc::clone(slot));
+        }
+        if associations.is_empty() {
+            return None;
+        }
+        let listed = listed_addresses(packet);
+        listed.iter().find_map(|address| {
+            let peer = SocketAddr::new(*address, key.remote.port());
+            let key = association_key(key.local.port(), peer);
+            associations.find(&key).cloned()
+        })
+    }
+
+    fn receive_unassociated(
+        &self,
+        inbound: &mut Inbound<'_>,
+        local: SocketAddr,
+        remote: SocketAddr,
+        info: &PacketInfo,
+        packet: &Packet,
+    ) -> Result<(), DropReason> {
+        let spread = self.flow_key.hash_pair(local, remote);
+        let listener = read(&self.sctp_listeners)
+            .find(local, remote, spread)
+            .and_then(Weak::upgrade);
+        if let Some(listener) = listener {
+            let mut state = listener.lock();
+            if !state.socket.closed {
+                let backlog = state.socket.backlog_state();
+                let endpoint = &mut state.socket.endpoint;
+                let arrived = endpoint.handle_packet(inbound.now, info, packet, backlog);
+                drop(state);
+                return match arrived {
+                    Arrived::Accept(cookie) => {
+                        self.accept_sctp(inbound, &listener, remote, info, &cookie, packet)
+                    }
+                    Arrived::Reply(reply) => {
+                        self.reply_sctp(inbound.now, inbound.interface, *reply);
+                        Ok(())
+                    }
+                    Arrived::Drop(reason) => Err(reason),
+                };
+            }
+        }
+        if let Some(reply) = out_of_the_blue(info, packet) {
+            self.reply_sctp(inbound.now, inbound.interface, reply);
+        }
+        Err(DropReason::NoSocket)
+    }
+
+    /// A good cookie has come back.
+    fn accept_sctp(
+        &self,
+        inbound: &mut Inbound<'_>,
+        listener: &Arc<SctpListenerSlot>,
+        remote: SocketAddr,
+        info: &PacketInfo,
+        cookie: &StateCookie,
+        packet: &Packet,
+    ) -> Result<(), DropReason> {
+        let now = inbound.now;
+        let mut state = listener.lock();
+        let socket = &mut state.socket;
+        // A listener that is not closed has its lease.
+        let lease = socket.lease.clone().ok_or(DropReason::Closed)?;
+        let device = socket.device.or(zone_of(remote));
+        let locals = socket.endpoint.addresses().to_vec();
+        let peer = cookie.peer_addresses.first().copied();
+        let peer = peer.unwrap_or(remote.ip());
+        let way = self.sctp_way(now, peer, Some(cookie.local_address), &locals, device);
+        let path = way.map_err(|_| DropReason::BadSource)?;
+        let parameters = self.sctp_parameters(&socket.options, socket.endpoint.secrets(), path.mtu);
+        let association = Association::accept(now, parameters, cookie, locals);
+        let zone = device.unwrap_or(path.interface);
+        let lease = SctpLease::Bound(lease);
+        let mut child = self.sctp_socket(association, &socket.options, lease, device, zone);
+        child.mapped = socket.bound.iter().all(SocketAddr::is_ipv6) && remote.is_ipv4();
+        child.ways.push((peer, path));
+        let key = association_key(cookie.local_port, SocketAddr::new(peer, remote.port()));
+        let key = if peer == remote.ip() {
+            association_key(cookie.local_port, remote)
+        } else {
+            key
+        };
+        child.keys.push(key);
+        // As TCP's accepted sockets: readable and writable, and they find out.
+        let child = Arc::new(
+            Slot::new(child, Readiness::READABLE | Readiness::WRITABLE)
+                .with_local(path.interface == InterfaceId::LOOPBACK)
+                .with_home(self.home_of(&key)),
+        );
+        let inserted = write(&self.associations).insert_if_vacant(key, Arc::clone(&child));
+        if inserted.is_ok() {
+            state.socket.queue.push_back(Arc::clone(&child));
+            state.ready.set(Readiness::READABLE, inbound.wakes);
+        }
+        drop(state);
+        // The loser of a race hands its packet to the winner.
+        let slot = match inserted {
+            Ok(()) => child,
+            Err(_) => read(&self.associations)
+                .find(&key)
+                .cloned()
+                .ok_or(DropReason::Closed)?,
+        };
+        let mut state = slot.lock();
+        let span = state.socket.span.clone();
+        let _entered = span.enter();
+        let result = state.socket.association.handle_packet(now, info, packet);
+        self.settle_sctp(&slot, &mut state, inbound.wakes);
+        result
+    }
+
+    /// Sends an answer that belongs to no association.
+    fn reply_sctp(&self, now: Instant, interface: InterfaceId, reply: Reply) {
+        let transmit = reply.into_transmit(&mut BytesMut::new());
+        let device = answer_device(transmit.destination, interface);
+        let path = self
+            .network
+            .path(now, transmit.destination, transmit.source, device);
+        let Ok(path) = path else { return };
+        let header = OutputHeader {
+            hop_limit: self.config.host.ttl,
+            ..OutputHeader::new(path.source, transmit.destination, protocol::SCTP)
+        };
+        // Too many at once: the peer asks again.
+        let _ = self.reply_datagram(&path, transmit.packet, header);
+    }
+
+    /// An ICMP error about a packet of an association.
+    pub(crate) fn receive_sctp_error(
+        &self,
+        now: Instant,
+        local_port: u16,
+        remote: SocketAddr,
+        error: &ReceivedError,
+        wakes: &mut WakeList,
+    ) -> Result<(), DropReason> {
+        let quoted = QuotedPacket::parse(&error.transport).ok_or(DropReason::BadIcmp)?;
+        let slot = read(&self.associations)
+            .find(&association_key(local_port, remote))
+            .cloned()
+            .ok_or(DropReason::BadIcmp)?;
+        let mut state = slot.lock();
+        let span = state.socket.span.clone();
+        let _entered = span.enter();
+        tracing::trace!(?error.error, at = now.as_nanos(), "ICMP error");
+        let association = &mut state.socket.association;
+        let heard = association.handle_icmp(remote.ip(), error.error, &quoted);
+        self.settle_sctp(&slot, &mut state, wakes);
+        heard
+    }
+
+    /// A packet of an association was dropped since its neighbour does not answer.
+    pub(crate) fn report_undelivered_sctp(&self, local_port: u16, remote: SocketAddr) {
+        let key = association_key(local_port, remote);
+        let slot = read(&self.associations).find(&key).cloned();
+        if let Some(slot) = slot {
+            let association = &mut slot.lock().socket.association;
+            association.handle_unreachable_neighbor();
+        }
+    }
+}

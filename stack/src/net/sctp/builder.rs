@@ -1,0 +1,243 @@
+//! What an SCTP socket is told before it connects or listens.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::association::SctpAssociation;
+use super::listener::SctpListener;
+use crate::engine::ready_cache::Direction;
+use crate::engine::sctp_sockets::SctpOptions;
+use crate::net::lookup::{self, ToSocketAddrs};
+use crate::net::registry;
+use crate::net::stack::Stack;
+use crate::sctp::config::{InitMessage, SocketOptions};
+use crate::transport::ports::BindRequest;
+
+/// Associations that wait to be accepted, at most, unless [`SctpBuilder::backlog`] says otherwise.
+const BACKLOG: u32 = 1024;
+
+/// Options and local addresses of an SCTP socket that is to connect or to listen.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use tidewire::net::sctp::{InitMessage, SctpBuilder, SendOptions};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// let listener = SctpBuilder::new().backlog(16).listen("127.0.0.1:5000").await?;
+/// let client = SctpBuilder::new()
+///     .init(InitMessage { outbound_streams: Some(100), ..InitMessage::default() })
+///     .nodelay(true)
+///     .linger(Some(Duration::from_secs(5)))
+///     .connect("127.0.0.1:5000")
+///     .await?;
+/// let (server, _) = listener.accept().await?;
+///
+/// client.send("hello", SendOptions { stream: 99, ..SendOptions::default() }).await?;
+/// let message = server.recv().await?.expect("nobody has shut down");
+/// assert_eq!((message.stream, &message.data[..]), (99, &b"hello"[..]));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until it connects or listens"]
+pub struct SctpBuilder {
+    stack: Option<Stack>,
+    options: SctpOptions,
+    bind: Vec<SocketAddr>,
+    backlog: u32,
+    only_v6: bool,
+    reuse_address: bool,
+    reuse_port: bool,
+}
+
+impl Default for SctpBuilder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl SctpBuilder {
+    /// A builder with the stack's own values.
+    pub fn new() -> Self {
+        Self {
+            stack: None,
+            options: SctpOptions::default(),
+            bind: Vec::new(),
+            backlog: BACKLOG,
+            only_v6: false,
+            reuse_address: true,
+            reuse_port: false,
+        }
+    }
+
+    /// The stack to use, instead of the one that is found ([`Stack`] tells how).
+    pub fn on(mut self, stack: &Stack) -> Self {
+        self.stack = Some(stack.clone());
+        self
+    }
+
+    /// All options at once, RFC 6458's.
+    pub fn options(mut self, options: SocketOptions) -> Self {
+        self.options.socket = options;
+        self
+    }
+
+    /// `SCTP_INITMSG`: streams and attempts.
+    pub fn init(mut self, init: InitMessage) -> Self {
+        self.options.socket.init = init;
+        self
+    }
+
+    /// `SCTP_NODELAY`: small messages are sent at once.
+    pub fn nodelay(mut self, nodelay: bool) -> Self {
+        self.options.socket.nodelay = Some(nodelay);
+        self
+    }
+
+    /// The local addresses of a socket that is to connect (`sctp_bindx`); all have one port, 0 for a free one. Without any,
+    /// routing chooses the address, and a free port is taken.
+    pub fn bind(mut self, addresses: &[SocketAddr]) -> Self {
+        self.bind = addresses.to_vec();
+        self
+    }
+
+    /// Associations that wait to be accepted, less one; 4096 at most. Peers are told that resources are out beyond.
+    pub fn backlog(mut self, backlog: u32) -> Self {
+        self.backlog = backlog;
+        self
+    }
+
+    /// `IPV6_V6ONLY`: `[::]` does not take IPv4.
+    pub fn only_v6(mut self, only_v6: bool) -> Self {
+        self.only_v6 = only_v6;
+        self
+    }
+
+    /// `SO_REUSEADDR`; on by default.
+    pub fn reuse_address(mut self, reuse: bool) -> Self {
+        self.reuse_address = reuse;
+        self
+    }
+
+    /// `SO_REUSEPORT`.
+    pub fn reuse_port(mut self, reuse: bool) -> Self {
+        self.reuse_port = reuse;
+        self
+    }
+
+    /// TTL, or hop limit, of packets; at least 1.
+    pub fn ttl(mut self, ttl: u8) -> Self {
+        self.options.ttl = Some(ttl.max(1));
+        self
+    }
+
+    /// TOS octet or traffic class of packets. The ECN bits are not the application's.
+    pub fn tos(mut self, tos: u8) -> Self {
+        self.options.tos = tos;
+        self
+    }
+
+    /// `SO_BINDTODEVICE`: the only interface to use.
+    pub fn device(mut self, name: &str) -> Self {
+        self.options.device = Some(name.to_owned());
+        self
+    }
+
+    /// `SO_LINGER`: how long a dropped association may go on delivering; zero aborts it.
+    pub fn linger(mut self, linger: Option<Duration>) -> Self {
+        self.options.linger = linger;
+        self
+    }
+
+    fn stack(&self) -> io::Result<Stack> {
+        match &self.stack {
+            Some(stack) => Ok(stack.clone()),
+            None => registry::current(),
+        }
+    }
+
+    fn request(&self, address: SocketAddr) -> BindRequest {
+        BindRequest {
+            reuse_address: self.reuse_address,
+            reuse_port: self.reuse_port,
+            only_v6: self.only_v6,
+            device: self.options.device.clone(),
+            ..BindRequest::new(address)
+        }
+    }
+
+    /// Listens on every address that `addresses` yields; they have one port, and port 0 asks for a free one. A name that
+    /// yields addresses of which some are not this stack's listens on the others.
+    ///
+    /// # Errors
+    /// `AddrInUse`, `AddrNotAvailable` (none is an address of the stack), `InvalidInput` for options out of range, for ports
+    /// that differ, or when `addresses` yields nothing.
+    pub async fn listen<A: ToSocketAddrs>(self, addresses: A) -> io::Result<SctpListener> {
+        let target = lookup::target(&addresses);
+        let stack = self.stack()?;
+        let mut addresses: Vec<SocketAddr> = lookup::resolve(&stack, target).await?.collect();
+        let network = stack.shared().network();
+        if addresses.len() > 1 && addresses.iter().any(|a| network.can_bind(a.ip())) {
+            addresses.retain(|address| network.can_bind(address.ip().to_canonical()));
+        }
+        self.on(&stack).listen_on(&addresses)
+    }
+
+    /// Listens on every one of `addresses`, which have one port; port 0 asks for a free one.
+    ///
+    /// # Errors
+    /// As [`listen`](Self::listen); `AddrNotAvailable` if any is not an address of the stack.
+    pub fn listen_on(self, addresses: &[SocketAddr]) -> io::Result<SctpListener> {
+        let stack = self.stack()?;
+        let first = *addresses.first().ok_or_else(lookup::no_addresses)?;
+        let shared = stack.shared();
+        let leases = shared.sctp_bind(addresses, &self.request(first))?;
+        let slot = shared.sctp_listen(leases, self.backlog, self.only_v6, &self.options)?;
+        Ok(SctpListener::new(Arc::clone(shared), slot))
+    }
+
+    /// Opens an association with the peer that has every address `addresses` yields; the first one is its primary address
+    /// (`sctp_connectx`). If nothing answers there, or it refuses, the others are tried as a peer of their own.
+    ///
+    /// # Errors
+    /// `ConnectionRefused`, `TimedOut`, `NetworkUnreachable`, `HostUnreachable`, `AddrNotAvailable`, `AddrInUse`;
+    /// `InvalidInput` for options out of range or when `addresses` yields nothing.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the attempt up; nothing is left behind.
+    pub async fn connect<A: ToSocketAddrs>(self, addresses: A) -> io::Result<SctpAssociation> {
+        let target = lookup::target(&addresses);
+        let stack = self.stack()?;
+        let peers: Vec<SocketAddr> = lookup::resolve(&stack, target).await?.collect();
+        let mut last_error = lookup::no_addresses();
+        for at in 0..peers.len() {
+            match self.open(&stack, &peers[at..]).await {
+                Ok(association) => return Ok(association),
+                Err(error) => last_error = error,
+            }
+        }
+        Err(last_error)
+    }
+
+    /// Sends the INIT and waits for what comes of it.
+    async fn open(&self, stack: &Stack, peers: &[SocketAddr]) -> io::Result<SctpAssociation> {
+        let shared = stack.shared();
+        let leases = match self.bind.first() {
+            Some(first) => Some(shared.sctp_bind(&self.bind, &self.request(*first))?),
+            None => None,
+        };
+        let slot = shared.sctp_connect(leases, peers, &self.options)?;
+        let association = SctpAssociation::new(Arc::clone(shared), slot);
+        poll_fn(|cx| association.io.poll_ready(cx, Direction::Write)).await?;
+        match association.take_error()? {
+            None => Ok(association),
+            Some(error) => Err(error),
+        }
+    }
+}
