@@ -1,4 +1,4 @@
-//! TCP and UDP in user space for tokio; SCTP is to follow.
+//! TCP, UDP and SCTP in user space for tokio.
 //!
 //! The folders below import downwards only: `wire` at the bottom knows nothing but octets, `net` at the top
 //! is shaped like `tokio::net`. Everything below `driver` is sans-IO: time and packets are arguments.

@@ -137,7 +137,10 @@ fn usage_errors_are_found_before_anything_is_opened() {
             "perf memory --message 100000000",
             ErrorKind::ValueValidation,
         ),
-        ("perf memory --sctp", ErrorKind::UnknownArgument),
+        (
+            "perf memory --sctp --zero-copy",
+            ErrorKind::ArgumentConflict,
+        ),
         ("perf memory --tun tw0", ErrorKind::UnknownArgument),
     ] {
         let error = parse(line).expect_err(line);

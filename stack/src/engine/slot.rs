@@ -288,7 +288,7 @@ mod tests {
             ("ListenerSlot", size_of::<ListenerSlot>(), 640),
             ("UdpSlot", size_of::<UdpSlot>(), 768),
             ("SctpSlot", size_of::<SctpSlot>(), 3200),
-            ("SctpListenerSlot", size_of::<SctpListenerSlot>(), 768),
+            ("SctpListenerSlot", size_of::<SctpListenerSlot>(), 1024),
             ("EchoSlot", size_of::<EchoSlot>(), 256),
             ("ReadyCache", size_of::<ReadyCache>(), 64),
             ("TimerState", size_of::<TimerState>(), 16),
