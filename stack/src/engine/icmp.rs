@@ -203,7 +203,7 @@ impl Engine {
                 }
             }
             protocol::SCTP => {
-                self.receive_sctp_error(now, local.port(), remote, error, wakes)?;
+                self.receive_sctp_error(local.port(), remote, error, wakes)?;
             }
             protocol::ICMPV4 | protocol::ICMPV6 => {
                 let identifier = (error.second_word() >> 16) as u16;

@@ -110,8 +110,6 @@ impl Engine {
             source,
             destination,
             mut packet,
-            path_mtu: _,
-            ecn,
         } = transmit;
         let known = socket.ways.iter().find(|(remote, path)| {
             *remote == destination && source.is_none_or(|source| source == path.source)
@@ -129,8 +127,7 @@ impl Engine {
             traffic_class: socket.tos,
             hop_limit: socket.ttl,
             ..OutputHeader::new(path.source, destination, protocol::SCTP)
-        }
-        .with_ecn(ecn);
+        };
         socket.next_id = socket.next_id.wrapping_add(1);
         if packet.len() + header.encoded_len() <= path.mtu {
             let prepended = output::prepend(&mut packet, &header);

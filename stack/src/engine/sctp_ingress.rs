@@ -9,7 +9,7 @@ use tidewire_netdev::{Checksum, Packet, crc32c};
 use crate::engine::ingress::Inbound;
 use crate::engine::sctp_sockets::{SctpLease, association_key};
 use crate::engine::slot::{SctpListenerSlot, SctpSlot, Slot};
-use crate::engine::zone::{answer_device, zone_of};
+use crate::engine::zone::{answer_device, with_zone, zone_of};
 use crate::engine::{Engine, WakeList, read, write};
 use crate::ip::InterfaceId;
 use crate::ip::icmp::ReceivedError;
@@ -171,12 +171,7 @@ impl Engine {
         let mut child = self.sctp_socket(association, &socket.options, lease, device, zone);
         child.mapped = socket.bound.iter().all(SocketAddr::is_ipv6) && remote.is_ipv4();
         child.ways.push((peer, path));
-        let key = association_key(cookie.local_port, SocketAddr::new(peer, remote.port()));
-        let key = if peer == remote.ip() {
-            association_key(cookie.local_port, remote)
-        } else {
-            key
-        };
+        let key = association_key(cookie.local_port, with_zone(peer, cookie.peer_port, zone));
         child.keys.push(key);
         // As TCP's accepted sockets: readable and writable, and they find out.
         let child = Arc::new(
@@ -225,7 +220,6 @@ impl Engine {
     /// An ICMP error about a packet of an association.
     pub(crate) fn receive_sctp_error(
         &self,
-        now: Instant,
         local_port: u16,
         remote: SocketAddr,
         error: &ReceivedError,
@@ -239,7 +233,6 @@ impl Engine {
         let mut state = slot.lock();
         let span = state.socket.span.clone();
         let _entered = span.enter();
-        tracing::trace!(?error.error, at = now.as_nanos(), "ICMP error");
         let association = &mut state.socket.association;
         let heard = association.handle_icmp(remote.ip(), error.error, &quoted);
         self.settle_sctp(&slot, &mut state, wakes);

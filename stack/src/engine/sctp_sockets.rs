@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use crate::engine::network::{Path, connectable};
 use crate::engine::slot::{SctpListenerSlot, SctpSlot, Slot, SlotRef, SlotState};
-use crate::engine::sockets::{canonical, shown, unspecified};
+use crate::engine::sockets::{canonical, next_accepted, shown, unspecified};
 use crate::engine::tcp_sockets::{MAX_BACKLOG, SocketSummary, canonical_unless_any};
 use crate::engine::zone::{with_zone, zone_of};
 use crate::engine::{Engine, WakeList, lock, read, write};
@@ -479,17 +479,9 @@ impl Engine {
         listener: &Arc<SctpListenerSlot>,
     ) -> SocketResult<(Arc<SctpSlot>, SocketAddr)> {
         let child = {
-            let mut state = listener.lock();
-            if let Some(error) = state.socket.error {
-                return Err(error);
-            }
-            match state.socket.queue.pop_front() {
-                Some(child) => child,
-                None => {
-                    state.ready.clear(Readiness::READABLE);
-                    return Err(SocketError::WouldBlock);
-                }
-            }
+            let state = &mut *listener.lock();
+            let socket = &mut state.socket;
+            next_accepted(&mut socket.queue, socket.error, &mut state.ready)?
         };
         let remote = child.lock().socket.remote();
         Ok((child, remote))
@@ -610,9 +602,12 @@ impl Engine {
     fn register_peer(&self, slot: &Arc<SctpSlot>, socket: &mut SctpSocket) {
         let ends = socket.association.ends();
         let mut associations = write(&self.associations);
-        for address in &ends.peer_addresses[socket.keys.len()..] {
+        for address in &ends.peer_addresses {
             let peer = with_zone(*address, ends.peer_port, socket.zone);
             let key = association_key(ends.local_port, peer);
+            if socket.keys.contains(&key) {
+                continue;
+            }
             let taken = associations.insert_if_vacant(key, Arc::clone(slot));
             if taken.is_err() {
                 tracing::debug!(%peer, "address belongs to another association");

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::engine::network::Path;
+use crate::engine::ready_cache::ReadyCache;
 use crate::engine::slot::TcpSlot;
 use crate::engine::zone::zone_of;
 use crate::error::{SocketError, SocketResult};
@@ -82,6 +83,24 @@ impl TcpSocket {
     pub fn tuple(&self) -> Tuple {
         self.connection.tuple()
     }
+}
+
+/// Takes the oldest off a listener's queue; clears the cached readiness if there is none.
+///
+/// # Errors
+/// `WouldBlock`; `error`, with which the listener has ended.
+pub(crate) fn next_accepted<T>(
+    queue: &mut VecDeque<Arc<T>>,
+    error: Option<SocketError>,
+    ready: &mut ReadyCache,
+) -> SocketResult<Arc<T>> {
+    if let Some(error) = error {
+        return Err(error);
+    }
+    queue.pop_front().ok_or_else(|| {
+        ready.clear(Readiness::READABLE);
+        SocketError::WouldBlock
+    })
 }
 
 /// A listener in its slot.

@@ -7,7 +7,9 @@ use std::sync::atomic::Ordering;
 
 use crate::engine::network::{Path, connectable};
 use crate::engine::slot::{ListenerSlot, Slot, SlotRef, SlotState, TcpSlot};
-use crate::engine::sockets::{Lease, ListenerSocket, TcpOptions, TcpSocket, canonical};
+use crate::engine::sockets::{
+    Lease, ListenerSocket, TcpOptions, TcpSocket, canonical, next_accepted,
+};
 use crate::engine::zone::{with_zone, zone_of};
 use crate::engine::{Engine, WakeList, lock, read, write};
 use crate::error::{SocketError, SocketResult};
@@ -240,17 +242,9 @@ impl Engine {
         listener: &Arc<ListenerSlot>,
     ) -> SocketResult<(Arc<TcpSlot>, SocketAddr)> {
         let child = {
-            let mut state = listener.lock();
-            if let Some(error) = state.socket.error {
-                return Err(error);
-            }
-            match state.socket.queue.pop_front() {
-                Some(child) => child,
-                None => {
-                    state.ready.clear(Readiness::READABLE);
-                    return Err(SocketError::WouldBlock);
-                }
-            }
+            let state = &mut *listener.lock();
+            let socket = &mut state.socket;
+            next_accepted(&mut socket.queue, socket.error, &mut state.ready)?
         };
         let remote = child.lock().socket.remote();
         Ok((child, remote))

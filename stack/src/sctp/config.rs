@@ -237,22 +237,10 @@ impl SocketOptions {
         set(&mut own.max_init_retransmits, init.max_attempts);
         set(&mut own.max_init_timeout, init.max_timeout);
         rto.apply(&mut own.path);
-        set(
-            &mut own.path.association_max_retrans,
-            association.max_retrans,
-        );
-        set(&mut own.cookie_life, association.cookie_life);
-        set(
-            &mut own.path.heartbeat_interval,
-            peer_address.heartbeat_interval,
-        );
-        set(
-            &mut own.path.path_max_retrans,
-            peer_address.path_max_retrans,
-        );
+        association.apply(&mut own);
+        peer_address.apply(&mut own.path);
         set(&mut own.path.max_burst, self.max_burst);
-        set(&mut own.receive.sack_delay, delayed_sack.delay);
-        set(&mut own.receive.sack_frequency, delayed_sack.frequency);
+        delayed_sack.apply(&mut own.receive);
         set(&mut own.receive.buffer, self.receive_buffer);
         // Half of the buffer, unless told otherwise.
         own.receive.partial_delivery_point =
@@ -296,8 +284,30 @@ impl RtoInfo {
     }
 }
 
+impl AssociationParameters {
+    pub(super) fn apply(self, config: &mut Config) {
+        set(&mut config.path.association_max_retrans, self.max_retrans);
+        set(&mut config.cookie_life, self.cookie_life);
+    }
+}
+
+impl PeerAddressParameters {
+    /// What concerns paths that are still to come, too; the rest is each path's own.
+    pub(super) fn apply(self, path: &mut PathConfig) {
+        set(&mut path.heartbeat_interval, self.heartbeat_interval);
+        set(&mut path.path_max_retrans, self.path_max_retrans);
+    }
+}
+
+impl DelayedSack {
+    pub(super) fn apply(self, receive: &mut ReceiveConfig) {
+        set(&mut receive.sack_delay, self.delay);
+        set(&mut receive.sack_frequency, self.frequency);
+    }
+}
+
 /// `value` becomes `new`, if that is given.
-pub(super) fn set<T>(value: &mut T, new: Option<T>) {
+fn set<T>(value: &mut T, new: Option<T>) {
     if let Some(new) = new {
         *value = new;
     }

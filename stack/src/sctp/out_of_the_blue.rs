@@ -1,8 +1,10 @@
 //! Packets of no association (RFC 9260 8.4).
 
-use crate::sctp::association::capabilities::{Refusal, abort, is_unicast, unreadable};
+use crate::sctp::association::capabilities::{
+    Refusal, abort, is_unicast, reflected_abort, unreadable,
+};
 use crate::sctp::packet::{PacketInfo, Reply};
-use crate::wire::sctp::{Causes, Chunk, CommonHeader, ErrorCause, PacketReader, kind};
+use crate::wire::sctp::{Chunk, CommonHeader, ErrorCause, PacketReader, kind};
 use tidewire_netdev::Packet;
 
 /// The answer to a packet, its CRC verified, that belongs to no association, at a port that sets none up; `None` for
@@ -40,15 +42,6 @@ pub fn out_of_the_blue(info: &PacketInfo, packet: &Packet) -> Option<Reply> {
     Some(reflected_abort(info, &header))
 }
 
-/// ABORT that reflects the tag.
-fn reflected_abort(info: &PacketInfo, header: &CommonHeader) -> Reply {
-    let abort = Chunk::Abort {
-        tag_reflected: true,
-        causes: Causes::default(),
-    };
-    Reply::new(info, header, header.verification_tag, abort)
-}
-
 /// 3: the tag of the answer is the one that the INIT asks for.
 fn refuse_init(
     info: &PacketInfo,
@@ -66,8 +59,7 @@ fn refuse_init(
         Ok(Chunk::Init(init)) if alone => {
             let cause = match Refusal::of(&init) {
                 Some(Refusal::NoTag) => return None,
-                Some(refusal) => refusal.cause(),
-                None => None,
+                refusal => refusal.and_then(Refusal::cause),
             };
             let causes = cause.into_iter().collect();
             let abort = Chunk::Abort {
@@ -103,7 +95,7 @@ mod tests {
     use bytes::{Bytes, BytesMut};
 
     use super::*;
-    use crate::wire::sctp::{Data, DataFlags, DataHeader, Init, PacketBuilder, Sack};
+    use crate::wire::sctp::{Causes, Data, DataFlags, DataHeader, Init, PacketBuilder, Sack};
 
     const TAG: u32 = 77;
 

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use bytes::BytesMut;
 use tidewire_netdev::Packet;
 
-use crate::wire::Ecn;
 use crate::wire::sctp::{Chunk, CommonHeader, PacketBuilder};
 
 /// The addresses of a received packet.
@@ -24,14 +23,8 @@ pub struct Transmit {
     pub source: Option<IpAddr>,
     /// The peer's address.
     pub destination: IpAddr,
-    /// The packet: no longer than `path_mtu` permits, unless one chunk alone is, which IP then has to fragment.
+    /// The packet: no longer than its path's MTU permits, as [`super::Association::handle_path_mtu`] was told it, unless one chunk alone is, which IP then has to fragment.
     pub packet: Packet,
-    /// The MTU of the way to `destination` that the packet was built for, in octets with the IP header. Whoever knows
-    /// better tells the association with [`super::Association::handle_path_mtu`]. `None` for answers outside of an
-    /// association.
-    pub path_mtu: Option<usize>,
-    /// The IP header's ECN field.
-    pub ecn: Ecn,
 }
 
 /// One chunk that answers a received packet, with a tag that is not the association's, or without any association.
@@ -90,8 +83,6 @@ impl Reply {
             source: Some(self.source),
             destination: self.destination,
             packet: builder.finish(),
-            path_mtu: None,
-            ecn: Ecn::NotEct,
         }
     }
 }

@@ -14,7 +14,6 @@ use crate::engine::slot::SlotState;
 use crate::error::{SocketError, SocketResult};
 use crate::sctp::association::{Notification, State};
 use crate::sctp::{SctpMessage, SendOptions};
-use crate::time::Instant;
 use crate::transport::Readiness;
 
 /// What can be waited for to tell notifications: one of them, or the end, after which there are none.
@@ -33,10 +32,6 @@ fn next_event(state: &mut SlotState<SctpSocket>) -> SocketResult<Option<Notifica
 }
 
 impl SctpAssociation {
-    fn now(&self) -> Instant {
-        self.io.shared().now()
-    }
-
     /// Sends a message. Waits while the send buffer is full; when it returns, the message is queued, and will be delivered
     /// or given back in a [`Notification::SendFailed`].
     ///
@@ -53,7 +48,7 @@ impl SctpAssociation {
         self.io
             .async_op(Direction::Write.mask(), |state| {
                 let association = &mut state.socket.association;
-                association.send(self.now(), message.clone(), &options)
+                association.send(message.clone(), &options)
             })
             .await
     }
@@ -75,9 +70,9 @@ impl SctpAssociation {
     /// # Errors
     /// `WouldBlock` if there is none; else as [`send`](Self::send).
     pub fn try_send(&self, message: impl Into<Bytes>, options: SendOptions) -> io::Result<()> {
-        let (message, now) = (message.into(), self.now());
+        let message = message.into();
         self.io.try_op(Direction::Write.mask(), |state| {
-            state.socket.association.send(now, message, &options)
+            state.socket.association.send(message, &options)
         })
     }
 
@@ -94,7 +89,7 @@ impl SctpAssociation {
     ) -> Poll<io::Result<()>> {
         self.io.poll_op(cx, Direction::Write, |state| {
             let association = &mut state.socket.association;
-            association.send(self.now(), message.clone(), &options)
+            association.send(message.clone(), &options)
         })
     }
 
@@ -111,7 +106,7 @@ impl SctpAssociation {
     pub async fn recv(&self) -> io::Result<Option<SctpMessage>> {
         self.io
             .async_op(Direction::Read.mask(), |state| {
-                state.socket.association.recv(self.now(), usize::MAX)
+                state.socket.association.recv(usize::MAX)
             })
             .await
     }
@@ -126,7 +121,7 @@ impl SctpAssociation {
     pub async fn recv_at_most(&self, max_len: usize) -> io::Result<Option<SctpMessage>> {
         self.io
             .async_op(Direction::Read.mask(), |state| {
-                state.socket.association.recv(self.now(), max_len)
+                state.socket.association.recv(max_len)
             })
             .await
     }
@@ -136,9 +131,8 @@ impl SctpAssociation {
     /// # Errors
     /// `WouldBlock` if there is none; else as [`recv`](Self::recv).
     pub fn try_recv(&self) -> io::Result<Option<SctpMessage>> {
-        let now = self.now();
         self.io.try_op(Direction::Read.mask(), |state| {
-            state.socket.association.recv(now, usize::MAX)
+            state.socket.association.recv(usize::MAX)
         })
     }
 
@@ -148,7 +142,7 @@ impl SctpAssociation {
     /// As [`recv`](Self::recv).
     pub fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<io::Result<Option<SctpMessage>>> {
         self.io.poll_op(cx, Direction::Read, |state| {
-            state.socket.association.recv(self.now(), usize::MAX)
+            state.socket.association.recv(usize::MAX)
         })
     }
 

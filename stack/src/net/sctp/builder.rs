@@ -183,8 +183,9 @@ impl SctpBuilder {
         let stack = self.stack()?;
         let mut addresses: Vec<SocketAddr> = lookup::resolve(&stack, target).await?.collect();
         let network = stack.shared().network();
-        if addresses.len() > 1 && addresses.iter().any(|a| network.can_bind(a.ip())) {
-            addresses.retain(|address| network.can_bind(address.ip().to_canonical()));
+        let can_bind = |address: &SocketAddr| network.can_bind(address.ip().to_canonical());
+        if addresses.len() > 1 && addresses.iter().any(can_bind) {
+            addresses.retain(can_bind);
         }
         self.on(&stack).listen_on(&addresses)
     }

@@ -82,10 +82,10 @@ impl<'a> SctpStream<'a> {
             return Poll::Ready(Ok(()));
         };
         let io = &self.association.io;
-        let (now, options) = (io.shared().now(), self.options);
+        let options = self.options;
         let sent = io.poll_part(cx, &mut self.writer, Direction::Write.mask(), |state| {
             let association = &mut state.socket.association;
-            association.send(now, message.clone(), &options)
+            association.send(message.clone(), &options)
         });
         let result = ready!(sent);
         self.outgoing = None;
@@ -99,10 +99,10 @@ impl Stream for SctpStream<'_> {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
         let io = &this.association.io;
-        let (now, stream) = (io.shared().now(), this.options.stream);
+        let stream = this.options.stream;
         let mask = Direction::Read.mask();
         let received = io.poll_part(cx, &mut this.reader, mask, |state| {
-            state.socket.association.recv_on(now, stream, usize::MAX)
+            state.socket.association.recv_on(stream, usize::MAX)
         });
         Poll::Ready(ready!(received).transpose())
     }

@@ -95,6 +95,15 @@ pub(in crate::sctp) fn abort(cause: ErrorCause) -> Chunk {
     }
 }
 
+/// ABORT that reflects the tag of a received packet, for want of the one that the peer expects (8.4, 8.5.1 B).
+pub(in crate::sctp) fn reflected_abort(info: &PacketInfo, received: &CommonHeader) -> Reply {
+    let abort = Chunk::Abort {
+        tag_reflected: true,
+        causes: Causes::default(),
+    };
+    Reply::new(info, received, received.verification_tag, abort)
+}
+
 /// ERROR with "Stale Cookie", rounded up to microseconds (3.3.10.3).
 pub(in crate::sctp) fn stale_cookie(late: Duration) -> Chunk {
     let staleness = u32::try_from(late.as_nanos().div_ceil(1000)).unwrap_or(u32::MAX);

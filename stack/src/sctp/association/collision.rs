@@ -220,9 +220,7 @@ impl Association {
 
     /// A COOKIE ACK is to be sent, to where the cookie came from if that is known to be the peer (5.4).
     fn acknowledge_cookie(&mut self, info: &PacketInfo) {
-        let source = self.paths.find(info.source);
-        let confirmed = source.filter(|id| self.paths.get(*id).is_confirmed());
-        self.pending.cookie_ack = Some(confirmed.unwrap_or(self.control_path()));
+        self.pending.cookie_ack = Some(self.path_back_to(info.source));
         self.dirty = true;
     }
 

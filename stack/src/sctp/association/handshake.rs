@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::error::SocketError;
 use crate::sctp::association::capabilities::{
-    Refusal, abort, address_types, announced, is_believable,
+    Refusal, abort, address_types, announced, is_believable, reflected_abort,
 };
 use crate::sctp::association::shutdown::End;
 use crate::sctp::association::{Association, AssociationChange, State};
@@ -19,7 +19,7 @@ use crate::sctp::path::{PathId, PathState};
 use crate::sctp::receive::Receiver;
 use crate::time::Instant;
 use crate::transport::Readiness;
-use crate::wire::sctp::{Causes, Chunk, CommonHeader, ErrorCause, Init, InitParameters};
+use crate::wire::sctp::{CommonHeader, ErrorCause, Init, InitParameters};
 
 /// What an opening association knows.
 #[derive(Debug)]
@@ -118,11 +118,7 @@ impl Association {
             None => {}
             Some(Refusal::NoTag) => {
                 // 3.3.3: only the tag that came can go back.
-                let abort = Chunk::Abort {
-                    tag_reflected: true,
-                    causes: Causes::default(),
-                };
-                self.reply(Reply::new(info, header, header.verification_tag, abort));
+                self.reply(reflected_abort(info, header));
                 self.end(End::failed(SocketError::ConnectionRefused));
                 return;
             }
@@ -150,9 +146,7 @@ impl Association {
             self.report(ErrorCause::UnrecognizedParameters(quoted.into()));
         }
         self.measure_handshake(now);
-        let source = self.paths.find(info.source);
-        let confirmed = source.filter(|id| self.paths.get(*id).is_confirmed());
-        let path = confirmed.unwrap_or(self.control_path());
+        let path = self.path_back_to(info.source);
         if let Some(handshake) = &mut self.handshake {
             handshake.cookie = parameters.state_cookie.unwrap_or_default();
             handshake.retransmissions = 0;

@@ -7,7 +7,6 @@ use crate::error::{SocketError, SocketResult};
 use crate::sctp::association::{Association, State};
 use crate::sctp::message::SendOptions;
 use crate::sctp::receive::SctpMessage;
-use crate::time::Instant;
 use crate::transport::Readiness;
 
 impl Association {
@@ -18,12 +17,7 @@ impl Association {
     /// `WouldBlock` while the send buffer is full; a pending error, once; `BrokenPipe` (EPIPE) once this side or the peer
     /// shuts down or the association has ended; `MessageTooLong` (EMSGSIZE); `InvalidInput` (EINVAL) for a stream that does
     /// not exist or a message without data.
-    pub fn send(
-        &mut self,
-        now: Instant,
-        message: Bytes,
-        options: &SendOptions,
-    ) -> SocketResult<()> {
+    pub fn send(&mut self, message: Bytes, options: &SendOptions) -> SocketResult<()> {
         if let Some(error) = self.error.take() {
             return Err(error);
         }
@@ -33,7 +27,6 @@ impl Association {
         match self.sender.enqueue(message, options, &self.paths) {
             Ok(()) => {
                 self.stats.messages_sent += 1;
-                self.last_use = now;
                 self.dirty = true;
                 Ok(())
             }
@@ -50,9 +43,9 @@ impl Association {
     ///
     /// # Errors
     /// `WouldBlock` while there is none; why the association has ended, once.
-    pub fn recv(&mut self, now: Instant, max_len: usize) -> SocketResult<Option<SctpMessage>> {
+    pub fn recv(&mut self, max_len: usize) -> SocketResult<Option<SctpMessage>> {
         let message = self.next_message(max_len);
-        self.received(now, message)
+        self.received(message)
     }
 
     /// The same for one stream: its messages are not held up by unread ones of others. Takes time by how many of those there
@@ -60,28 +53,19 @@ impl Association {
     ///
     /// # Errors
     /// As [`Self::recv`].
-    pub fn recv_on(
-        &mut self,
-        now: Instant,
-        stream: u16,
-        max_len: usize,
-    ) -> SocketResult<Option<SctpMessage>> {
+    pub fn recv_on(&mut self, stream: u16, max_len: usize) -> SocketResult<Option<SctpMessage>> {
         let mut retained = self.retained.iter();
         let message = match retained.position(|message| message.stream == stream) {
             Some(at) => self.retained.remove(at),
             None => self.receiver.recv_on(stream, max_len.max(1)),
         };
-        self.received(now, message)
+        self.received(message)
     }
 
-    fn received(
-        &mut self,
-        now: Instant,
-        message: Option<SctpMessage>,
-    ) -> SocketResult<Option<SctpMessage>> {
+    fn received(&mut self, message: Option<SctpMessage>) -> SocketResult<Option<SctpMessage>> {
         if let Some(message) = message {
             self.stats.messages_received += u64::from(message.end_of_record);
-            self.dirty |= self.sack_due(now);
+            self.dirty |= self.state.takes_data() && self.receiver.owes_sack();
             return Ok(Some(message));
         }
         if let Some(error) = self.error.take() {

@@ -8,7 +8,7 @@ use crate::error::{SocketError, SocketResult};
 use crate::sctp::association::Association;
 use crate::sctp::config::{
     AssociationParameters, Config, DelayedSack, PeerAddressParameters, RtoInfo, SocketOptions,
-    Subscriptions, is_sound, is_sound_sack, set,
+    Subscriptions, is_sound, is_sound_sack,
 };
 use crate::sctp::message::SendOptions;
 use crate::sctp::path::{HeartbeatSwitch, PathId};
@@ -72,13 +72,7 @@ impl Association {
         &mut self,
         parameters: AssociationParameters,
     ) -> SocketResult<()> {
-        self.change(|config| {
-            set(
-                &mut config.path.association_max_retrans,
-                parameters.max_retrans,
-            );
-            set(&mut config.cookie_life, parameters.cookie_life);
-        })
+        self.change(|config| parameters.apply(config))
     }
 
     /// See [`Self::set_association_parameters`].
@@ -111,16 +105,7 @@ impl Association {
             if parameters.path_mtu.is_some() {
                 defaults.path_mtu = parameters.path_mtu;
             }
-            self.change(|config| {
-                set(
-                    &mut config.path.heartbeat_interval,
-                    parameters.heartbeat_interval,
-                );
-                set(
-                    &mut config.path.path_max_retrans,
-                    parameters.path_max_retrans,
-                );
-            })?;
+            self.change(|config| parameters.apply(&mut config.path))?;
         }
         for id in paths {
             if let Some(switch) = parameters.heartbeat {
@@ -201,10 +186,7 @@ impl Association {
     /// # Errors
     /// `InvalidInput` (EINVAL) for a delay above 500 ms (RFC 9260 6.2), or a frequency of 0.
     pub fn set_delayed_sack(&mut self, delayed: DelayedSack) -> SocketResult<()> {
-        self.change(|config| {
-            set(&mut config.receive.sack_delay, delayed.delay);
-            set(&mut config.receive.sack_frequency, delayed.frequency);
-        })
+        self.change(|config| delayed.apply(&mut config.receive))
     }
 
     /// See [`Self::set_delayed_sack`].

@@ -12,7 +12,6 @@ use crate::sctp::association::{Association, State};
 use crate::sctp::packet::{Reply, Transmit};
 use crate::sctp::path::{PathId, PathState, Position};
 use crate::time::Instant;
-use crate::wire::Ecn;
 use crate::wire::sctp::{
     COMMON_HEADER_LEN, Causes, Chunk, CommonHeader, Data, ErrorCause, PacketBuilder, Sack,
 };
@@ -125,8 +124,6 @@ impl Association {
             source: path.local(),
             destination,
             packet: builder.finish(),
-            path_mtu: (path.remote() == destination).then(|| path.mtu()),
-            ecn: Ecn::NotEct,
         }
     }
 
@@ -257,11 +254,14 @@ impl Association {
 
     /// 6.4: SACKs go to where the DATA came from, if that is known to be the peer.
     fn sack_destination(&self) -> IpAddr {
-        let heard = self.paths.find(self.heard_from);
-        let confirmed = heard.filter(|id| self.paths.get(*id).is_confirmed());
-        self.paths
-            .get(confirmed.unwrap_or(self.control_path()))
-            .remote()
+        self.paths.get(self.path_back_to(self.heard_from)).remote()
+    }
+
+    /// Where an answer to what has come from `source` goes: there, if that is known to be the peer (5.4).
+    pub(super) fn path_back_to(&self, source: IpAddr) -> PathId {
+        let found = self.paths.find(source);
+        let confirmed = found.filter(|id| self.paths.get(*id).is_confirmed());
+        confirmed.unwrap_or(self.control_path())
     }
 
     /// 6.10: control chunks come first, COOKIE ACK before all of them.
@@ -360,12 +360,12 @@ impl Association {
                 let sack = self.receiver.take_sack(SACK_LEN);
                 self.stats.sacks_sent += 1;
                 self.push(&Chunk::Sack(sack), builder);
-                Self::place(data, builder);
+                self.place(now, data, builder);
                 position = Position::AfterData;
             }
         }
         while let Some(data) = self.next_data(now, path, builder.room(), position) {
-            Self::place(data, builder);
+            self.place(now, data, builder);
             position = Position::AfterData;
         }
     }
@@ -381,7 +381,8 @@ impl Association {
             .next_data(now, path, &mut self.paths, room, position)
     }
 
-    fn place(data: Data, builder: &mut PacketBuilder<'_>) {
+    fn place(&mut self, now: Instant, data: Data, builder: &mut PacketBuilder<'_>) {
+        self.last_use = now;
         let pushed = builder.push_data(&data.header, data.payload);
         debug_assert!(pushed, "the send half was told how much room there is");
     }

@@ -86,6 +86,11 @@ impl Acknowledgment {
         self.due = true;
     }
 
+    /// Whether one is due that does not wait for its deadline.
+    pub(super) const fn is_owed(&self) -> bool {
+        self.due
+    }
+
     pub(super) fn is_due(&self, now: Instant) -> bool {
         self.due || self.deadline.is_some_and(|deadline| deadline <= now)
     }

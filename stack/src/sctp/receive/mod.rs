@@ -401,6 +401,11 @@ impl Receiver {
         self.acknowledgment.end_of_packet(now, urgent);
     }
 
+    /// Whether a SACK is to be sent whatever the time is.
+    pub const fn owes_sack(&self) -> bool {
+        self.acknowledgment.is_owed()
+    }
+
     /// Whether a SACK is to be sent now.
     pub fn sack_due(&self, now: Instant) -> bool {
         self.acknowledgment.is_due(now)

@@ -352,17 +352,15 @@ fn data_queued_before_travels_with_the_cookie() {
     // RFC 9260 5.1 C: COOKIE ECHO first, DATA behind it.
     let mut world = World::new(1);
     world.connect(0);
-    let now = world.now;
     world
         .at(0)
-        .send(now, Bytes::from_static(b"early"), &on(0))
+        .send(Bytes::from_static(b"early"), &on(0))
         .expect("queued");
     world.run(ms(500), |world| {
-        let now = world.now;
         let bob = &mut world.hosts[1].association;
         let message = bob
             .as_mut()
-            .and_then(|bob| bob.recv(now, usize::MAX).ok().flatten());
+            .and_then(|bob| bob.recv(usize::MAX).ok().flatten());
         message.is_some_and(|message| message.data == "early")
     });
     assert_eq!(
@@ -384,19 +382,17 @@ fn messages_arrive_once_and_in_order_through_loss_reordering_and_duplication() {
                 })
                 .collect();
             for (stream, data) in &messages {
-                let now = world.now;
                 for side in 0..2 {
                     world
                         .at(side)
-                        .send(now, data.clone(), &on(*stream))
+                        .send(data.clone(), &on(*stream))
                         .expect("room");
                 }
             }
             let mut got = [Vec::new(), Vec::new()];
             world.run(Duration::from_secs(600), |world| {
-                let now = world.now;
                 for (side, got) in got.iter_mut().enumerate() {
-                    while let Ok(Some(message)) = world.at(side).recv(now, usize::MAX) {
+                    while let Ok(Some(message)) = world.at(side).recv(usize::MAX) {
                         assert!(message.end_of_record);
                         got.push((message.stream, message.data));
                     }
@@ -431,13 +427,12 @@ fn handshake_and_shutdown_survive_losses() {
         let now = world.now;
         world
             .at(0)
-            .send(now, Bytes::from_static(b"last words"), &on(1))
+            .send(Bytes::from_static(b"last words"), &on(1))
             .expect("room");
         world.at(0).shutdown(now);
         let mut got = None;
         world.run(Duration::from_secs(900), |world| {
-            let now = world.now;
-            if let Ok(Some(message)) = world.at(1).recv(now, usize::MAX) {
+            if let Ok(Some(message)) = world.at(1).recv(usize::MAX) {
                 got = Some(message.data);
             }
             ended(world.state(0)) && (ended(world.state(1)) || world.in_flight.is_empty())
@@ -454,24 +449,22 @@ fn shutdown_delivers_what_is_queued_and_both_ends_are_told() {
     for i in 0..50u8 {
         world
             .at(0)
-            .send(now, Bytes::from(vec![i; 3000]), &on(0))
+            .send(Bytes::from(vec![i; 3000]), &on(0))
             .expect("room");
     }
     world.at(0).shutdown(now);
-    let refused = world.at(0).send(now, Bytes::from_static(b"late"), &on(0));
+    let refused = world.at(0).send(Bytes::from_static(b"late"), &on(0));
     assert_eq!(refused, Err(SocketError::BrokenPipe));
     let mut got = 0;
     world.run(Duration::from_secs(30), |world| {
-        let now = world.now;
-        while let Ok(Some(message)) = world.at(1).recv(now, usize::MAX) {
+        while let Ok(Some(message)) = world.at(1).recv(usize::MAX) {
             assert_eq!(message.data, vec![got as u8; 3000]);
             got += 1;
         }
         ended(world.state(0)) && ended(world.state(1))
     });
     assert_eq!(got, 50);
-    let now = world.now;
-    assert_eq!(world.at(1).recv(now, 1), Ok(None), "the end, not an error");
+    assert_eq!(world.at(1).recv(1), Ok(None), "the end, not an error");
     assert!(world.events(1).contains(&Notification::ShutdownEvent));
     let complete = Notification::AssociationChange(AssociationChange::ShutdownComplete);
     assert_eq!(world.events(0).last(), Some(&complete));
@@ -496,10 +489,9 @@ fn both_ends_may_shut_down_at_once() {
 fn abort_tells_the_reason_and_gives_back_what_was_not_delivered() {
     // RFC 9260 9.1, 11.2.
     let mut world = World::established(5);
-    let now = world.now;
     world
         .at(1)
-        .send(now, Bytes::from_static(b"never"), &on(2))
+        .send(Bytes::from_static(b"never"), &on(2))
         .expect("room");
     world.at(0).abort(Bytes::from_static(b"enough"));
     world.at(1).dirty = false; // its message waits
@@ -532,9 +524,8 @@ fn abort_tells_the_reason_and_gives_back_what_was_not_delivered() {
     );
     let failed = |event: &Notification| matches!(event, Notification::SendFailed(message) if message.data == "never");
     assert!(events.iter().any(failed), "{events:?}");
-    let now = world.now;
-    assert_eq!(world.at(1).recv(now, 1), Err(SocketError::ConnectionReset));
-    assert_eq!(world.at(1).recv(now, 1), Ok(None));
+    assert_eq!(world.at(1).recv(1), Err(SocketError::ConnectionReset));
+    assert_eq!(world.at(1).recv(1), Ok(None));
 }
 
 #[test]
@@ -576,15 +567,14 @@ fn simultaneous_opens_make_one_association() {
                 && world.at(0).tags().0 == world.at(1).tags().1
                 && world.at(1).tags().0 == world.at(0).tags().1
         });
-        let now = world.now;
         world
             .at(0)
-            .send(now, Bytes::from_static(b"hello"), &on(0))
+            .send(Bytes::from_static(b"hello"), &on(0))
             .expect("room");
-        world.run(Duration::from_secs(500), |world| {
-            let now = world.now;
-            matches!(world.at(1).recv(now, 100), Ok(Some(message)) if message.data == "hello")
-        });
+        world.run(
+            Duration::from_secs(500),
+            |world| matches!(world.at(1).recv(100), Ok(Some(message)) if message.data == "hello"),
+        );
     }
 }
 
@@ -604,14 +594,12 @@ fn restarted_peer_gets_a_new_association_in_place_of_the_old_one() {
     });
     assert!(world.events(1).contains(&restart));
     assert_ne!(world.at(1).tags(), before);
-    let now = world.now;
     world
         .at(1)
-        .send(now, Bytes::from_static(b"welcome back"), &on(0))
+        .send(Bytes::from_static(b"welcome back"), &on(0))
         .expect("room");
     world.run(Duration::from_secs(5), |world| {
-        let now = world.now;
-        matches!(world.at(0).recv(now, 100), Ok(Some(message)) if message.data == "welcome back")
+        matches!(world.at(0).recv(100), Ok(Some(message)) if message.data == "welcome back")
     });
 }
 
@@ -747,11 +735,10 @@ fn silent_peer_is_given_up_after_ten_errors() {
     for with_data in [true, false] {
         let mut world = World::established(13);
         world.loss = 1000;
-        let now = world.now;
         if with_data {
             world
                 .at(0)
-                .send(now, Bytes::from_static(b"lost"), &on(0))
+                .send(Bytes::from_static(b"lost"), &on(0))
                 .expect("room");
         }
         world.run(Duration::from_secs(3000), |world| ended(world.state(0)));
@@ -842,10 +829,9 @@ fn user_abort_is_no_orderly_end() {
 fn first_data_is_acknowledged_at_once() {
     // RFC 9260 5.1.
     let mut world = World::established(35);
-    let now = world.now;
     world
         .at(0)
-        .send(now, Bytes::from_static(b"one"), &on(0))
+        .send(Bytes::from_static(b"one"), &on(0))
         .expect("there");
     let data = world.output(0);
     let tag = world.at(1).tags().0;
@@ -862,7 +848,7 @@ fn shutdown_sent_tells_the_window_with_the_shutdown() {
     world.output(1);
     world
         .at(0)
-        .send(now, Bytes::from_static(b"one"), &on(0))
+        .send(Bytes::from_static(b"one"), &on(0))
         .expect("there");
     let data = world.output(0);
     let tag = world.at(1).tags().0;
@@ -895,7 +881,6 @@ fn old_init_ack_without_cookie_ends_nothing() {
 fn data_behind_a_stale_cookie_is_discarded() {
     // RFC 9260 5.2.4, 3.
     let mut world = World::established(39);
-    let now = world.now;
     // A second INIT of the peer (a restart), whose cookie then grows stale.
     let init = Chunk::Init(Box::new(Init {
         initiate_tag: 99,
@@ -911,7 +896,7 @@ fn data_behind_a_stale_cookie_is_discarded() {
     };
     world
         .at(0)
-        .send(now, Bytes::from_static(b"one"), &on(0))
+        .send(Bytes::from_static(b"one"), &on(0))
         .expect("there");
     let data = world.output(0);
     world.now += Duration::from_secs(70);
@@ -920,6 +905,5 @@ fn data_behind_a_stale_cookie_is_discarded() {
     )];
     chunks.extend(data);
     world.inject(0, ack.initiate_tag, &chunks);
-    let now = world.now;
-    assert_eq!(world.at(1).recv(now, 100), Err(SocketError::WouldBlock));
+    assert_eq!(world.at(1).recv(100), Err(SocketError::WouldBlock));
 }

@@ -77,16 +77,13 @@ fn options_change_a_living_association_or_are_refused() {
 fn messages_are_cut_and_refused_as_the_options_say() {
     // RFC 6458 8.1.11 SCTP_DISABLE_FRAGMENTS, 8.1.16 SCTP_MAXSEG.
     let mut world = World::established(51);
-    let now = world.now;
     let alice = world.at(0);
     alice.set_maxseg(100);
     assert_eq!(
         (alice.maxseg(), alice.status().fragmentation_point),
         (100, 100)
     );
-    alice
-        .send(now, Bytes::from(vec![1; 250]), &on(0))
-        .expect("room");
+    alice.send(Bytes::from(vec![1; 250]), &on(0)).expect("room");
     let lens = |chunks: Vec<Chunk>| -> Vec<usize> {
         let data = chunks.into_iter().filter_map(|chunk| match chunk {
             Chunk::Data(data) => Some(data.payload.len()),
@@ -97,10 +94,10 @@ fn messages_are_cut_and_refused_as_the_options_say() {
     assert_eq!(lens(world.output(0)), [100, 100, 50]);
     let alice = world.at(0);
     alice.set_disable_fragments(true);
-    let long = alice.send(now, Bytes::from(vec![1; 101]), &on(0));
+    let long = alice.send(Bytes::from(vec![1; 101]), &on(0));
     assert_eq!(long, Err(SocketError::MessageTooLong));
     for (message, stream) in [(&b""[..], 0), (b"x", 10)] {
-        let refused = alice.send(now, Bytes::from_static(message), &on(stream));
+        let refused = alice.send(Bytes::from_static(message), &on(stream));
         assert_eq!(refused, Err(SocketError::InvalidInput));
     }
 }
@@ -109,12 +106,11 @@ fn messages_are_cut_and_refused_as_the_options_say() {
 fn status_tells_what_is_under_way() {
     // RFC 6458 8.2.1.
     let mut world = World::established(52);
-    let now = world.now;
     // Otherwise the last one waits for the acknowledgment of the first two.
     world.at(0).set_nodelay(true);
     for _ in 0..3 {
         let message = Bytes::from(vec![7; 1000]);
-        world.at(0).send(now, message, &on(0)).expect("room");
+        world.at(0).send(message, &on(0)).expect("room");
     }
     let before = world.at(0).status();
     assert_eq!((before.unsent, before.unacked), (3, 0));
@@ -148,11 +144,10 @@ fn send_buffer_holds_writers_back_and_tells_when_there_is_room() {
     world.run(ms(500), |world| {
         world.states() == [Some(State::Established); 2]
     });
-    let now = world.now;
     world.at(0).take_readiness();
     let mut sent = 0;
     let full = loop {
-        match world.at(0).send(now, Bytes::from(vec![3; 1000]), &on(0)) {
+        match world.at(0).send(Bytes::from(vec![3; 1000]), &on(0)) {
             Ok(()) => sent += 1,
             Err(error) => break error,
         }
@@ -163,11 +158,7 @@ fn send_buffer_holds_writers_back_and_tells_when_there_is_room() {
     world.run(Duration::from_secs(5), |world| {
         world.at(0).take_readiness().contains(Readiness::WRITABLE)
     });
-    let now = world.now;
-    assert_eq!(
-        world.at(0).send(now, Bytes::from_static(b"on"), &on(0)),
-        Ok(())
-    );
+    assert_eq!(world.at(0).send(Bytes::from_static(b"on"), &on(0)), Ok(()));
 }
 
 #[test]
@@ -220,13 +211,12 @@ fn letting_go_delivers_what_is_queued_unless_something_is_unread() {
     let now = world.now;
     let alice = world.at(0);
     alice
-        .send(now, Bytes::from_static(b"goodbye"), &on(0))
+        .send(Bytes::from_static(b"goodbye"), &on(0))
         .expect("room");
     alice.close(now, None);
     let mut got = None;
     world.run(Duration::from_secs(10), |world| {
-        let now = world.now;
-        if let Ok(Some(message)) = world.at(1).recv(now, 100) {
+        if let Ok(Some(message)) = world.at(1).recv(100) {
             got = Some(message.data);
         }
         ended(world.state(0)) && ended(world.state(1))
@@ -237,10 +227,9 @@ fn letting_go_delivers_what_is_queued_unless_something_is_unread() {
     for (unread, linger) in [(true, None), (false, Some(Duration::ZERO))] {
         let mut world = World::established(57);
         if unread {
-            let now = world.now;
             world
                 .at(1)
-                .send(now, Bytes::from_static(b"read me"), &on(0))
+                .send(Bytes::from_static(b"read me"), &on(0))
                 .expect("room");
             world.run(ms(100), |world| world.at(0).is_readable());
         }
