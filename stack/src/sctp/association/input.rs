@@ -242,7 +242,7 @@ impl Association {
         self.dirty |= self.sack_due(now);
         if self.orphan {
             self.discard_messages();
-        } else if self.receiver.is_readable() {
+        } else if self.receiver.has_messages() {
             self.readiness |= Readiness::READABLE;
         }
     }

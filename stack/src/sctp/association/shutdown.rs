@@ -78,7 +78,7 @@ impl Association {
         if self.orphan {
             return;
         }
-        let unread = self.receiver.is_readable() || !self.retained.is_empty();
+        let unread = self.receiver.has_messages() || !self.retained.is_empty();
         self.orphan = true;
         self.retained.clear();
         if self.state == State::Closed {

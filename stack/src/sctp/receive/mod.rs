@@ -441,6 +441,11 @@ impl Receiver {
         !self.ready.is_empty()
     }
 
+    /// Whether somebody can read something: whoever reads all streams, or one of them.
+    pub fn has_messages(&self) -> bool {
+        !self.ready.is_empty() || !self.behind.is_empty()
+    }
+
     /// Reads a message, at most `max_len` octets of it: what is left is then the next one.
     pub fn recv(&mut self, max_len: usize) -> Option<SctpMessage> {
         let message = take(&mut self.ready, 0, max_len, &mut self.charged)?;

@@ -376,6 +376,40 @@ fn other_messages_wait_until_all_parts_are_delivered() {
 }
 
 #[test]
+fn a_stream_read_alone_waits_for_no_parts_and_no_messages_of_others() {
+    // RFC 9260 6.6: order is a matter of each stream.
+    let mut receiver = small(8000);
+    receiver.handle_data(data(0, 2, 0, whole(), b"two"));
+    receiver.handle_data(data(1, 1, 0, whole(), b"one"));
+    let on = |receiver: &mut Receiver, stream, max_len| {
+        let message = receiver.recv_on(stream, max_len);
+        message.map(|message| (message.data.to_vec(), message.end_of_record))
+    };
+    assert_eq!(on(&mut receiver, 3, 100), None);
+    assert_eq!(on(&mut receiver, 1, 2), Some((b"on".to_vec(), false)));
+    assert_eq!(on(&mut receiver, 1, 2), Some((b"e".to_vec(), true)));
+    assert_eq!(read(&mut receiver), [(2, 0, b"two".to_vec())]);
+    for offset in 2..7 {
+        let flags = if offset == 2 { B } else { DataFlags::NONE };
+        receiver.handle_data(data(offset, 0, 0, flags, &[1; 1000]));
+    }
+    while receiver.recv(usize::MAX).is_some() {}
+    assert_eq!(receiver.partially_delivered(), Some(0));
+    receiver.handle_data(data(8, 1, 1, whole(), b"other"));
+    receiver.handle_data(data(9, 0, 1, whole(), b"later"));
+    assert!(!receiver.is_readable() && receiver.has_messages());
+    assert_eq!(on(&mut receiver, 1, 100), Some((b"other".to_vec(), true)));
+    assert_eq!(on(&mut receiver, 0, 100), None, "its parts come first");
+    receiver.handle_data(data(7, 0, 0, E, &[2; 10]));
+    let rest: Vec<Vec<u8>> = read(&mut receiver)
+        .into_iter()
+        .map(|(.., data)| data)
+        .collect();
+    assert_eq!(rest, [vec![2; 10], b"later".to_vec()]);
+    assert!(!receiver.has_messages() && receiver.charged() == 0);
+}
+
+#[test]
 fn short_reads_leave_the_rest_of_a_message() {
     let mut receiver = receiver();
     receiver.handle_data(data(0, 0, 0, whole(), b"abcdefgh"));
