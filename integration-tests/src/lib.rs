@@ -1,5 +1,5 @@
 //! Helpers shared by the integration tests: an event heap for whole engines, scenarios whose cost is counted, bodies with
-//! known hashes, skipping rules, network namespaces, fuzz targets.
+//! known hashes, skipping rules, network namespaces, other implementations as peers, fuzz targets.
 
 pub mod bodies;
 pub mod cable;
@@ -9,6 +9,8 @@ pub mod fuzz_targets;
 pub mod kernel;
 #[cfg(target_os = "linux")]
 pub mod namespace;
+#[cfg(target_os = "linux")]
+pub mod peers;
 pub mod requirements;
 pub mod scenarios;
 pub mod world;

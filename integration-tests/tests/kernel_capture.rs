@@ -118,7 +118,15 @@ fn wireshark_finds_what_is_wrong() {
     let mut bad_tcp = sound.clone();
     bad_tcp[9] = 6;
     bad_tcp[10] += 11;
-    let packets = [sound, bad_header, bad_payload, bad_tcp];
+    // SCTP's SHUTDOWN COMPLETE, without a CRC32c.
+    let mut bad_sctp = sound[..20].to_vec();
+    bad_sctp[9] = 132;
+    bad_sctp.extend([0x80, 0, 0x80, 1, 1, 2, 3, 4, 0, 0, 0, 0, 14, 0, 0, 4]);
+    bad_sctp[10..12].fill(0);
+    let mut header = Sum::default();
+    header.add_bytes(&bad_sctp[..20]);
+    bad_sctp[10..12].copy_from_slice(&header.finish().to_be_bytes());
+    let packets = [sound, bad_header, bad_payload, bad_tcp, bad_sctp];
 
     let folder = tempfile::tempdir().expect("a folder");
     let captures = packets.map(|packet| {
@@ -134,6 +142,6 @@ fn wireshark_finds_what_is_wrong() {
     let all = folder.path().join("all.pcapng");
     join(&captures, &all).expect("our own files");
     let unsound = found(&all, UNSOUND);
-    assert_eq!(unsound.len(), 3, "{}", unsound.join("\n"));
+    assert_eq!(unsound.len(), 4, "{}", unsound.join("\n"));
     assert!(found(&all, &format!("({UNSOUND}) && frame.number == 1")).is_empty());
 }

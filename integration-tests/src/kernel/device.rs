@@ -61,7 +61,7 @@ pub struct Recording {
 }
 
 /// A capture in a file.
-pub(super) type FileCapture = SharedCapture<BufWriter<File>>;
+pub(crate) type FileCapture = SharedCapture<BufWriter<File>>;
 
 /// An opened device.
 pub(super) struct Opened {
@@ -92,7 +92,22 @@ pub(super) async fn open(config: &LinkConfig, routers: &Routers) -> io::Result<O
     }
     assert_eq!(device.queue_count(), config.queues, "{device:?}");
     let meter = Arc::new(Meter::default());
-    let mut device = metered(device, &meter);
+    let (device, capture) = instrumented(metered(device, &meter), config)?;
+    Ok(Opened {
+        device,
+        name,
+        counters,
+        meter,
+        capture,
+        station,
+    })
+}
+
+/// A device that records what passes it, with a path before the stack, as `config` asks for.
+pub(super) fn instrumented(
+    mut device: Device,
+    config: &LinkConfig,
+) -> io::Result<(Device, Option<FileCapture>)> {
     let mut recorded = None;
     if let Some(recording) = &config.capture {
         let file = BufWriter::new(File::create(&recording.path)?);
@@ -107,14 +122,7 @@ pub(super) async fn open(config: &LinkConfig, routers: &Routers) -> io::Result<O
     if let Some(impairment) = &config.impairment {
         device = impaired(device, impairment);
     }
-    Ok(Opened {
-        device,
-        name,
-        counters,
-        meter,
-        capture: recorded,
-        station,
-    })
+    Ok((device, recorded))
 }
 
 /// A device, the kernel's interface, and what the device counts.

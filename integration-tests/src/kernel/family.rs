@@ -67,7 +67,8 @@ impl Family {
         Cidr::new(unspecified, 0).expect("a valid prefix")
     }
 
-    pub(super) const fn prefix(self) -> u8 {
+    /// The length of its subnets' prefixes.
+    pub const fn prefix(self) -> u8 {
         match self {
             Self::V4 => 24,
             Self::V6 => 64,

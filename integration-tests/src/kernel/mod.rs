@@ -35,8 +35,10 @@ use tidewire_netdev::memory::ImpairmentConfig;
 
 use crate::namespace::{Counters, Flavor, announce, configure, run_with, socket_list};
 
-use device::FileCapture;
+use device::instrumented;
 use network::Routers;
+
+pub(crate) use device::FileCapture;
 
 pub use device::{DeviceKind, Recording};
 pub use family::{Family, Role};
@@ -287,10 +289,7 @@ impl Link {
     /// # Panics
     /// When the link does not record, or the file cannot be written.
     pub fn flush_capture(&self) -> u64 {
-        let capture = self.capture.as_ref().expect("a link that records");
-        let mut capture = capture.lock().unwrap_or_else(PoisonError::into_inner);
-        capture.flush().expect("written");
-        capture.stats().packets
+        written(self.capture.as_ref().expect("a link that records"))
     }
 }
 
@@ -319,6 +318,20 @@ where
         );
     }
     announce(&format!("kernel: {} cases ({test})", Family::ALL.len()));
+}
+
+/// Starts a stack on a device that somebody else has opened, recording and impaired as `config` says.
+pub(crate) fn attach(device: Device, config: &LinkConfig) -> (Stack, FileCapture) {
+    let (device, capture) = instrumented(device, config).expect("a file to record in");
+    let capture = capture.expect("a config that records");
+    (start_stack(device, config), capture)
+}
+
+/// Writes out what was recorded so far; how many packets that is.
+pub(crate) fn written(capture: &FileCapture) -> u64 {
+    let mut capture = capture.lock().unwrap_or_else(PoisonError::into_inner);
+    capture.flush().expect("written");
+    capture.stats().packets
 }
 
 fn start_stack(device: Device, config: &LinkConfig) -> Stack {

@@ -12,13 +12,18 @@ use std::process::Command;
 pub const UNSOUND: &str = "_ws.malformed || ip.checksum.status == 0 || \
      icmp.checksum.status == 0 || icmpv6.checksum.status == 0 || \
      (!icmp && !icmpv6 && ((tcp && !(tcp.checksum.status == 1) && \
-     !(tcp.checksum == 0xffff && !(ip.src == 10.7.0.2 || ipv6.src == fd07::2))) || udp.checksum.status == 0))";
+     !(tcp.checksum == 0xffff && !(ip.src == 10.7.0.2 || ipv6.src == fd07::2))) || udp.checksum.status == 0 || \
+     (sctp && !(sctp.checksum.status == 1))))";
 
 /// What the payload of our ports is: nothing. Otherwise random octets on a port that happens to be that of a protocol
 /// (an ephemeral 6667 is IRC's) are now and then a malformed packet of it.
-const UNDISSECTED: [&str; 2] = ["tcp.port==1-65535,data", "udp.port==1-65535,data"];
+const UNDISSECTED: [&str; 3] = [
+    "tcp.port==1-65535,data",
+    "udp.port==1-65535,data",
+    "sctp.port==1-65535,data",
+];
 
-/// The packets of a capture that a display filter finds, a line each. Payloads of TCP and UDP are not looked into.
+/// The packets of a capture that a display filter finds, a line each. Payloads of TCP, UDP and SCTP are not looked into.
 ///
 /// # Panics
 /// Without `tshark`, or when it does not understand.
@@ -27,6 +32,7 @@ pub fn found(path: &Path, filter: &str) -> Vec<String> {
         .args(["-o", "tcp.check_checksum:TRUE"])
         .args(["-o", "udp.check_checksum:TRUE"])
         .args(["-o", "ip.check_checksum:TRUE"])
+        .args(["-o", "sctp.checksum:CRC 32c"])
         .args(UNDISSECTED.iter().flat_map(|rule| ["-d", rule]))
         .args(["-n", "-r"])
         .arg(path)
