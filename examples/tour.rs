@@ -1,4 +1,5 @@
-//! Two hosts of ours on an impaired in-memory link: ping, a UDP request and its response, a file by TCP.
+//! Two hosts of ours on an impaired in-memory link: ping, a UDP request and its response, messages on several streams by
+//! SCTP, a file by TCP.
 //!
 //! Needs no root and no device. The runtime's clock is paused, so the link's delays pass as fast as the machine can
 //! compute them; `--real-time` lets them pass as they are.
@@ -8,16 +9,18 @@ use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use bytes::{Bytes, BytesMut};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sha2::{Digest, Sha256};
 use tidewire::Stack;
+use tidewire::net::sctp::{InitMessage, SctpAssociation, SctpListener, SendOptions};
 use tidewire::tcp::Info;
 use tidewire_netdev::memory::impairment::{ImpairmentConfig, Loss, Reorder};
 use tidewire_netdev::memory::{ImpairmentMonitor, PairConfig, impaired_pair_with_monitors};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// Two hosts on an impaired in-memory link: ping, UDP, a file by TCP
+/// Two hosts on an impaired in-memory link: ping, UDP, messages by SCTP, a file by TCP
 #[derive(Parser, Clone)]
 struct Flags {
     /// Delay of the link in each direction, in milliseconds
@@ -70,10 +73,19 @@ fn main() -> ExitCode {
 struct Report {
     pings: Vec<Duration>,
     udp_round_trip: Duration,
+    messages: Messages,
     bytes: usize,
     elapsed: Duration,
     info: Info,
     lost: u64,
+}
+
+/// What became of the messages.
+struct Messages {
+    elapsed: Duration,
+    /// Those that arrived before one sent earlier on another stream.
+    overtaking: u32,
+    retransmits: u64,
 }
 
 async fn tour(flags: &Flags) -> io::Result<()> {
@@ -118,6 +130,14 @@ async fn tour(flags: &Flags) -> io::Result<()> {
         flags,
         &format!("udp   echoed by {address}:7 in {udp_round_trip:.1?}"),
     );
+    let messages = send_messages(&alice, SocketAddr::new(address, 9)).await?;
+    say(
+        flags,
+        &format!(
+            "sctp  {MESSAGES} messages on {STREAMS} streams in {:.1?}, {} chunks retransmitted; {} overtook another stream's",
+            messages.elapsed, messages.retransmits, messages.overtaking
+        ),
+    );
     let file = file(flags.size << 20);
     let (elapsed, info) = send_file(&alice, SocketAddr::new(address, 80), &file, flags).await?;
     alice.shutdown().await;
@@ -125,11 +145,14 @@ async fn tour(flags: &Flags) -> io::Result<()> {
 
     let lost = monitors
         .iter()
-        .map(|monitor: &ImpairmentMonitor| monitor.stats().lost)
+        .map(|monitor: &ImpairmentMonitor| monitor.stats())
+        // What its queue had no room for is lost, too.
+        .map(|stats| stats.lost + stats.queue_full)
         .sum();
     let report = Report {
         pings,
         udp_round_trip,
+        messages,
         bytes: file.len(),
         elapsed,
         info,
@@ -138,10 +161,11 @@ async fn tour(flags: &Flags) -> io::Result<()> {
     finish(flags, &report, wall.elapsed())
 }
 
-/// Bob: echoes one datagram, takes one file, answers with its hash.
+/// Bob: echoes one datagram, takes one association's messages, and one file, which he answers with its hash.
 async fn serve(stack: Stack, address: IpAddr) -> io::Result<()> {
     let listener = stack.tcp_listener(SocketAddr::new(address, 80)).await?;
     let udp = stack.udp_socket(SocketAddr::new(address, 7)).await?;
+    let sctp = stack.sctp_listener(SocketAddr::new(address, 9)).await?;
     let echo = async {
         let mut buffer = [0; 1500];
         while let Ok((len, peer)) = udp.recv_from(&mut buffer).await {
@@ -151,6 +175,7 @@ async fn serve(stack: Stack, address: IpAddr) -> io::Result<()> {
         }
     };
     let take = async {
+        take_messages(&sctp).await?;
         let (mut stream, _) = listener.accept().await?;
         let mut hash = Sha256::new();
         let mut buffer = vec![0; 1 << 16];
@@ -168,7 +193,7 @@ async fn serve(stack: Stack, address: IpAddr) -> io::Result<()> {
         taken = take => taken?,
         () = echo => return Err(io::Error::other("the UDP echo ended")),
     }
-    drop((listener, udp));
+    drop((listener, udp, sctp));
     stack.shutdown().await;
     Ok(())
 }
@@ -227,6 +252,74 @@ async fn ask(stack: &Stack, server: SocketAddr) -> io::Result<Duration> {
         io::ErrorKind::TimedOut,
         "ten UDP requests had no answer",
     ))
+}
+
+/// Messages that go by SCTP, the streams they are spread over, and their size in octets.
+const MESSAGES: u32 = 300;
+const STREAMS: u16 = 5;
+const MESSAGE_LEN: usize = 2000;
+
+/// The `number`th message: its number, and filling.
+fn message(number: u32) -> Bytes {
+    let mut message = BytesMut::with_capacity(MESSAGE_LEN);
+    message.extend_from_slice(&number.to_be_bytes());
+    message.resize(MESSAGE_LEN, number as u8);
+    message.freeze()
+}
+
+/// Sends messages in turn on several streams; what the receiver says of them, and what the association does.
+async fn send_messages(stack: &Stack, server: SocketAddr) -> io::Result<Messages> {
+    let begun = tokio::time::Instant::now();
+    let init = InitMessage {
+        outbound_streams: Some(STREAMS),
+        ..InitMessage::default()
+    };
+    let association = stack.sctp_builder().init(init).connect(server).await?;
+    for number in 0..MESSAGES {
+        let options = SendOptions {
+            stream: (number % u32::from(STREAMS)) as u16,
+            ..SendOptions::default()
+        };
+        association.send(message(number), options).await?;
+    }
+    let answer = association.recv().await?;
+    let elapsed = begun.elapsed();
+    let answer = answer.and_then(|answer| answer.data[..].try_into().ok());
+    let overtaking = answer.ok_or_else(|| io::Error::other("no account of the messages"))?;
+    let retransmits = association.stats().send.chunks_retransmitted;
+    association.shutdown().await?;
+    Ok(Messages {
+        elapsed,
+        overtaking: u32::from_be_bytes(overtaking),
+        retransmits,
+    })
+}
+
+/// Takes the messages, each stream's in order, and says how many came before one sent earlier.
+async fn take_messages(listener: &SctpListener) -> io::Result<()> {
+    let (association, _) = listener.accept().await?;
+    let mut next: Vec<u32> = (0..u32::from(STREAMS)).collect();
+    let mut overtaking = 0_u32;
+    for _ in 0..MESSAGES {
+        let received = association.recv().await?;
+        let received = received.ok_or_else(|| io::Error::other("messages are missing"))?;
+        let stream = usize::from(received.stream);
+        let number = next[stream];
+        if received.data != message(number) {
+            return Err(io::Error::other(format!(
+                "message {number} is damaged or out of order"
+            )));
+        }
+        overtaking += u32::from(next.iter().any(|other| *other < number));
+        next[stream] += u32::from(STREAMS);
+    }
+    answer(&association, overtaking).await?;
+    association.closed().await
+}
+
+async fn answer(association: &SctpAssociation, overtaking: u32) -> io::Result<()> {
+    let account = overtaking.to_be_bytes().to_vec();
+    association.send(account, SendOptions::default()).await
 }
 
 /// Sends the file and compares hashes; the time until Bob's answer, and what the connection says of itself.
@@ -289,6 +382,7 @@ fn finish(flags: &Flags, report: &Report, wall: Duration) -> io::Result<()> {
     let Report {
         pings,
         udp_round_trip,
+        messages,
         bytes,
         elapsed,
         info,
@@ -299,6 +393,8 @@ fn finish(flags: &Flags, report: &Report, wall: Duration) -> io::Result<()> {
         let object = serde_json::json!({
             "bytes": bytes, "seconds": elapsed.as_secs_f64(), "bytes_per_second": goodput,
             "pings_answered": pings.len(), "udp_round_trip_us": udp_round_trip.as_micros(),
+            "sctp_messages": MESSAGES, "sctp_us": messages.elapsed.as_micros(),
+            "sctp_retransmits": messages.retransmits, "sctp_overtaking": messages.overtaking,
             "packets_lost": lost, "retransmits": info.retransmits, "timeouts": info.timeouts,
             "recoveries": info.recoveries, "rtt_us": info.rtt.as_micros(), "cwnd": info.cwnd,
             "wall_seconds": wall.as_secs_f64(),
@@ -327,7 +423,7 @@ fn finish(flags: &Flags, report: &Report, wall: Duration) -> io::Result<()> {
     if pings.is_empty() {
         return Err(io::Error::other("no ping was answered"));
     }
-    if flags.loss == 0.0 && flags.reorder == 0.0 && info.timeouts > 0 {
+    if *lost == 0 && flags.reorder == 0.0 && info.timeouts > 0 {
         return Err(io::Error::other("timeouts on a link that loses nothing"));
     }
     Ok(())

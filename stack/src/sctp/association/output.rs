@@ -283,7 +283,13 @@ impl Association {
             self.pending.cookie_ack = None;
         }
         let path = bundle.path;
+        // One that others wait behind goes alone: what may follow it comes with the last.
         if self.sack_due(now) && bundle.destination == self.sack_destination() {
+            if let Some(sack) = self.receiver.take_overdue_sack() {
+                self.stats.sacks_sent += 1;
+                self.push(&Chunk::Sack(sack), &mut builder);
+                return Some(self.finish(path, bundle.destination, builder));
+            }
             self.push_sack(&mut builder);
         }
         if let Some(heartbeat) = &bundle.heartbeat {

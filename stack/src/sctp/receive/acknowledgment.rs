@@ -1,13 +1,18 @@
 //! When a SACK is due (RFC 9260 6.2, 6.7, RFC 7053).
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use smallvec::SmallVec;
 
 use crate::time::Instant;
+use crate::wire::sctp::Sack;
 
 /// Duplicates that one SACK reports.
 const MAX_DUPLICATES: usize = 32;
+/// SACKs that wait behind each other, when packets come faster than answers can be sent. A batch of a driver's has no more
+/// packets than twice as many.
+const MAX_OVERDUE: usize = 32;
 
 /// How much a packet asks for an acknowledgement.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,6 +31,11 @@ pub(super) struct Acknowledgment {
     /// Packets with DATA that are not acknowledged.
     packets: u32,
     due: bool,
+    /// What the SACK that is due would have said when it became so.
+    told: Option<Sack>,
+    /// SACKs that were due before that one. A sender counts SACKs: its window opens and its losses show by each (7.2), so
+    /// many packets at once are answered as if they had come one by one.
+    overdue: VecDeque<Sack>,
     deadline: Option<Instant>,
     /// What the present packet asks for.
     arrival: Arrival,
@@ -39,6 +49,8 @@ impl Acknowledgment {
             frequency: frequency.max(1),
             packets: 0,
             due: false,
+            told: None,
+            overdue: VecDeque::new(),
             deadline: None,
             arrival: Arrival::default(),
             duplicates: SmallVec::new(),
@@ -66,19 +78,38 @@ impl Acknowledgment {
         }
     }
 
-    /// The present packet ends.
-    pub(super) fn end_of_packet(&mut self, now: Instant, urgent: bool) {
+    /// The present packet ends. Whether a SACK has become due with it: [`Self::on_due`] then says what it would tell.
+    pub(super) fn end_of_packet(&mut self, now: Instant, urgent: bool) -> bool {
         let arrival = std::mem::take(&mut self.arrival);
         if !arrival.data {
-            return;
+            return false;
         }
         self.packets += 1;
         if urgent || arrival.urgent || self.packets >= self.frequency {
-            self.due = true;
+            self.packets = 0;
             self.deadline = None;
-        } else if !self.due {
+            return true;
+        }
+        if !self.due {
             self.deadline.get_or_insert(now + self.delay);
         }
+        false
+    }
+
+    /// A SACK that says this is due.
+    pub(super) fn on_due(&mut self, sack: Sack) {
+        if let Some(earlier) = self.told.replace(sack) {
+            if self.overdue.len() == MAX_OVERDUE {
+                self.overdue.pop_front();
+            }
+            self.overdue.push_back(earlier);
+        }
+        self.due = true;
+    }
+
+    /// The SACK to send first, if later ones wait behind it.
+    pub(super) fn take_overdue(&mut self) -> Option<Sack> {
+        self.overdue.pop_front()
     }
 
     /// The window has opened enough to tell the peer.
@@ -108,6 +139,8 @@ impl Acknowledgment {
     pub(super) fn on_sack(&mut self) -> SmallVec<[u32; 4]> {
         self.packets = 0;
         self.due = false;
+        self.told = None;
+        self.overdue.clear();
         self.deadline = None;
         std::mem::take(&mut self.duplicates)
     }

@@ -82,6 +82,9 @@ pub struct SctpMessage {
     pub end_of_record: bool,
 }
 
+/// Gap blocks of a SACK that was due before another: enough to show what is missing; the last one tells all.
+const MAX_OVERDUE_BLOCKS: usize = 16;
+
 /// What became of a DATA chunk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DataOutcome {
@@ -398,7 +401,15 @@ impl Receiver {
     /// The packet whose DATA chunks were handled ends here. `urgent`: the association wants them acknowledged at once, as
     /// it does while it shuts down (9.2).
     pub fn end_of_packet(&mut self, now: Instant, urgent: bool) {
-        self.acknowledgment.end_of_packet(now, urgent);
+        if self.acknowledgment.end_of_packet(now, urgent) {
+            let sack = Sack {
+                cumulative_tsn_ack: self.cumulative_tsn(),
+                a_rwnd: u32::try_from(self.window()).unwrap_or(u32::MAX),
+                gap_blocks: self.tracker.gap_blocks(MAX_OVERDUE_BLOCKS),
+                duplicates: Default::default(),
+            };
+            self.acknowledgment.on_due(sack);
+        }
     }
 
     /// Whether a SACK is to be sent whatever the time is.
@@ -419,6 +430,11 @@ impl Receiver {
     /// Whether a SACK would tell something new: it then rides on a packet that is sent anyway.
     pub const fn has_unacknowledged(&self) -> bool {
         self.acknowledgment.is_waiting()
+    }
+
+    /// A SACK that was due before the one that [`Self::take_sack`] gives, if packets came faster than it could be sent.
+    pub fn take_overdue_sack(&mut self) -> Option<Sack> {
+        self.acknowledgment.take_overdue()
     }
 
     /// The SACK to send, in at most `max_len` octets; as many gap blocks as fit (6.2), duplicates if there is room left.

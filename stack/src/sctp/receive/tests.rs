@@ -594,3 +594,43 @@ proptest! {
         prop_assert_eq!(expected, found);
     }
 }
+
+#[test]
+fn packets_that_come_at_once_are_acknowledged_as_if_one_by_one() {
+    // RFC 9260 6.2: a SACK for every second packet; 6.7: for every packet while something is missing.
+    let mut receiver = receiver();
+    let mut arrive = |offset: u32| {
+        packet(
+            &mut receiver,
+            vec![data(offset, 0, offset as u16, whole(), b"x")],
+        );
+    };
+    (0..6).for_each(&mut arrive);
+    [7, 8, 9].into_iter().for_each(&mut arrive);
+    let overdue = std::iter::from_fn(|| receiver.take_overdue_sack());
+    let overdue: Vec<_> = overdue
+        .map(|sack| {
+            let cumulative = sack.cumulative_tsn_ack.wrapping_sub(INITIAL);
+            (cumulative, sack.gap_blocks.first().map(|block| block.end))
+        })
+        .collect();
+    assert_eq!(
+        overdue,
+        [(1, None), (3, None), (5, None), (5, Some(2)), (5, Some(3))]
+    );
+    let last = receiver.take_sack(1000);
+    assert_eq!(last.gap_blocks[..], [GapBlock { start: 2, end: 4 }]);
+    assert!(!receiver.sack_due(at(0)));
+    // However many there are, the latest are told.
+    for offset in 10..200 {
+        packet(
+            &mut receiver,
+            vec![data(offset, 0, offset as u16, whole(), b"x")],
+        );
+    }
+    assert_eq!(
+        std::iter::from_fn(|| receiver.take_overdue_sack()).count(),
+        32
+    );
+    assert_eq!(receiver.take_sack(1000).gap_blocks[0].end, 194);
+}
