@@ -357,3 +357,26 @@ async fn what_nobody_accepts_is_bounded_and_aborted_with_the_listener() {
         assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn messages_sent_in_a_row_share_packets_while_others_are_under_way() {
+    // RFC 9260 6.10: bundling; without Nagle's algorithm, a lone message waits for nothing.
+    let link = Link::delayed();
+    let (client, server) = link.associated().await;
+    let started = Instant::now();
+    client.send(body(0, 100), on(0)).await.expect("alive");
+    server.recv().await.expect("alive").expect("a message");
+    assert_eq!(started.elapsed().as_millis(), DELAY.as_millis());
+
+    let before = client.stats();
+    for seed in 0..200 {
+        client.send(body(seed, 100), on(1)).await.expect("alive");
+    }
+    for seed in 0..200 {
+        let message = server.recv().await.expect("alive").expect("a message");
+        assert_eq!(message.data, body(seed, 100));
+    }
+    let packets = client.stats().packets_sent - before.packets_sent;
+    // Twelve in a packet, but for those that went before there was anything to wait for.
+    assert!((17..25).contains(&packets), "{packets}");
+}

@@ -39,6 +39,7 @@ pub struct Packet {
 
 impl Packet {
     /// An empty packet.
+    #[inline]
     pub fn new() -> Self {
         Self {
             head: [0; HEADER_ROOM],
@@ -57,6 +58,7 @@ impl Packet {
     }
 
     /// A packet that has only headers yet: inline if they fit the header room, else in a slice of their own.
+    #[inline]
     pub fn from_header(header: &[u8]) -> Self {
         let mut packet = Self::new();
         if header.len() <= HEADER_ROOM {

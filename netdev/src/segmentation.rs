@@ -37,19 +37,29 @@ pub enum CutChecksum {
 ///
 /// # Errors
 /// [`Malformed`]: the packet is dropped, for the caller to count.
+#[inline]
 pub fn prepare(
     mut packet: Packet,
     capabilities: &Capabilities,
     queue: &mut VecDeque<Packet>,
 ) -> Result<(), Malformed> {
+    if let Some(segmentation) = packet.offload.segmentation {
+        return prepare_super_packet(packet, segmentation, capabilities, queue);
+    }
+    if !capabilities.offloads.checksum || is_crc(&packet) {
+        complete_checksum(&mut packet)?;
+    }
+    queue.push_back(packet);
+    Ok(())
+}
+
+fn prepare_super_packet(
+    mut packet: Packet,
+    segmentation: Segmentation,
+    capabilities: &Capabilities,
+    queue: &mut VecDeque<Packet>,
+) -> Result<(), Malformed> {
     let offloads = &capabilities.offloads;
-    let Some(segmentation) = packet.offload.segmentation else {
-        if !offloads.checksum || is_crc(&packet) {
-            complete_checksum(&mut packet)?;
-        }
-        queue.push_back(packet);
-        return Ok(());
-    };
     let headers = super_packet_headers(&mut packet, segmentation, capabilities.medium)?;
     let segment_size = usize::from(segmentation.segment_size);
     let mut stride = segment_size;

@@ -269,6 +269,15 @@ impl Core {
         wakes.wake_all();
     }
 
+    /// [`Self::kick`] for what can wait until the driver runs.
+    pub fn kick_driver(&self, slot: SlotRef) {
+        let home = slot.home();
+        self.engine.mark_ready(slot);
+        if self.is_parked(home) {
+            self.drivers[home.index()].waker.wake();
+        }
+    }
+
     fn run<R>(&self, command: impl FnOnce(Instant, &mut WakeList) -> R) -> R {
         let mut wakes = WakeList::new();
         let now = self.clock.now();

@@ -86,6 +86,7 @@ impl Engine {
             };
             self.count_drop(interface, result);
         }
+        self.settle_run(&mut inbound);
     }
 
     fn count_drop(&self, interface: InterfaceId, result: Result<(), DropReason>) {
@@ -121,6 +122,7 @@ impl Engine {
             };
             loop {
                 if budget == 0 {
+                    self.settle_run(&mut inbound);
                     return Delivery::Unfinished;
                 }
                 budget -= 1;
@@ -131,6 +133,7 @@ impl Engine {
                 let result = self.receive_ip(&mut inbound, packet);
                 self.count_drop(InterfaceId::LOOPBACK, result);
             }
+            self.settle_run(&mut inbound);
             drop(guard);
         }
         Delivery::Done

@@ -241,6 +241,7 @@ impl Engine {
     /// # Errors
     /// `HostUnreachable` when the neighbour did not answer of late, `NoBuffers` when too much waits for it. The packet is
     /// gone, and counted.
+    #[inline]
     pub(crate) fn stage_towards(
         &self,
         egress: &mut Egress,
@@ -252,6 +253,16 @@ impl Engine {
             self.stage(egress, path.interface, Way::Plain, packet);
             return Ok(false);
         }
+        self.stage_frame(egress, now, path, packet)
+    }
+
+    fn stage_frame(
+        &self,
+        egress: &mut Egress,
+        now: Instant,
+        path: &Path,
+        packet: Packet,
+    ) -> SocketResult<bool> {
         let way = match path.cast {
             Cast::Unicast => {
                 let key = neighbor_key(path);

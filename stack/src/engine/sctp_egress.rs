@@ -99,6 +99,7 @@ impl Engine {
     }
 
     /// Gives a packet its IP header and queues it.
+    #[inline]
     fn stage_sctp(
         &self,
         egress: &mut Egress,
@@ -152,6 +153,7 @@ impl Engine {
         }
     }
 
+    #[inline]
     fn send_sctp(
         &self,
         egress: &mut Egress,

@@ -25,12 +25,22 @@ use crate::transport::Readiness;
 use crate::transport::demux::Tuple;
 use crate::wire::protocol;
 
-/// The association that the last packet of a batch was for; packets of one come in runs.
+/// The association that the last packet of a batch was for. Packets of one come in runs, and what follows from them
+/// (readiness, timers, the ready list) is looked at once, behind the last: [`Engine::settle_run`].
 #[derive(Debug, Default)]
 pub(crate) struct AssociationCache(Option<(Tuple, Arc<SctpSlot>)>);
 
 /// Octets of SCTP's common header.
 const COMMON_HEADER_LEN: usize = 12;
+
+/// Source and destination port; the packet is long enough.
+fn ports(packet: &Packet) -> [u16; 2] {
+    if let Some([a, b, c, d]) = packet.contiguous().first_chunk() {
+        return [[*a, *b], [*c, *d]].map(u16::from_be_bytes);
+    }
+    let octet = |at: usize| packet.octet(at).unwrap_or_default();
+    [0, 2].map(|at| u16::from_be_bytes([octet(at), octet(at + 1)]))
+}
 
 impl Engine {
     /// A packet that starts at the SCTP header, its CRC32c not verified yet.
@@ -51,10 +61,9 @@ impl Engine {
         if !is_good {
             return Err(DropReason::Checksum);
         }
-        let octet = |at: usize| packet.octet(at).unwrap_or_default();
-        let port = |at: usize| u16::from_be_bytes([octet(at), octet(at + 1)]);
-        let local = self.arrived(ip.destination, port(2), inbound.interface);
-        let remote = self.arrived(ip.source, port(0), inbound.interface);
+        let [source_port, destination_port] = ports(packet);
+        let local = self.arrived(ip.destination, destination_port, inbound.interface);
+        let remote = self.arrived(ip.source, source_port, inbound.interface);
         // RFC 9260 3.1: there is no port 0.
         if local.port() == 0 || remote.port() == 0 {
             return Err(DropReason::Malformed);
@@ -64,11 +73,17 @@ impl Engine {
             destination: ip.destination,
         };
         let key = association_key(local.port(), remote);
-        let slot = match &inbound.associations.0 {
-            Some((cached, slot)) if *cached == key => Some(Arc::clone(slot)),
-            _ => self.find_association(key, packet),
-        };
-        let Some(slot) = slot else {
+        if inbound
+            .associations
+            .0
+            .as_ref()
+            .is_none_or(|(cached, _)| *cached != key)
+        {
+            self.settle_run(inbound);
+            let found = self.find_association(key, packet);
+            inbound.associations.0 = found.map(|slot| (key, slot));
+        }
+        let Some((_, slot)) = &inbound.associations.0 else {
             return self.receive_unassociated(inbound, local, remote, &info, packet);
         };
         let mut state = slot.lock();
@@ -81,12 +96,25 @@ impl Engine {
         let entered = span.enter();
         let association = &mut state.socket.association;
         let result = association.handle_packet(inbound.now, &info, packet);
-        self.settle_sctp(&slot, &mut state, inbound.wakes);
+        let is_finished = association.is_finished();
         drop(entered);
-        let detached = state.socket.detached;
         drop(state);
-        inbound.associations.0 = (!detached).then_some((key, slot));
+        if is_finished {
+            // What comes next with these ports is for somebody else.
+            self.settle_run(inbound);
+        }
         result
+    }
+
+    /// A run of packets for one association ends here, if there was one.
+    pub(crate) fn settle_run(&self, inbound: &mut Inbound<'_>) {
+        let Some((_, slot)) = inbound.associations.0.take() else {
+            return;
+        };
+        let mut state = slot.lock();
+        let span = state.socket.span.clone();
+        let _entered = span.enter();
+        self.settle_sctp(&slot, &mut state, inbound.wakes);
     }
 
     /// By the address that the packet comes from, or, if it sets an association up, by any that it lists (RFC 9260 5.1.2 D).

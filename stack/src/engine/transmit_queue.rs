@@ -282,6 +282,7 @@ impl Engine {
 
     /// Queues a packet: to own addresses on the loopback, else on its interface's transmit queue, in a frame if its way
     /// leads to a station.
+    #[inline]
     pub(crate) fn stage(
         &self,
         egress: &mut Egress,

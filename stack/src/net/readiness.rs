@@ -30,11 +30,21 @@ use crate::engine::sockets::{EchoSocket, ListenerSocket, TcpSocket, UdpSocket};
 use crate::error::{SocketError, SocketResult};
 use crate::transport::Readiness;
 
+/// What the stack has to do after a command on a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flush {
+    Nothing,
+    /// Send, once the driver gets to it: more may have come by then.
+    Soon,
+    /// Send before the command returns.
+    Now,
+}
+
 /// A protocol's state in a slot, as far as waiting concerns it.
 pub(crate) trait Socket: Sized {
-    /// Whether a command has left something to send, so that the stack must be kicked.
-    fn wants_flush(&self) -> bool {
-        false
+    /// Whether a command has left something to send.
+    fn wants_flush(&self) -> Flush {
+        Flush::Nothing
     }
 
     /// The slot for the engine's lists.
@@ -42,8 +52,11 @@ pub(crate) trait Socket: Sized {
 }
 
 impl Socket for TcpSocket {
-    fn wants_flush(&self) -> bool {
-        self.connection.wants_transmit()
+    fn wants_flush(&self) -> Flush {
+        match self.connection.wants_transmit() {
+            true => Flush::Now,
+            false => Flush::Nothing,
+        }
     }
 
     fn slot_ref(slot: &Arc<TcpSlot>) -> SlotRef {
@@ -64,8 +77,12 @@ impl Socket for UdpSocket {
 }
 
 impl Socket for SctpSocket {
-    fn wants_flush(&self) -> bool {
-        self.association.wants_transmit()
+    fn wants_flush(&self) -> Flush {
+        match self.association.wants_transmit() {
+            true if self.association.may_gather() => Flush::Soon,
+            true => Flush::Now,
+            false => Flush::Nothing,
+        }
     }
 
     fn slot_ref(slot: &Arc<SctpSlot>) -> SlotRef {
@@ -180,9 +197,11 @@ impl<T: Socket> Io<T> {
         self.shared.kick(T::slot_ref(&self.slot));
     }
 
-    fn flush(&self, wanted: bool) {
-        if wanted {
-            self.kick();
+    fn flush(&self, wanted: Flush) {
+        match wanted {
+            Flush::Nothing => {}
+            Flush::Soon => self.shared.kick_driver(T::slot_ref(&self.slot)),
+            Flush::Now => self.kick(),
         }
     }
 

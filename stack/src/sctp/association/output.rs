@@ -81,6 +81,12 @@ impl Association {
         self.dirty
     }
 
+    /// Whether it is worth waiting for more before [`Self::poll_transmit`]: little is to be sent, and data is under way,
+    /// whose answer the peer owes anyway. An idle association's message leaves at once.
+    pub fn may_gather(&self) -> bool {
+        self.sender.unsent_octets() < GATHERED && self.sender.has_outstanding()
+    }
+
     fn next_packet(&mut self, now: Instant, arena: &mut BytesMut) -> Option<Transmit> {
         if let Some(reply) = self.pending.replies.pop_front() {
             self.stats.control_chunks_sent += 1;
@@ -118,6 +124,7 @@ impl Association {
         PacketBuilder::new(self.header(), COMMON_HEADER_LEN + room, arena)
     }
 
+    #[inline]
     fn finish(&self, path: PathId, destination: IpAddr, builder: PacketBuilder<'_>) -> Transmit {
         let path = self.paths.get(path);
         Transmit {
@@ -393,6 +400,9 @@ impl Association {
         debug_assert!(pushed, "the send half was told how much room there is");
     }
 }
+
+/// Octets that are sent without waiting for more: some packets, so that their cost is shared.
+const GATHERED: usize = 16 << 10;
 
 /// Octets of a SACK without gaps and duplicates, which is all that one that may wait has to say.
 const SACK_LEN: usize = 16;

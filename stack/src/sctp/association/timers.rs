@@ -9,7 +9,7 @@ use crate::error::SocketError;
 use crate::sctp::association::shutdown::End;
 use crate::sctp::association::{Association, State};
 use crate::sctp::path::PathId;
-use crate::time::Instant;
+use crate::time::{Instant, earlier};
 use crate::wire::sctp::ErrorCause;
 
 /// Deadlines that are nobody else's.
@@ -29,19 +29,18 @@ impl Association {
         if self.state == State::Closed {
             return None;
         }
-        let own = [self.timers.t2, self.timers.t5, self.autoclose_deadline()];
-        let others = match &self.handshake {
+        let shutdown = earlier(self.timers.t2, self.timers.t5);
+        let own = earlier(shutdown, self.autoclose_deadline());
+        let other = match &self.handshake {
             // T3-rtx of DATA that travels with a cookie is T1's matter: nothing may be sent without the cookie (5.1 C).
-            Some(handshake) => [Some(handshake.t1), None],
+            Some(handshake) => Some(handshake.t1),
             None => {
                 let sack = self.receiver.sack_deadline();
-                [
-                    self.paths.next_deadline(),
-                    sack.filter(|_| self.state.takes_data()),
-                ]
+                let sack = sack.filter(|_| self.state.takes_data());
+                earlier(self.paths.next_deadline(), sack)
             }
         };
-        own.into_iter().chain(others).flatten().min()
+        earlier(own, other)
     }
 
     /// Lets the timers that are due fire. Calling early or often is harmless.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::random::Random;
-use crate::time::Instant;
+use crate::time::{Instant, earlier};
 
 /// The state of one path's heartbeats.
 #[derive(Debug)]
@@ -107,7 +107,10 @@ impl Heartbeat {
 
     /// The path carries something that can measure its round trip: it is not idle (8.3).
     pub(super) fn on_used(&mut self, now: Instant) {
-        self.last_used = now;
+        // Written once for all packets of a flush: each of them has `due` read it, which a store just before would delay.
+        if self.last_used != now {
+            self.last_used = now;
+        }
     }
 
     /// When the next one is due. It moves on as the path is used.
@@ -118,7 +121,7 @@ impl Heartbeat {
         let scheduled = self
             .schedule
             .map(|schedule| schedule.since.max(self.last_used) + schedule.period);
-        [self.wanted, scheduled].into_iter().flatten().min()
+        earlier(self.wanted, scheduled)
     }
 
     /// When the latest one counts as unanswered.

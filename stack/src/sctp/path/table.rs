@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::random::Random;
 use crate::sctp::path::{Path, PathConfig, PathId, PathState, heartbeat};
-use crate::time::Instant;
+use crate::time::{Instant, earlier};
 
 /// All paths of an association. Never empty once the association has sent anything.
 #[derive(Debug)]
@@ -225,14 +225,11 @@ impl Paths {
     /// The earliest time at which a T3-rtx or a heartbeat wants attention.
     pub fn next_deadline(&self) -> Option<Instant> {
         let held_back = self.heartbeats.held_back(&self.config);
-        self.paths
-            .iter()
-            .flat_map(|path| {
-                let due = path.heartbeat.due().map(|due| due.max(held_back));
-                [path.t3, path.heartbeat.expires(), due]
-            })
-            .flatten()
-            .min()
+        self.paths.iter().fold(None, |first, path| {
+            let due = path.heartbeat.due().map(|due| due.max(held_back));
+            let heartbeat = earlier(path.heartbeat.expires(), due);
+            earlier(first, earlier(path.t3, heartbeat))
+        })
     }
 
     /// A path whose T3-rtx has fired; `send` deals with it.

@@ -94,6 +94,7 @@ impl<'a> PacketBuilder<'a> {
     }
 
     /// The packet, its checksum filled in.
+    #[inline]
     pub fn finish(mut self) -> Packet {
         let borrowed = self.borrowed.take_if(|data| data.len() >= COPY_BELOW);
         self.settle();
