@@ -9,7 +9,7 @@ use std::fmt;
 use crc_fast::{CrcAlgorithm, Digest};
 
 use crate::offload::Checksum;
-use crate::packet::Packet;
+use crate::packet::{HEADER_ROOM, Packet};
 
 /// Where the checksum lies in an SCTP common header; no other protocol of a partial checksum has it there.
 pub const SCTP_CHECKSUM: u16 = 8;
@@ -87,7 +87,7 @@ struct FieldSum {
     expected: u32,
 }
 
-/// Sums each slice in one go: a call costs as much as 100 octets. Only the common header is copied, to have a field of
+/// Sums each slice in one go: a call costs as much as 100 octets. Only the headers are copied, to have a field of
 /// zero in it.
 fn sum(packet: &Packet, start: usize) -> Option<FieldSum> {
     let mut header = [0; COMMON_HEADER];
@@ -101,6 +101,18 @@ fn sum(packet: &Packet, start: usize) -> Option<FieldSum> {
             continue;
         };
         skip = 0;
+        if gathered == 0 && (COMMON_HEADER..=HEADER_ROOM).contains(&rest.len()) {
+            // Headers alone, as the stack makes packets: they are summed in one go.
+            let mut headers = [0; HEADER_ROOM];
+            let headers = &mut headers[..rest.len()];
+            headers.copy_from_slice(rest);
+            let field = &mut headers[usize::from(SCTP_CHECKSUM)..COMMON_HEADER];
+            found.copy_from_slice(field);
+            field.fill(0);
+            crc.add_bytes(headers);
+            gathered = COMMON_HEADER;
+            continue;
+        }
         if gathered < COMMON_HEADER {
             let (front, behind) = rest.split_at(rest.len().min(COMMON_HEADER - gathered));
             header[gathered..gathered + front.len()].copy_from_slice(front);

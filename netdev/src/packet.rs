@@ -61,13 +61,23 @@ impl Packet {
     #[inline]
     pub fn from_header(header: &[u8]) -> Self {
         let mut packet = Self::new();
-        if header.len() <= HEADER_ROOM {
-            packet.head_start = HEADER_ROOM - header.len();
-            packet.head[packet.head_start..].copy_from_slice(header);
-        } else {
-            packet.push(Bytes::copy_from_slice(header));
-        }
+        packet.begin(header);
         packet
+    }
+
+    /// Makes it what [`Self::from_header`] gives, where it is: a packet is some hundred octets to move.
+    #[inline]
+    pub fn begin(&mut self, header: &[u8]) {
+        self.head_start = HEADER_ROOM;
+        self.body.clear();
+        self.body_len = 0;
+        self.offload = Offload::default();
+        if header.len() <= HEADER_ROOM {
+            self.head_start -= header.len();
+            self.head[self.head_start..].copy_from_slice(header);
+        } else {
+            self.push(Bytes::copy_from_slice(header));
+        }
     }
 
     /// A packet that has only payload yet; headers are added with [`Self::prepend`].

@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use tidewire_netdev::Packet;
+
 use crate::engine::egress::SLOT_BUDGET;
 use crate::engine::network::Path;
 use crate::engine::sctp_sockets::SctpSocket;
@@ -11,7 +13,7 @@ use crate::engine::transmit_queue::Egress;
 use crate::engine::{Engine, WakeList};
 use crate::error::{SocketError, SocketResult};
 use crate::ip::output::{self, OutputHeader};
-use crate::sctp::Transmit;
+use crate::sctp::{Departure, Workbench};
 use crate::stats::DropReason;
 use crate::time::Instant;
 use crate::wire::protocol;
@@ -40,11 +42,16 @@ impl Engine {
         }
         let mut slot_budget = SLOT_BUDGET.min(*budget);
         let mut arena = std::mem::take(&mut egress.arena);
+        let mut packet = Packet::new();
         while slot_budget > 0 {
-            let Some(transmit) = socket.association.poll_transmit(now, &mut arena) else {
+            let mut bench = Workbench {
+                arena: &mut arena,
+                packet: &mut packet,
+            };
+            let Some(departure) = socket.association.poll_packet(now, &mut bench) else {
                 break;
             };
-            self.stage_sctp(egress, now, socket, transmit);
+            self.stage_sctp(egress, now, socket, departure, &mut packet);
             slot_budget -= 1;
             *budget -= 1;
         }
@@ -98,20 +105,20 @@ impl Engine {
         self.sctp_way(now, remote, source, locals, device)
     }
 
-    /// Gives a packet its IP header and queues it.
+    /// Gives a packet its IP header and queues it: it is taken from its place.
     #[inline]
     fn stage_sctp(
         &self,
         egress: &mut Egress,
         now: Instant,
         socket: &mut SctpSocket,
-        transmit: Transmit,
+        departure: Departure,
+        packet: &mut Packet,
     ) {
-        let Transmit {
+        let Departure {
             source,
             destination,
-            mut packet,
-        } = transmit;
+        } = departure;
         let known = socket.ways.iter().find(|(remote, path)| {
             *remote == destination && source.is_none_or(|source| source == path.source)
         });
@@ -131,7 +138,7 @@ impl Engine {
         };
         socket.next_id = socket.next_id.wrapping_add(1);
         if packet.len() + header.encoded_len() <= path.mtu {
-            let prepended = output::prepend(&mut packet, &header);
+            let prepended = output::prepend(packet, &header);
             debug_assert!(
                 prepended.is_ok(),
                 "a packet within an MTU, of one IP version"
@@ -140,10 +147,10 @@ impl Engine {
             return;
         }
         // One chunk that no packet of this path holds: a cookie, an INIT with many addresses.
-        match self.with_header(path.mtu, packet, header) {
+        match self.with_header(path.mtu, std::mem::take(packet), header) {
             Ok(fragments) => {
-                for fragment in fragments {
-                    self.send_sctp(egress, now, socket, &path, fragment);
+                for mut fragment in fragments {
+                    self.send_sctp(egress, now, socket, &path, &mut fragment);
                 }
             }
             Err(error) => {
@@ -160,9 +167,9 @@ impl Engine {
         now: Instant,
         socket: &mut SctpSocket,
         path: &Path,
-        packet: tidewire_netdev::Packet,
+        packet: &mut Packet,
     ) {
-        match self.stage_towards(egress, now, path, packet) {
+        match self.stage_towards(egress, now, path, std::mem::take(packet)) {
             Ok(true) => self.note_unresolved(now),
             Err(SocketError::HostUnreachable) => {
                 socket.association.handle_unreachable_neighbor();

@@ -27,5 +27,5 @@ pub use config::{Config, SocketOptions};
 pub use endpoint::Endpoint;
 pub use message::SendOptions;
 pub use out_of_the_blue::out_of_the_blue;
-pub use packet::{PacketInfo, Reply, Transmit};
+pub use packet::{Departure, PacketInfo, Reply, Transmit, Workbench};
 pub use receive::SctpMessage;

@@ -27,6 +27,24 @@ pub struct Transmit {
     pub packet: Packet,
 }
 
+/// Where packets are made: both are the caller's, to be used for one packet after the other.
+#[derive(Debug)]
+pub struct Workbench<'a> {
+    /// Memory for chunks.
+    pub arena: &'a mut BytesMut,
+    /// The packet, once there is one. What was in it is given up.
+    pub packet: &'a mut Packet,
+}
+
+/// The addresses of a packet to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Departure {
+    /// Our address; `None` leaves it to routing.
+    pub source: Option<IpAddr>,
+    /// The peer's address.
+    pub destination: IpAddr,
+}
+
 /// One chunk that answers a received packet, with a tag that is not the association's, or without any association.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
@@ -74,15 +92,29 @@ impl Reply {
         self.header.verification_tag
     }
 
-    /// Builds the packet. `arena` is memory for packets, kept by the caller.
-    pub fn into_transmit(self, arena: &mut BytesMut) -> Transmit {
-        let mut builder = PacketBuilder::new(self.header, ANSWER_LEN, arena);
+    /// Builds the packet.
+    pub(super) fn build(self, bench: &mut Workbench<'_>) -> Departure {
+        let mut builder = PacketBuilder::new(self.header, ANSWER_LEN, bench.arena);
         let pushed = builder.push(&self.chunk);
         debug_assert!(pushed, "an empty packet takes any chunk that is one");
-        Transmit {
+        builder.finish_into(bench.packet);
+        Departure {
             source: Some(self.source),
             destination: self.destination,
-            packet: builder.finish(),
+        }
+    }
+
+    /// Builds the packet. `arena` is memory for packets, kept by the caller.
+    pub fn into_transmit(self, arena: &mut BytesMut) -> Transmit {
+        let mut packet = Packet::new();
+        let departure = self.build(&mut Workbench {
+            arena,
+            packet: &mut packet,
+        });
+        Transmit {
+            source: departure.source,
+            destination: departure.destination,
+            packet,
         }
     }
 }

@@ -7,9 +7,10 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 
 use bytes::{Bytes, BytesMut};
+use tidewire_netdev::Packet;
 
 use crate::sctp::association::{Association, State};
-use crate::sctp::packet::{Reply, Transmit};
+use crate::sctp::packet::{Departure, Reply, Transmit, Workbench};
 use crate::sctp::path::{PathId, PathState, Position};
 use crate::time::Instant;
 use crate::wire::sctp::{
@@ -68,12 +69,27 @@ struct Bundle {
 impl Association {
     /// The next packet to send. Call until there is none. `arena` is memory for packets, kept by the caller.
     pub fn poll_transmit(&mut self, now: Instant, arena: &mut BytesMut) -> Option<Transmit> {
-        let transmit = self.next_packet(now, arena);
-        match &transmit {
+        let mut packet = Packet::new();
+        let mut bench = Workbench {
+            arena,
+            packet: &mut packet,
+        };
+        let departure = self.poll_packet(now, &mut bench)?;
+        Some(Transmit {
+            source: departure.source,
+            destination: departure.destination,
+            packet,
+        })
+    }
+
+    /// The same, made where the caller wants it.
+    pub fn poll_packet(&mut self, now: Instant, bench: &mut Workbench<'_>) -> Option<Departure> {
+        let departure = self.next_packet(now, bench);
+        match &departure {
             Some(_) => self.stats.packets_sent += 1,
             None => self.dirty = false,
         }
-        transmit
+        departure
     }
 
     /// Whether [`Self::poll_transmit`] may have something. Cheap, and never wrongly `false`.
@@ -87,20 +103,20 @@ impl Association {
         self.sender.unsent_octets() < GATHERED && self.sender.has_outstanding()
     }
 
-    fn next_packet(&mut self, now: Instant, arena: &mut BytesMut) -> Option<Transmit> {
+    fn next_packet(&mut self, now: Instant, bench: &mut Workbench<'_>) -> Option<Departure> {
         if let Some(reply) = self.pending.replies.pop_front() {
             self.stats.control_chunks_sent += 1;
-            return Some(reply.into_transmit(arena));
+            return Some(reply.build(bench));
         }
         match self.state {
-            State::Closed => self.last_word(arena),
-            State::CookieWait => self.transmit_init(now, arena),
+            State::Closed => self.last_word(bench),
+            State::CookieWait => self.transmit_init(now, bench),
             State::CookieEchoed => self
-                .transmit_cookie_echo(now, arena)
-                .or_else(|| self.transmit_heartbeat_ack(arena)),
+                .transmit_cookie_echo(now, bench)
+                .or_else(|| self.transmit_heartbeat_ack(bench)),
             _ => {
                 let bundle = self.next_bundle(now)?;
-                self.transmit_bundle(now, &bundle, arena)
+                self.transmit_bundle(now, &bundle, bench)
             }
         }
     }
@@ -125,12 +141,17 @@ impl Association {
     }
 
     #[inline]
-    fn finish(&self, path: PathId, destination: IpAddr, builder: PacketBuilder<'_>) -> Transmit {
-        let path = self.paths.get(path);
-        Transmit {
-            source: path.local(),
+    fn finish(
+        &self,
+        path: PathId,
+        destination: IpAddr,
+        builder: PacketBuilder<'_>,
+        packet: &mut Packet,
+    ) -> Departure {
+        builder.finish_into(packet);
+        Departure {
+            source: self.paths.get(path).local(),
             destination,
-            packet: builder.finish(),
         }
     }
 
@@ -142,15 +163,15 @@ impl Association {
     }
 
     /// A packet with one chunk.
-    fn lone(&mut self, chunk: &Chunk, path: PathId, arena: &mut BytesMut) -> Transmit {
+    fn lone(&mut self, chunk: &Chunk, path: PathId, bench: &mut Workbench<'_>) -> Departure {
         let destination = self.paths.get(path).remote();
-        let mut builder = self.builder(self.paths.get(path).pmdcs(), arena);
+        let mut builder = self.builder(self.paths.get(path).pmdcs(), bench.arena);
         self.push(chunk, &mut builder);
-        self.finish(path, destination, builder)
+        self.finish(path, destination, builder, bench.packet)
     }
 
     /// ABORT or SHUTDOWN COMPLETE, after which there is nothing.
-    fn last_word(&mut self, arena: &mut BytesMut) -> Option<Transmit> {
+    fn last_word(&mut self, bench: &mut Workbench<'_>) -> Option<Departure> {
         let chunk = if let Some(causes) = self.pending.abort.take() {
             Chunk::Abort {
                 tag_reflected: false,
@@ -164,19 +185,23 @@ impl Association {
             return None;
         };
         let path = self.control_path();
-        Some(self.lone(&chunk, path, arena))
+        Some(self.lone(&chunk, path, bench))
     }
 
-    fn transmit_init(&mut self, now: Instant, arena: &mut BytesMut) -> Option<Transmit> {
+    fn transmit_init(&mut self, now: Instant, bench: &mut Workbench<'_>) -> Option<Departure> {
         let handshake = self.handshake.as_ref().filter(|handshake| handshake.due)?;
         let path = handshake.path;
         let init = Chunk::Init(Box::new(self.init(handshake)));
         self.on_handshake_sent(now);
-        Some(self.lone(&init, path, arena))
+        Some(self.lone(&init, path, bench))
     }
 
     /// COOKIE ECHO, an ERROR about the INIT ACK, and the first DATA (5.1 C): until the COOKIE ACK nothing else is sent.
-    fn transmit_cookie_echo(&mut self, now: Instant, arena: &mut BytesMut) -> Option<Transmit> {
+    fn transmit_cookie_echo(
+        &mut self,
+        now: Instant,
+        bench: &mut Workbench<'_>,
+    ) -> Option<Departure> {
         let handshake = self.handshake.as_ref().filter(|handshake| handshake.due)?;
         let path = handshake.path;
         let echo = Chunk::CookieEcho(handshake.cookie.clone());
@@ -188,20 +213,20 @@ impl Association {
             for_data: false,
         };
         self.on_handshake_sent(now);
-        let mut builder = self.builder(self.paths.get(path).pmdcs(), arena);
+        let mut builder = self.builder(self.paths.get(path).pmdcs(), bench.arena);
         self.push(&echo, &mut builder);
         self.push_errors(&mut builder);
         self.push_data(now, &bundle, &mut builder);
-        Some(self.finish(path, bundle.destination, builder))
+        Some(self.finish(path, bundle.destination, builder, bench.packet))
     }
 
     /// 8.3: HEARTBEAT is answered from COOKIE-ECHOED on.
-    fn transmit_heartbeat_ack(&mut self, arena: &mut BytesMut) -> Option<Transmit> {
+    fn transmit_heartbeat_ack(&mut self, bench: &mut Workbench<'_>) -> Option<Departure> {
         let (source, _) = self.pending.heartbeat_acks.front()?;
         let bundle = self.bundle_to(*source);
-        let mut builder = self.builder(self.paths.get(bundle.path).pmdcs(), arena);
+        let mut builder = self.builder(self.paths.get(bundle.path).pmdcs(), bench.arena);
         self.push_heartbeat_acks(bundle.destination, &mut builder);
-        Some(self.finish(bundle.path, bundle.destination, builder))
+        Some(self.finish(bundle.path, bundle.destination, builder, bench.packet))
     }
 
     fn bundle_to(&self, destination: IpAddr) -> Bundle {
@@ -276,14 +301,14 @@ impl Association {
         &mut self,
         now: Instant,
         bundle: &Bundle,
-        arena: &mut BytesMut,
-    ) -> Option<Transmit> {
+        bench: &mut Workbench<'_>,
+    ) -> Option<Departure> {
         let room = if bundle.for_data {
             self.sender.room_for_next(bundle.path, &self.paths)
         } else {
             self.paths.get(bundle.path).pmdcs()
         };
-        let mut builder = self.builder(room, arena);
+        let mut builder = self.builder(room, bench.arena);
         if self.pending.cookie_ack.is_some_and(|to| to == bundle.path)
             && self.push(&Chunk::CookieAck, &mut builder)
         {
@@ -295,7 +320,7 @@ impl Association {
             if let Some(sack) = self.receiver.take_overdue_sack() {
                 self.stats.sacks_sent += 1;
                 self.push(&Chunk::Sack(sack), &mut builder);
-                return Some(self.finish(path, bundle.destination, builder));
+                return Some(self.finish(path, bundle.destination, builder, bench.packet));
             }
             self.push_sack(&mut builder);
         }
@@ -310,7 +335,7 @@ impl Association {
                 self.push_data(now, bundle, &mut builder);
             }
         }
-        (!builder.is_empty()).then(|| self.finish(path, bundle.destination, builder))
+        (!builder.is_empty()).then(|| self.finish(path, bundle.destination, builder, bench.packet))
     }
 
     fn push_sack(&mut self, builder: &mut PacketBuilder<'_>) {

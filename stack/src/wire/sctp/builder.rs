@@ -94,17 +94,23 @@ impl<'a> PacketBuilder<'a> {
     }
 
     /// The packet, its checksum filled in.
-    #[inline]
-    pub fn finish(mut self) -> Packet {
+    pub fn finish(self) -> Packet {
+        let mut packet = Packet::new();
+        self.finish_into(&mut packet);
+        packet
+    }
+
+    /// The same in the place of another packet.
+    pub fn finish_into(mut self, packet: &mut Packet) {
         let borrowed = self.borrowed.take_if(|data| data.len() >= COPY_BELOW);
         self.settle();
-        let mut packet = if self.octets.len() <= INLINE {
-            let packet = Packet::from_header(self.octets);
+        if self.octets.len() <= INLINE {
+            packet.begin(self.octets);
             self.octets.clear();
-            packet
         } else {
-            Packet::from_bytes(self.octets.split().freeze())
-        };
+            packet.begin(&[]);
+            packet.push(self.octets.split().freeze());
+        }
         if let Some(data) = borrowed {
             let padding = padded(data.len()) - data.len();
             packet.push(data);
@@ -113,8 +119,7 @@ impl<'a> PacketBuilder<'a> {
             }
         }
         // There is a common header, so this cannot fail.
-        fill_sctp_checksum(&mut packet, 0);
-        packet
+        fill_sctp_checksum(packet, 0);
     }
 
     fn takes(&self, len: usize) -> bool {
