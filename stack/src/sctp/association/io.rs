@@ -4,6 +4,7 @@
 use bytes::Bytes;
 
 use crate::error::{SocketError, SocketResult};
+use crate::sctp::association::output::GATHERED;
 use crate::sctp::association::{Association, State};
 use crate::sctp::message::SendOptions;
 use crate::sctp::receive::SctpMessage;
@@ -24,10 +25,12 @@ impl Association {
         if self.write_closed() {
             return Err(SocketError::BrokenPipe);
         }
+        // All that may go has gone, and packets' worth of data is left: one more message changes nothing.
+        let held_back = !self.dirty && self.sender.unsent_octets() >= GATHERED;
         match self.sender.enqueue(message, options, &self.paths) {
             Ok(()) => {
                 self.stats.messages_sent += 1;
-                self.dirty = true;
+                self.dirty |= !held_back;
                 Ok(())
             }
             Err(error) => {

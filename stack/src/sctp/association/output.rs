@@ -427,7 +427,7 @@ impl Association {
 }
 
 /// Octets that are sent without waiting for more: some packets, so that their cost is shared.
-const GATHERED: usize = 16 << 10;
+pub(super) const GATHERED: usize = 16 << 10;
 
 /// Octets of a SACK without gaps and duplicates, which is all that one that may wait has to say.
 const SACK_LEN: usize = 16;
