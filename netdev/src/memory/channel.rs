@@ -67,9 +67,10 @@ impl Channel {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn has_room(&self, state: &State, len: usize) -> bool {
-        state.queue.is_empty()
-            || (state.queue.len() < self.max_packets && state.bytes + len <= self.max_bytes)
+    /// Whether another packet fits behind those in the queue and `more`, whose octets are counted already.
+    fn has_room(&self, state: &State, more: usize, len: usize) -> bool {
+        let packets = state.queue.len() + more;
+        packets == 0 || (packets < self.max_packets && state.bytes + len <= self.max_bytes)
     }
 }
 
@@ -106,21 +107,25 @@ impl ChannelTransmitter {
         if state.is_reader_gone {
             return Err(io::Error::from_raw_os_error(ENODEV));
         }
-        let mut moved = false;
         let mut result = Ok(());
-        while let Some(packet) = queue.front()
-            && belongs(packet)
-        {
+        let mut count = 0;
+        for packet in queue.iter().take_while(|packet| belongs(packet)) {
             let len = packet.len();
-            if !self.channel.has_room(&state, len) {
+            if !self.channel.has_room(&state, count, len) {
                 state.is_full = true;
                 result = Err(io::ErrorKind::WouldBlock.into());
                 break;
             }
             state.bytes += len;
-            state.queue.extend(queue.pop_front());
-            moved = true;
+            count += 1;
         }
+        if state.queue.is_empty() && count == queue.len() {
+            // All of them, without a copy.
+            std::mem::swap(&mut state.queue, queue);
+        } else {
+            state.queue.extend(queue.drain(..count));
+        }
+        let moved = count > 0;
         let reader = if moved { state.reader.take() } else { None };
         drop(state);
         wake(reader);

@@ -177,7 +177,7 @@ fn parse_v4(packet: &mut Packet, arrival: Arrival) -> Result<IpPacket, Refusal> 
             more: header.more_fragments,
         }),
         was_fragmented: false,
-        header: octets[..header_len].into(),
+        header: SmallVec::from_slice(&octets[..header_len]),
         protocol_pointer: PROTOCOL_POINTER_V4,
     };
     trim(packet, total_len)?;
@@ -210,7 +210,7 @@ fn parse_v6(packet: &mut Packet, arrival: Arrival) -> Result<IpPacket, Refusal> 
         traffic_class: header.traffic_class,
         fragment: None,
         was_fragmented: false,
-        header: octets[..header_len].into(),
+        header: SmallVec::from_slice(&octets[..header_len]),
         protocol_pointer: PROTOCOL_POINTER_V6,
     };
     // A jumbogram (RFC 2675) has a length of 0 here, so nothing is left of it and its option is cut short.
