@@ -247,7 +247,7 @@ impl Engine {
         egress: &mut Egress,
         now: Instant,
         path: &Path,
-        packet: Packet,
+        packet: &mut Packet,
     ) -> SocketResult<bool> {
         if egress.hardware_address(path.interface).is_none() {
             self.stage(egress, path.interface, Way::Plain, packet);
@@ -261,7 +261,7 @@ impl Engine {
         egress: &mut Egress,
         now: Instant,
         path: &Path,
-        packet: Packet,
+        packet: &mut Packet,
     ) -> SocketResult<bool> {
         let way = match path.cast {
             Cast::Unicast => {
@@ -269,19 +269,17 @@ impl Engine {
                 let mut cache = lock(&self.neighbors);
                 let resolution = cache.resolve(now, key, path.source, UpperLayerAdvice::None);
                 let (way, result) = match resolution {
-                    Resolution::Reachable(station) => {
-                        (Some((Way::Station(station), packet)), Ok(false))
-                    }
+                    Resolution::Reachable(station) => (Some(Way::Station(station)), Ok(false)),
                     Resolution::Failed => (None, Err(SocketError::HostUnreachable)),
                     Resolution::Pending => {
-                        let queued = cache.enqueue(key, packet);
+                        let queued = cache.enqueue(key, std::mem::take(packet));
                         let waits = queued.map(|()| true);
                         (None, waits.map_err(|_| SocketError::NoBuffers))
                     }
                 };
                 drop(cache);
                 self.pump_links(now);
-                let Some((way, packet)) = way else {
+                let Some(way) = way else {
                     if result.is_err() {
                         self.counters.dropped(DropReason::NeighborUnreachable);
                     }

@@ -169,7 +169,7 @@ impl Engine {
         path: &Path,
         packet: &mut Packet,
     ) {
-        match self.stage_towards(egress, now, path, std::mem::take(packet)) {
+        match self.stage_towards(egress, now, path, packet) {
             Ok(true) => self.note_unresolved(now),
             Err(SocketError::HostUnreachable) => {
                 socket.association.handle_unreachable_neighbor();

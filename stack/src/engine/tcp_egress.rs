@@ -84,8 +84,8 @@ impl Engine {
                 ..OutputHeader::new(tuple.local.ip(), tuple.remote.ip(), protocol::TCP)
             };
             socket.next_id = socket.next_id.wrapping_add(count as u16);
-            let packet = tcp_packet(tuple, transmit, &header);
-            self.stage(egress, path.interface, way, packet);
+            let mut packet = tcp_packet(tuple, transmit, &header);
+            self.stage(egress, path.interface, way, &mut packet);
             slot_budget -= 1;
             *budget -= 1;
             if slot_budget == 0 {
@@ -134,8 +134,8 @@ impl Engine {
             };
             socket.next_id = socket.next_id.wrapping_add(1);
             // Nobody to tell of an error: the timer sends it again.
-            let packet = tcp_packet(tuple, transmit, &header);
-            let _ = self.stage_towards(egress, now, &path, packet);
+            let mut packet = tcp_packet(tuple, transmit, &header);
+            let _ = self.stage_towards(egress, now, &path, &mut packet);
             slot_budget -= 1;
             *budget -= 1;
         }

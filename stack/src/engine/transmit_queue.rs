@@ -245,7 +245,7 @@ impl Engine {
         let replies = std::mem::take(&mut *lock(&self.shard(egress.shard).replies));
         for Reply {
             interface,
-            packet,
+            mut packet,
             way,
         } in replies
         {
@@ -254,15 +254,15 @@ impl Engine {
                 continue;
             }
             match way {
-                ReplyWay::Frame => self.stage(egress, interface, Way::Plain, packet),
+                ReplyWay::Frame => self.stage(egress, interface, Way::Plain, &mut packet),
                 ReplyWay::Station(station) => {
-                    self.stage(egress, interface, Way::Station(station), packet);
+                    self.stage(egress, interface, Way::Station(station), &mut packet);
                 }
                 // An error is counted; only an echo request has somebody to tell of it.
                 ReplyWay::Path(path) => {
                     let has_neighbors = egress.hardware_address(interface).is_some();
                     let copy = has_neighbors.then(|| packet.clone());
-                    let result = self.stage_towards(egress, now, &path, packet);
+                    let result = self.stage_towards(egress, now, &path, &mut packet);
                     if let (Err(SocketError::HostUnreachable), Some(copy)) = (result, copy) {
                         self.report_undelivered(interface, copy, wakes);
                     }
@@ -281,14 +281,13 @@ impl Engine {
     }
 
     /// Queues a packet: to own addresses on the loopback, else on its interface's transmit queue, in a frame if its way
-    /// leads to a station.
-    #[inline]
+    /// leads to a station. It is taken from its place: packets are some hundred octets, and each move copies them.
     pub(crate) fn stage(
         &self,
         egress: &mut Egress,
         interface: InterfaceId,
         way: Way,
-        mut packet: Packet,
+        packet: &mut Packet,
     ) {
         if way == Way::Unreachable {
             self.counters.dropped(DropReason::NeighborUnreachable);
@@ -296,7 +295,7 @@ impl Engine {
         }
         self.counters.sent(packet.len());
         if interface == InterfaceId::LOOPBACK {
-            lock(&self.shard(egress.shard).loopback).push_back(packet);
+            lock(&self.shard(egress.shard).loopback).push_back(std::mem::take(packet));
             return;
         }
         let Some(queue) = egress.queue(interface) else {
@@ -319,8 +318,9 @@ impl Engine {
             } else {
                 LinkProtocol::Ipv6
             };
-            ethernet::prepend(&mut packet, ours, station, protocol);
+            ethernet::prepend(packet, ours, station, protocol);
         }
+        let packet = std::mem::take(packet);
         if segmentation::prepare(packet, &queue.capabilities, &mut queue.packets).is_err() {
             debug_assert!(
                 false,

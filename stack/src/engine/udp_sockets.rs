@@ -310,14 +310,14 @@ impl Engine {
         };
         match packets {
             Ok(packets) => {
-                for packet in packets {
+                for mut packet in packets {
                     if looped && path.interface != InterfaceId::LOOPBACK {
-                        let copy = packet.clone();
-                        self.stage(egress, InterfaceId::LOOPBACK, Way::Plain, copy);
+                        let mut copy = packet.clone();
+                        self.stage(egress, InterfaceId::LOOPBACK, Way::Plain, &mut copy);
                     }
                     // A TTL of 0 keeps a datagram on this host.
                     if hop_limit > 0 || path.interface == InterfaceId::LOOPBACK {
-                        match self.stage_towards(egress, now, path, packet) {
+                        match self.stage_towards(egress, now, path, &mut packet) {
                             Ok(true) => self.note_unresolved(now),
                             Err(SocketError::HostUnreachable) => {
                                 socket.socket.handle_unreachable(destination);
