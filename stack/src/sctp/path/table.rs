@@ -225,14 +225,16 @@ impl Paths {
     /// The earliest time at which a T3-rtx or a heartbeat wants attention.
     pub fn next_deadline(&self) -> Option<Instant> {
         let held_back = self.heartbeats.held_back(&self.config);
-        self.paths
-            .iter()
-            .flat_map(|path| {
-                let due = path.heartbeat.due().map(|due| due.max(held_back));
-                [path.t3, path.heartbeat.expires(), due]
-            })
-            .flatten()
-            .min()
+        let due = self.paths.iter().filter_map(|path| path.heartbeat.due());
+        let due = due.min().map(|due| due.max(held_back));
+        due.into_iter().chain(self.next_expiry()).min()
+    }
+
+    /// The same for what is not a heartbeat to send: a T3-rtx, or a heartbeat that stays unanswered.
+    pub fn next_expiry(&self) -> Option<Instant> {
+        let timers = self.paths.iter();
+        let timers = timers.flat_map(|path| [path.t3, path.heartbeat.expires()]);
+        timers.flatten().min()
     }
 
     /// A path whose T3-rtx has fired; `send` deals with it.

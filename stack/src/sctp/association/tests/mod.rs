@@ -604,6 +604,70 @@ fn restarted_peer_gets_a_new_association_in_place_of_the_old_one() {
 }
 
 #[test]
+fn restarts_again_and_again_keep_no_more_than_a_receive_buffer_unread() {
+    // RFC 9260 5.2.4 A lets a peer restart as often as it likes.
+    let mut config = Config::default();
+    config.receive.buffer = 4096;
+    let mut world = World::with(config, SocketOptions::default(), 8);
+    for _ in 0..10 {
+        world.connect(0);
+        world.run(Duration::from_secs(5), |world| {
+            world.states() == [Some(State::Established); 2]
+                && world.at(0).tags().0 == world.at(1).tags().1
+        });
+        for _ in 0..40 {
+            let message = Bytes::from_static(b"m");
+            world.at(0).send(message, &on(0)).expect("room");
+        }
+        world.run(Duration::from_secs(5), |world| {
+            world.at(0).sender.is_empty()
+        });
+    }
+    let kept = world.at(1).retained.len();
+    assert!((1..=64).contains(&kept), "{kept} messages of one octet");
+    let pending = world.at(1).status().pending;
+    assert!(pending <= 2 * 4096, "{pending} octets");
+}
+
+#[test]
+fn what_only_waits_to_be_sent_sets_no_timer() {
+    // RFC 9260 8.3, 6.2: a heartbeat, or a SACK, is due; the device may take no packet for long.
+    let mut world = World::established(8);
+    let data = |tsn| {
+        let header = DataHeader {
+            tsn,
+            stream: 0,
+            ssn: tsn as u16,
+            ppid: 0,
+            flags: DataFlags::BEGINNING | DataFlags::END | DataFlags::UNORDERED,
+        };
+        let payload = Bytes::from_static(b"data");
+        Chunk::Data(Data { header, payload })
+    };
+    let (tag, first) = (world.at(1).tags().0, world.at(0).local.initial_tsn);
+    world.inject(0, tag, &[data(first)]);
+    world.output(1);
+    world.inject(0, tag, &[data(first.wrapping_add(1))]);
+    for expected in ["SACK", "HEARTBEAT"] {
+        assert!(world.output(1).is_empty(), "not due yet");
+        let due = world.at(1).poll_timeout().expect("a timer");
+        world.now = due;
+        world.at(1).handle_timeout(due);
+        assert!(world.at(1).wants_transmit());
+        let next = world.at(1).poll_timeout();
+        assert!(next.is_none_or(|next| next > due), "{expected}: {next:?}");
+        let sent = world.output(1);
+        assert!(
+            matches!(
+                (&sent[..], expected),
+                ([Chunk::Sack(_)], "SACK") | ([Chunk::Heartbeat(_)], "HEARTBEAT")
+            ),
+            "{sent:?}"
+        );
+    }
+}
+
+#[test]
 fn restart_with_new_addresses_is_refused_and_changes_nothing() {
     // RFC 9260 5.2.2.
     let mut world = World::established(9);
