@@ -7,6 +7,7 @@ use tidewire_netdev::crc32c::sctp_is_intact;
 use bytes::{Bytes, BytesMut};
 
 use super::*;
+use crate::sctp::config::{AssociationParameters, PeerAddressParameters, RtoInfo};
 use crate::sctp::cookie::Secrets;
 use crate::sctp::endpoint::{Arrived, Backlog, Endpoint};
 use crate::sctp::message::SendOptions;
@@ -665,6 +666,72 @@ fn what_only_waits_to_be_sent_sets_no_timer() {
             "{sent:?}"
         );
     }
+}
+
+#[test]
+fn times_that_never_come_are_no_trouble() {
+    // RFC 9260 8.3: RTO and HB.interval are added; 5.1.3: so are the cookie's life and what the peer asks for.
+    let mut world = World::established(8);
+    let association = world.at(1);
+    let never = Some(Duration::MAX);
+    let rto = RtoInfo {
+        initial: never,
+        min: never,
+        max: never,
+    };
+    association.set_rto_info(rto).expect("in order");
+    let address = PeerAddressParameters {
+        heartbeat_interval: never,
+        ..PeerAddressParameters::default()
+    };
+    let now = Instant::from_millis(2000);
+    association
+        .set_peer_address_parameters(now, None, address)
+        .expect("all addresses");
+    let life = AssociationParameters {
+        cookie_life: never,
+        ..AssociationParameters::default()
+    };
+    association.set_association_parameters(life).expect("any");
+    association.set_autoclose(never);
+    let mut init = Init {
+        initiate_tag: 77,
+        a_rwnd: 65_536,
+        outbound_streams: 1,
+        inbound_streams: 1,
+        initial_tsn: 1,
+        ..Init::default()
+    };
+    init.parameters.cookie_preservative = Some(u32::MAX);
+    world.inject(0, 0, &[Chunk::Init(Box::new(init))]);
+    assert!(matches!(&world.output(1)[..], [Chunk::InitAck(_)]));
+    assert_eq!(world.state(1), Some(State::Established));
+}
+
+#[test]
+fn data_before_a_chunk_that_is_refused_is_told_and_acknowledged() {
+    // RFC 9260 6.10: chunks are taken in their order; 8.5.1 C: the T bit goes with another tag.
+    let mut world = World::established(8);
+    let (tag, tsn) = (world.at(1).tags().0, world.at(0).local.initial_tsn);
+    world.at(1).take_readiness();
+    let header = DataHeader {
+        tsn,
+        stream: 0,
+        ssn: 0,
+        ppid: 0,
+        flags: DataFlags::BEGINNING | DataFlags::END,
+    };
+    let payload = Bytes::from_static(b"data");
+    let refused = Chunk::ShutdownComplete {
+        tag_reflected: true,
+    };
+    world.inject(0, tag, &[Chunk::Data(Data { header, payload }), refused]);
+    let edges = world.at(1).take_readiness();
+    assert!(edges.contains(Readiness::READABLE));
+    let [Chunk::Sack(sack)] = &world.output(1)[..] else {
+        panic!("no SACK");
+    };
+    assert_eq!(sack.cumulative_tsn_ack, tsn);
 }
 
 #[test]
