@@ -138,7 +138,7 @@ impl Secrets {
         let fresh = Secret::new(&mut self.random);
         let old = std::mem::replace(&mut self.current, fresh);
         // After a long silence the old one is older than any cookie.
-        self.previous = (age < self.life * 2).then_some(old);
+        self.previous = (age < self.life.saturating_mul(2)).then_some(old);
         self.since = now;
     }
 

@@ -134,7 +134,7 @@ pub(in crate::sctp) fn init_ack(
     let increment = Duration::from_millis(asked).min(config.max_cookie_increment);
     let cookie = StateCookie {
         created: now,
-        life: config.cookie_life + increment,
+        life: config.cookie_life.saturating_add(increment),
         local_port: header.destination_port,
         peer_port: header.source_port,
         local: offer.local,

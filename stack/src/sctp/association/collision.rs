@@ -15,7 +15,7 @@ use crate::sctp::association::{Association, AssociationChange, Notification, Sta
 use crate::sctp::cookie::{CookieError, StateCookie};
 use crate::sctp::packet::{PacketInfo, Reply};
 use crate::sctp::path::Paths;
-use crate::sctp::receive::Receiver;
+use crate::sctp::receive::{OVERHEAD, Receiver};
 use crate::sctp::send::Sender;
 use crate::sctp::serial::Tsn;
 use crate::stats::DropReason;
@@ -281,16 +281,23 @@ impl Association {
         }
     }
 
-    /// Keeps what could be read before a restart, up to a receive buffer of it.
+    /// Keeps what could be read before a restart, up to a receive buffer of it, charged as there: a peer may restart as
+    /// often as it likes.
     fn retain_messages(&mut self) {
-        let mut octets: usize = self.retained.iter().map(|message| message.data.len()).sum();
+        let mut charge = self.retained_charge();
         while let Some(message) = self.receiver.recv(usize::MAX) {
-            octets += message.data.len();
-            if octets > self.config.receive.buffer {
+            charge += message.data.len() + OVERHEAD;
+            if charge > self.config.receive.buffer {
                 return;
             }
             self.retained.push_back(message);
         }
+    }
+
+    /// What the messages kept over restarts are charged with.
+    pub(super) fn retained_charge(&self) -> usize {
+        let charges = self.retained.iter();
+        charges.map(|message| message.data.len() + OVERHEAD).sum()
     }
 }
 

@@ -71,30 +71,38 @@ impl Association {
             alone: false,
         };
         let mut had_data = false;
+        let mut result = Ok(());
         while let Some(chunk) = reader.next_chunk() {
             arrival.alone = arrival.first && reader.remaining() == 0;
             let step = match chunk {
+                Ok(Chunk::Data(_)) if admission == Admission::Reflected => {
+                    Err(DropReason::VerificationTag)
+                }
                 Ok(Chunk::Data(data)) => {
-                    if admission == Admission::Reflected {
-                        return Err(DropReason::VerificationTag);
-                    }
                     had_data |= self.state.takes_data();
                     self.handle_data(data);
-                    Step::Next
+                    Ok(Step::Next)
                 }
-                Ok(chunk) => self.handle_control(&arrival, chunk)?,
-                Err(bad) => self.handle_bad_chunk(&arrival, bad),
+                Ok(chunk) => self.handle_control(&arrival, chunk),
+                Err(bad) => Ok(self.handle_bad_chunk(&arrival, bad)),
             };
+            if let Err(reason) = step {
+                result = Err(reason);
+                break;
+            }
             arrival.first = false;
-            if step == Step::Stop || self.state == State::Closed {
+            if step == Ok(Step::Stop) || self.state == State::Closed {
                 break;
             }
         }
+        // Whatever is wrong with a chunk, those before it have been taken: 3.2, 6.10.
         if had_data && self.state != State::Closed {
             self.end_of_data(now, info);
         }
-        self.after_packet(now);
-        Ok(())
+        if result.is_ok() || !arrival.first {
+            self.after_packet(now);
+        }
+        result
     }
 
     /// The Verification Tag (8.5, 8.5.1).

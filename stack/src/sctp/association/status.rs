@@ -147,14 +147,13 @@ impl Association {
             0 => chunk,
             maxseg => chunk.min(maxseg),
         };
-        let retained: usize = self.retained.iter().map(|message| message.data.len()).sum();
         Status {
             state: self.state,
             local_tag: self.local.tag,
             peer_tag: self.peer_tag,
             peer_rwnd: self.sender.peer_rwnd(),
             unacked: self.sender.outstanding(),
-            pending: self.receiver.charged() + retained,
+            pending: self.receiver.charged() + self.retained_charge(),
             inbound_streams: self.inbound_streams,
             outbound_streams: self.sender.outbound_streams(),
             fragmentation_point,

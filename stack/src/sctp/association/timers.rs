@@ -24,7 +24,8 @@ pub(super) struct Timers {
 }
 
 impl Association {
-    /// When [`Self::handle_timeout`] is to be called, if ever.
+    /// When [`Self::handle_timeout`] is to be called, if ever. What is due and only waits for [`Self::poll_transmit`] does not
+    /// count: a timer could do nothing more for it, and would fire over and over while a device takes no packets.
     pub fn poll_timeout(&self) -> Option<Instant> {
         if self.state == State::Closed {
             return None;
@@ -34,6 +35,7 @@ impl Association {
         let other = match &self.handshake {
             // T3-rtx of DATA that travels with a cookie is T1's matter: nothing may be sent without the cookie (5.1 C).
             Some(handshake) => Some(handshake.t1),
+            None if self.dirty => self.paths.next_expiry(),
             None => {
                 let sack = self.receiver.sack_deadline();
                 let sack = sack.filter(|_| self.state.takes_data());

@@ -90,10 +90,13 @@ impl Heartbeat {
         if !self.enabled {
             return;
         }
-        let jitter = rto.mul_f64(f64::from(random.next_u32()) / f64::from(u32::MAX));
+        // Users may have set either so that it never comes.
+        let jitter = rto.as_secs_f64() * f64::from(random.next_u32()) / f64::from(u32::MAX);
+        let jitter = Duration::try_from_secs_f64(jitter).unwrap_or(rto);
+        let period = self.interval.saturating_add(rto / 2).saturating_add(jitter);
         self.schedule = Some(Schedule {
             since,
-            period: (self.interval + rto / 2 + jitter).max(MIN_PERIOD),
+            period: period.max(MIN_PERIOD),
         });
     }
 

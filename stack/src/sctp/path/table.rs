@@ -225,10 +225,15 @@ impl Paths {
     /// The earliest time at which a T3-rtx or a heartbeat wants attention.
     pub fn next_deadline(&self) -> Option<Instant> {
         let held_back = self.heartbeats.held_back(&self.config);
+        let due = self.paths.iter().filter_map(|path| path.heartbeat.due());
+        let due = due.min().map(|due| due.max(held_back));
+        earlier(due, self.next_expiry())
+    }
+
+    /// The same for what is not a heartbeat to send: a T3-rtx, or a heartbeat that stays unanswered.
+    pub fn next_expiry(&self) -> Option<Instant> {
         self.paths.iter().fold(None, |first, path| {
-            let due = path.heartbeat.due().map(|due| due.max(held_back));
-            let heartbeat = earlier(path.heartbeat.expires(), due);
-            earlier(first, earlier(path.t3, heartbeat))
+            earlier(first, earlier(path.t3, path.heartbeat.expires()))
         })
     }
 

@@ -34,7 +34,7 @@ use crate::time::Instant;
 use crate::wire::sctp::{Data, DataFlags, DataHeader, ErrorCause, Sack};
 
 /// Octets that are charged for what is held besides its data, for each chunk.
-const OVERHEAD: usize = 64;
+pub(in crate::sctp) const OVERHEAD: usize = 64;
 /// A window under this many octets is no window: the peer would send slivers (RFC 1122 4.2.3.3).
 const SMALLEST_WINDOW: usize = 1500;
 

@@ -7,6 +7,7 @@ use tidewire_netdev::crc32c::sctp_is_intact;
 use bytes::{Bytes, BytesMut};
 
 use super::*;
+use crate::sctp::config::{AssociationParameters, PeerAddressParameters, RtoInfo};
 use crate::sctp::cookie::Secrets;
 use crate::sctp::endpoint::{Arrived, Backlog, Endpoint};
 use crate::sctp::message::SendOptions;
@@ -601,6 +602,136 @@ fn restarted_peer_gets_a_new_association_in_place_of_the_old_one() {
     world.run(Duration::from_secs(5), |world| {
         matches!(world.at(0).recv(100), Ok(Some(message)) if message.data == "welcome back")
     });
+}
+
+#[test]
+fn restarts_again_and_again_keep_no_more_than_a_receive_buffer_unread() {
+    // RFC 9260 5.2.4 A lets a peer restart as often as it likes.
+    let mut config = Config::default();
+    config.receive.buffer = 4096;
+    let mut world = World::with(config, SocketOptions::default(), 8);
+    for _ in 0..10 {
+        world.connect(0);
+        world.run(Duration::from_secs(5), |world| {
+            world.states() == [Some(State::Established); 2]
+                && world.at(0).tags().0 == world.at(1).tags().1
+        });
+        for _ in 0..40 {
+            let message = Bytes::from_static(b"m");
+            world.at(0).send(message, &on(0)).expect("room");
+        }
+        world.run(Duration::from_secs(5), |world| {
+            world.at(0).sender.is_empty()
+        });
+    }
+    let kept = world.at(1).retained.len();
+    assert!((1..=64).contains(&kept), "{kept} messages of one octet");
+    let pending = world.at(1).status().pending;
+    assert!(pending <= 2 * 4096, "{pending} octets");
+}
+
+#[test]
+fn what_only_waits_to_be_sent_sets_no_timer() {
+    // RFC 9260 8.3, 6.2: a heartbeat, or a SACK, is due; the device may take no packet for long.
+    let mut world = World::established(8);
+    let data = |tsn| {
+        let header = DataHeader {
+            tsn,
+            stream: 0,
+            ssn: tsn as u16,
+            ppid: 0,
+            flags: DataFlags::BEGINNING | DataFlags::END | DataFlags::UNORDERED,
+        };
+        let payload = Bytes::from_static(b"data");
+        Chunk::Data(Data { header, payload })
+    };
+    let (tag, first) = (world.at(1).tags().0, world.at(0).local.initial_tsn);
+    world.inject(0, tag, &[data(first)]);
+    world.output(1);
+    world.inject(0, tag, &[data(first.wrapping_add(1))]);
+    for expected in ["SACK", "HEARTBEAT"] {
+        assert!(world.output(1).is_empty(), "not due yet");
+        let due = world.at(1).poll_timeout().expect("a timer");
+        world.now = due;
+        world.at(1).handle_timeout(due);
+        assert!(world.at(1).wants_transmit());
+        let next = world.at(1).poll_timeout();
+        assert!(next.is_none_or(|next| next > due), "{expected}: {next:?}");
+        let sent = world.output(1);
+        assert!(
+            matches!(
+                (&sent[..], expected),
+                ([Chunk::Sack(_)], "SACK") | ([Chunk::Heartbeat(_)], "HEARTBEAT")
+            ),
+            "{sent:?}"
+        );
+    }
+}
+
+#[test]
+fn times_that_never_come_are_no_trouble() {
+    // RFC 9260 8.3: RTO and HB.interval are added; 5.1.3: so are the cookie's life and what the peer asks for.
+    let mut world = World::established(8);
+    let association = world.at(1);
+    let never = Some(Duration::MAX);
+    let rto = RtoInfo {
+        initial: never,
+        min: never,
+        max: never,
+    };
+    association.set_rto_info(rto).expect("in order");
+    let address = PeerAddressParameters {
+        heartbeat_interval: never,
+        ..PeerAddressParameters::default()
+    };
+    let now = Instant::from_millis(2000);
+    association
+        .set_peer_address_parameters(now, None, address)
+        .expect("all addresses");
+    let life = AssociationParameters {
+        cookie_life: never,
+        ..AssociationParameters::default()
+    };
+    association.set_association_parameters(life).expect("any");
+    association.set_autoclose(never);
+    let mut init = Init {
+        initiate_tag: 77,
+        a_rwnd: 65_536,
+        outbound_streams: 1,
+        inbound_streams: 1,
+        initial_tsn: 1,
+        ..Init::default()
+    };
+    init.parameters.cookie_preservative = Some(u32::MAX);
+    world.inject(0, 0, &[Chunk::Init(Box::new(init))]);
+    assert!(matches!(&world.output(1)[..], [Chunk::InitAck(_)]));
+    assert_eq!(world.state(1), Some(State::Established));
+}
+
+#[test]
+fn data_before_a_chunk_that_is_refused_is_told_and_acknowledged() {
+    // RFC 9260 6.10: chunks are taken in their order; 8.5.1 C: the T bit goes with another tag.
+    let mut world = World::established(8);
+    let (tag, tsn) = (world.at(1).tags().0, world.at(0).local.initial_tsn);
+    world.at(1).take_readiness();
+    let header = DataHeader {
+        tsn,
+        stream: 0,
+        ssn: 0,
+        ppid: 0,
+        flags: DataFlags::BEGINNING | DataFlags::END,
+    };
+    let payload = Bytes::from_static(b"data");
+    let refused = Chunk::ShutdownComplete {
+        tag_reflected: true,
+    };
+    world.inject(0, tag, &[Chunk::Data(Data { header, payload }), refused]);
+    let edges = world.at(1).take_readiness();
+    assert!(edges.contains(Readiness::READABLE));
+    let [Chunk::Sack(sack)] = &world.output(1)[..] else {
+        panic!("no SACK");
+    };
+    assert_eq!(sack.cumulative_tsn_ack, tsn);
 }
 
 #[test]
