@@ -13,6 +13,7 @@ mod ndp;
 mod neighbor;
 mod netdev;
 mod sctp;
+mod sctp_association;
 mod udp;
 mod wire;
 
@@ -34,6 +35,7 @@ pub const TARGETS: &[Target] = &[
     ("neighbor", neighbor::neighbor),
     ("reassembly", ip::reassembly),
     ("sctp", sctp::packet),
+    ("sctp_association", sctp_association::association),
     ("segmentation", netdev::segmentation),
     ("tcp", wire::tcp),
     ("udp", wire::udp),

@@ -149,8 +149,9 @@ impl Association {
                 self.take_cumulative_ack(now, cumulative_tsn_ack);
             }
             State::ShutdownSent => {
-                // Both ends at once.
+                // Both ends at once: there is nothing more to read, either.
                 self.acknowledge_shutdown();
+                self.readiness |= Readiness::READABLE | Readiness::READ_CLOSED;
                 self.start_t2(now);
             }
             // The SHUTDOWN ACK was lost.

@@ -735,6 +735,23 @@ fn data_before_a_chunk_that_is_refused_is_told_and_acknowledged() {
 }
 
 #[test]
+fn readers_hear_of_a_shutdown_that_crosses_ours() {
+    // RFC 9260 9.2: SHUTDOWN in SHUTDOWN-SENT is answered with SHUTDOWN ACK; the peer sends no more data.
+    let mut world = World::established(8);
+    let now = world.now;
+    world.at(1).shutdown(now);
+    assert!(matches!(&world.output(1)[..], [Chunk::Shutdown { .. }]));
+    assert_eq!(world.at(1).recv(100), Err(SocketError::WouldBlock));
+    world.at(1).take_readiness();
+    let (tag, cumulative_tsn_ack) = (world.at(1).tags().0, world.at(1).sender.cumulative_tsn().0);
+    world.inject(0, tag, &[Chunk::Shutdown { cumulative_tsn_ack }]);
+    assert_eq!(world.state(1), Some(State::ShutdownAckSent));
+    let edges = world.at(1).take_readiness();
+    assert!(edges.contains(Readiness::READABLE | Readiness::READ_CLOSED));
+    assert_eq!(world.at(1).recv(100), Ok(None));
+}
+
+#[test]
 fn restart_with_new_addresses_is_refused_and_changes_nothing() {
     // RFC 9260 5.2.2.
     let mut world = World::established(9);
