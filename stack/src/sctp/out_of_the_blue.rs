@@ -39,7 +39,7 @@ pub fn out_of_the_blue(info: &PacketInfo, packet: &Packet) -> Option<Reply> {
     }
     // 8; 4 comes to it, too: without the secrets of a listening port no cookie is a good one, and a peer that is told so
     // need not time out.
-    Some(reflected_abort(info, &header))
+    Some(reflected_abort(info, &header, None))
 }
 
 /// 3: the tag of the answer is the one that the INIT asks for.
@@ -48,12 +48,13 @@ fn refuse_init(
     header: &CommonHeader,
     mut reader: PacketReader<'_>,
 ) -> Option<Reply> {
+    if header.verification_tag != 0 {
+        // 12.3: an INIT with a tag is discarded with everything behind it, which leaves what comes before it (8).
+        let is_first = reader.peek_kind() == Some(kind::INIT);
+        return (!is_first).then(|| reflected_abort(info, header, None));
+    }
     let chunk = reader.next_chunk()?;
     let alone = reader.remaining() == 0;
-    if header.verification_tag != 0 {
-        // An INIT has no tag: this is some other packet (8).
-        return Some(reflected_abort(info, header));
-    }
     match chunk {
         // 8.5.1 A: a packet without a tag has an INIT and nothing else.
         Ok(Chunk::Init(init)) if alone => {
@@ -180,10 +181,11 @@ mod tests {
             ("3, 3.3.2: no tag", 0, vec![init(0, 1500)], None),
             ("8.5.1 A", 0, vec![init(5, 1500), Chunk::CookieAck], None),
             ("8.5.1 A, no INIT", 0, vec![data()], None),
+            ("12.3: an INIT with a tag", TAG, vec![init(5, 1500)], None),
             (
-                "3, 8: an INIT with a tag",
+                "12.3, 8: an INIT behind other chunks",
                 TAG,
-                vec![init(5, 1500)],
+                vec![data(), init(5, 1500)],
                 reflected(),
             ),
             (

@@ -96,10 +96,14 @@ pub(in crate::sctp) fn abort(cause: ErrorCause) -> Chunk {
 }
 
 /// ABORT that reflects the tag of a received packet, for want of the one that the peer expects (8.4, 8.5.1 B).
-pub(in crate::sctp) fn reflected_abort(info: &PacketInfo, received: &CommonHeader) -> Reply {
+pub(in crate::sctp) fn reflected_abort(
+    info: &PacketInfo,
+    received: &CommonHeader,
+    cause: Option<ErrorCause>,
+) -> Reply {
     let abort = Chunk::Abort {
         tag_reflected: true,
-        causes: Causes::default(),
+        causes: cause.into_iter().collect(),
     };
     Reply::new(info, received, received.verification_tag, abort)
 }

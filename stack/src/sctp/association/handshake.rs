@@ -12,11 +12,13 @@ use crate::error::SocketError;
 use crate::sctp::association::capabilities::{
     Refusal, abort, address_types, announced, is_believable, reflected_abort,
 };
+use crate::sctp::association::input::Step;
 use crate::sctp::association::shutdown::End;
 use crate::sctp::association::{Association, AssociationChange, State};
 use crate::sctp::packet::{PacketInfo, Reply};
 use crate::sctp::path::{PathId, PathState};
 use crate::sctp::receive::Receiver;
+use crate::stats::DropReason;
 use crate::time::Instant;
 use crate::transport::Readiness;
 use crate::wire::sctp::{CommonHeader, ErrorCause, Init, InitParameters};
@@ -118,7 +120,8 @@ impl Association {
             None => {}
             Some(Refusal::NoTag) => {
                 // 3.3.3: only the tag that came can go back.
-                self.reply(reflected_abort(info, header));
+                let cause = ErrorCause::InvalidMandatoryParameter;
+                self.reply(reflected_abort(info, header, Some(cause)));
                 self.end(End::failed(SocketError::ConnectionRefused));
                 return;
             }
@@ -157,6 +160,20 @@ impl Association {
         self.state = State::CookieEchoed;
         self.start_t1(now);
         self.dirty = true;
+    }
+
+    /// An INIT ACK with company, which no peer may send (6.10). As Linux does it, that ends the attempt.
+    ///
+    /// # Errors
+    /// It is not waited for, or nobody can be told.
+    pub(super) fn handle_bundled_init_ack(&mut self, init: &Init) -> Result<Step, DropReason> {
+        if self.state != State::CookieWait || init.initiate_tag == 0 {
+            return Err(DropReason::Unacceptable);
+        }
+        self.peer_tag = init.initiate_tag;
+        let words = Bytes::from_static(b"INIT ACK with other chunks");
+        self.violation(ErrorCause::ProtocolViolation(words));
+        Ok(Step::Stop)
     }
 
     /// The round trip of INIT and INIT ACK, or of COOKIE ECHO and COOKIE ACK (6.3.1).

@@ -144,10 +144,7 @@ impl Association {
             }
             Chunk::ShutdownComplete { tag_reflected } => {
                 self.check_reflection(arrival, tag_reflected)?;
-                // 6.10: never bundled.
-                if arrival.alone {
-                    self.handle_shutdown_complete();
-                }
+                self.handle_shutdown_complete(arrival.alone);
             }
             _ if arrival.admission == Admission::Reflected => {
                 return Err(DropReason::VerificationTag);
@@ -158,8 +155,9 @@ impl Association {
             Chunk::InitAck(init) if arrival.alone => {
                 self.handle_init_ack(now, arrival.info, arrival.header, *init);
             }
-            // 6.10.
-            Chunk::Init(_) | Chunk::InitAck(_) => return Err(DropReason::Unacceptable),
+            // 12.3: with it, everything behind it.
+            Chunk::Init(_) => return Err(DropReason::Unacceptable),
+            Chunk::InitAck(init) => return self.handle_bundled_init_ack(&init),
             Chunk::CookieEcho(cookie) => {
                 // 3.2.2: always the first chunk of its packet.
                 if !arrival.first {

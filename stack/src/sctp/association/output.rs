@@ -322,6 +322,10 @@ impl Association {
                 self.push(&Chunk::Sack(sack), &mut builder);
                 return Some(self.finish(path, bundle.destination, builder, bench.packet));
             }
+            // As Linux: the SACK tells what the SHUTDOWN before it cannot (9.2).
+            if self.state == State::ShutdownSent && bundle.takes_data {
+                self.push_shutdown(&mut builder);
+            }
             self.push_sack(&mut builder);
         }
         if let Some(heartbeat) = &bundle.heartbeat {

@@ -171,10 +171,16 @@ impl Association {
         }
     }
 
-    /// SHUTDOWN COMPLETE (9.2, 8.5.1 C).
-    pub(super) fn handle_shutdown_complete(&mut self) {
-        if self.state == State::ShutdownAckSent {
+    /// SHUTDOWN COMPLETE (9.2, 8.5.1 C), which has to be `alone` in its packet (6.10): Linux aborts otherwise, and so do we.
+    pub(super) fn handle_shutdown_complete(&mut self, alone: bool) {
+        if self.state != State::ShutdownAckSent {
+            return;
+        }
+        if alone {
             self.end(End::Complete);
+        } else {
+            let words = Bytes::from_static(b"SHUTDOWN COMPLETE with other chunks");
+            self.violation(ErrorCause::ProtocolViolation(words));
         }
     }
 

@@ -137,9 +137,17 @@ impl Association {
     }
 
     /// The peer does not answer any more (8.1): what ICMP said tells more than ETIMEDOUT, if it said anything.
+    ///
+    /// As Linux does it, a peer that there was an association with gets an ABORT: it may be our way back that is broken, and
+    /// it would otherwise keep its side until it gives up, too.
     pub(super) fn give_up(&mut self) {
         let error = self.soft_error.take().unwrap_or(SocketError::TimedOut);
-        self.end(End::failed(error));
+        if self.state.is_opening() {
+            self.end(End::failed(error));
+            return;
+        }
+        let cause = ErrorCause::ProtocolViolation(Bytes::from_static(b"too many retransmissions"));
+        self.abort_with(Some(error), cause);
     }
 
     /// When an idle association is shut down (RFC 6458 8.1.8).

@@ -19,6 +19,7 @@ use crate::wire::sctp::{
     PacketReader, UnknownChunk,
 };
 
+mod conformance;
 mod socket;
 
 const ALICE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
