@@ -290,13 +290,6 @@ impl Path {
         self.window_full = false;
     }
 
-    /// Whether the sender gains if the peer does not delay its SACK: the window is full with what is no more than one packet,
-    /// and nothing else will make the peer answer (6.1).
-    pub(super) fn wants_immediate_sack(&self) -> bool {
-        self.one_packet.is_some()
-            || (self.flight >= self.controller.cwnd() && self.flight <= self.pmdcs())
-    }
-
     /// A SACK of new data, or a timeout: time to transmit has come once more (6.1 D). Several SACKs may be handled before
     /// anything is sent, and each gives its share, as if sending had followed each of them.
     pub(super) fn extend_burst(&mut self) {

@@ -116,11 +116,7 @@ impl Sender {
         }
         self.window.on_sent(usize::from(chunk.len));
         self.stats.chunks_retransmitted += 1;
-        let mut data = chunk.data(tsn);
-        if paths.get(to).wants_immediate_sack() {
-            data.header.flags = data.header.flags | DataFlags::IMMEDIATE;
-        }
-        Some(data)
+        Some(chunk.data(tsn))
     }
 
     /// How much of the next message may join a packet as new DATA.
@@ -200,12 +196,14 @@ impl Sender {
         }
         self.window.on_sent(fragment.len);
         self.stats.chunks_sent += 1;
+        // 6.1 lets the sender ask for a SACK without delay whenever it gains by one: as Linux, at the user's wish and at the
+        // end only, so that a chunk that is sent again is the one that was sent before.
         let last = self.draining && self.queue.is_empty();
         let chunk = Chunk::new(fragment, id);
         let mut data = chunk.data(self.outstanding.next_tsn());
         self.outstanding.push(now, chunk, paths);
         self.time(now, id, paths, was_idle);
-        if last || paths.get(id).wants_immediate_sack() {
+        if last {
             data.header.flags = data.header.flags | DataFlags::IMMEDIATE;
         }
         Some(data)

@@ -3,8 +3,15 @@
 //! The peer is a script: [`Tester`] hands packets, good and bad ones, to one endpoint of ours, and looks at each packet that
 //! comes back. Where both sides have a part, a test runs for each [`Role`].
 
+mod acknowledgement;
+mod bundling;
+mod data;
 mod duplicates;
+mod errors;
+mod faults;
 mod invalid_messages;
+mod miscellaneous;
+mod retransmission;
 mod set_up;
 mod termination;
 
@@ -335,6 +342,10 @@ impl Tester {
         while let Some(at) = association.poll_timeout().filter(|at| *at <= end) {
             self.now = at.max(self.now);
             association.handle_timeout(self.now);
+            // A SACK that is due stays so until it is sent.
+            if association.poll_timeout().is_some_and(|at| at <= self.now) {
+                break;
+            }
         }
         self.now = end;
     }
