@@ -161,6 +161,37 @@ async fn messages_of_every_size_arrive_in_order_over_a_bad_link() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn packets_with_a_bad_checksum_are_dropped() {
+    // RFC 9260 6.8: the handshake's and those with DATA; nothing of them is believed or answered.
+    let bad = ImpairmentConfig {
+        corrupt: 0.1,
+        ..ImpairmentConfig::delay(Duration::from_millis(5))
+    };
+    let devices = impaired_pair(PairConfig::default(), bad.clone(), bad, 5);
+    let link = Link::over(devices);
+    let (client, server) = link.associated().await;
+    let sent: Vec<Bytes> = (0..50).map(|i| body(i, 2000)).collect();
+    let send = async {
+        for message in &sent {
+            client.send(message.clone(), on(0)).await.expect("sent");
+        }
+        client.shutdown().await
+    };
+    let receive = async {
+        let mut got = Vec::new();
+        while let Some(message) = server.recv().await.expect("received") {
+            got.push(message.data);
+        }
+        got
+    };
+    let (done, got) = tokio::join!(send, receive);
+    done.expect("an orderly end");
+    assert!(got == sent, "not what was sent");
+    let bad = |stack: &Stack| stack.stats().dropped(DropReason::Checksum);
+    assert!(bad(&link.left) > 0 && bad(&link.right) > 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_full_buffer_makes_senders_wait_and_a_reader_lets_them_go_on() {
     let link = Link::delayed();
     let (client, server) = link.associated().await;

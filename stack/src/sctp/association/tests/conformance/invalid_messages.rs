@@ -1,6 +1,6 @@
 //! IMH: invalid message handling (RFC 9260 3.2, 5.1, 5.1.5, 6.10, 8.5).
 //!
-//! A bad checksum is the engine's matter: `sctp_packet_with_a_bad_checksum_is_dropped`, in the integration tests.
+//! A bad checksum is the engine's matter: `packets_with_a_bad_checksum_are_dropped` in `integration-tests`.
 
 use super::*;
 use crate::wire::sctp::kind;
