@@ -4,36 +4,13 @@
 
 use std::time::Duration;
 
+use tidewire_integration_tests::peer_scenarios;
 use tidewire_integration_tests::peers::Implementation::Linux;
 use tidewire_integration_tests::peers::{meet, scenarios};
 
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// A test for each scenario.
-macro_rules! scenarios {
-    ($($name:ident)*) => {
-        $(
-            #[test]
-            fn $name() {
-                meet(stringify!($name), Linux, None, LIMIT, scenarios::$name);
-            }
-        )*
-    };
-}
-
-scenarios! {
-    stream_negotiation
-    refusals
-    heartbeats
-    echo_of_every_size
-    echo_by_us
-    bulk_both_ways
-    messages_of_any_size
-    shutdowns
-    aborts
-    peer_restarts
-    we_restart
-}
+peer_scenarios!(Linux, LIMIT);
 
 #[test]
 fn exchanges_over_a_bad_path() {

@@ -4,37 +4,14 @@
 
 use std::time::Duration;
 
+use tidewire_integration_tests::peer_scenarios;
 use tidewire_integration_tests::peers::Implementation::Usrsctp;
 use tidewire_integration_tests::peers::{meet, scenarios};
 use tidewire_netdev::memory::{ImpairmentConfig, Loss, Reorder};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A test for each scenario.
-macro_rules! scenarios {
-    ($($name:ident)*) => {
-        $(
-            #[test]
-            fn $name() {
-                meet(stringify!($name), Usrsctp, None, LIMIT, scenarios::$name);
-            }
-        )*
-    };
-}
-
-scenarios! {
-    stream_negotiation
-    refusals
-    heartbeats
-    echo_of_every_size
-    echo_by_us
-    bulk_both_ways
-    messages_of_any_size
-    shutdowns
-    aborts
-    peer_restarts
-    we_restart
-}
+peer_scenarios!(Usrsctp, LIMIT);
 
 #[test]
 fn exchanges_over_a_bad_path() {

@@ -99,16 +99,21 @@ pub async fn shutdowns(meeting: &Meeting, family: Family) -> usize {
     let at = Meeting::theirs(family, PORT);
     let server = meeting.server("source-server", at, &flags).await;
     let association = connect(meeting, family, 10).await;
-    for _ in 0..COUNT {
-        let message = receive(&association).await.expect("alive");
-        payload::number(&message.expect("no end yet"));
-    }
+    receive_all(&association).await;
     assert_eq!(receive(&association).await.expect("no failure"), None);
     association.closed().await.expect("in order");
     let ended = server.finish().await;
     ended.assert_well((0, 0), (COUNT, COUNT * SIZE));
     told_of_the_end(&association, true).await;
     2 * Role::ALL.len()
+}
+
+/// Everything a source sends.
+async fn receive_all(association: &SctpAssociation) {
+    for _ in 0..COUNT {
+        let message = receive(association).await.expect("alive");
+        payload::number(&message.expect("no end yet"));
+    }
 }
 
 async fn told_of_the_end(association: &SctpAssociation, by_peer: bool) {
@@ -159,10 +164,7 @@ pub async fn aborts(meeting: &Meeting, family: Family) -> usize {
                 let at = Meeting::theirs(family, PORT);
                 let server = meeting.server("source-server", at, &flags).await;
                 let association = connect(meeting, family, 10).await;
-                for _ in 0..COUNT {
-                    let message = receive(&association).await.expect("alive");
-                    payload::number(&message.expect("no end yet"));
-                }
+                receive_all(&association).await;
                 (association, server)
             }
         };

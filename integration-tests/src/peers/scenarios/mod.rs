@@ -24,6 +24,30 @@ pub use ending::{aborts, shutdowns};
 pub use restart::{peer_restarts, we_restart};
 pub use set_up::{heartbeats, refusals, stream_negotiation};
 
+/// A test for each scenario against the implementation, within the limit.
+#[macro_export]
+macro_rules! peer_scenarios {
+    ($implementation:expr, $limit:expr) => {
+        $crate::peer_scenarios! {
+            $implementation, $limit;
+            stream_negotiation refusals heartbeats
+            echo_of_every_size echo_by_us
+            bulk_both_ways messages_of_any_size
+            shutdowns aborts
+            peer_restarts we_restart
+        }
+    };
+    ($implementation:expr, $limit:expr; $($name:ident)*) => {
+        $(
+            #[test]
+            fn $name() {
+                let scenario = $crate::peers::scenarios::$name;
+                $crate::peers::meet(stringify!($name), $implementation, None, $limit, scenario);
+            }
+        )*
+    };
+}
+
 /// Where servers are.
 const PORT: u16 = 5000;
 

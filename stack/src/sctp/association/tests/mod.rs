@@ -695,14 +695,7 @@ fn times_that_never_come_are_no_trouble() {
     };
     association.set_association_parameters(life).expect("any");
     association.set_autoclose(never);
-    let mut init = Init {
-        initiate_tag: 77,
-        a_rwnd: 65_536,
-        outbound_streams: 1,
-        inbound_streams: 1,
-        initial_tsn: 1,
-        ..Init::default()
-    };
+    let mut init = stray_init();
     init.parameters.cookie_preservative = Some(u32::MAX);
     world.inject(0, 0, &[Chunk::Init(Box::new(init))]);
     assert!(matches!(&world.output(1)[..], [Chunk::InitAck(_)]));
@@ -752,19 +745,24 @@ fn readers_hear_of_a_shutdown_that_crosses_ours() {
     assert_eq!(world.at(1).recv(100), Ok(None));
 }
 
-#[test]
-fn restart_with_new_addresses_is_refused_and_changes_nothing() {
-    // RFC 9260 5.2.2.
-    let mut world = World::established(9);
-    let before = (world.at(1).state(), world.at(1).tags());
-    let mut init = Init {
+/// An INIT of nobody the association knows.
+fn stray_init() -> Init {
+    Init {
         initiate_tag: 77,
         a_rwnd: 65_536,
         outbound_streams: 1,
         inbound_streams: 1,
         initial_tsn: 1,
         ..Init::default()
-    };
+    }
+}
+
+#[test]
+fn restart_with_new_addresses_is_refused_and_changes_nothing() {
+    // RFC 9260 5.2.2.
+    let mut world = World::established(9);
+    let before = (world.at(1).state(), world.at(1).tags());
+    let mut init = stray_init();
     init.parameters.addresses.push(IpAddr::from([192, 0, 2, 9]));
     world.inject(0, 0, &[Chunk::Init(Box::new(init))]);
     let answer = world.output(1);

@@ -101,12 +101,7 @@ fn sack_and_shutdown_in_one_packet_both_count() {
             let mut tester = Tester::established(role);
             tester.write("x");
             tester.expect_data();
-            let sack = Sack {
-                cumulative_tsn_ack: tester.nth_tsn(1),
-                a_rwnd: PEER_RWND,
-                ..Sack::default()
-            };
-            let mut chunks = [Chunk::Sack(sack), shutdown(tester.nth_tsn(1))];
+            let mut chunks = [tester.sack(1, PEER_RWND), shutdown(tester.nth_tsn(1))];
             chunks.rotate_left(first);
             tester.send(&chunks);
             tester.expect(&[Chunk::ShutdownAck]);
@@ -123,12 +118,7 @@ fn sack_and_data_in_one_packet_both_count() {
         let mut tester = Tester::established(role);
         tester.write("x");
         tester.expect_data();
-        let sack = Sack {
-            cumulative_tsn_ack: tester.nth_tsn(1),
-            a_rwnd: PEER_RWND,
-            ..Sack::default()
-        };
-        tester.send(&[Chunk::Sack(sack), nth_data(1, b"answer")]);
+        tester.send(&[tester.sack(1, PEER_RWND), nth_data(1, b"answer")]);
         assert_eq!(tester.expect_sack().cumulative_tsn_ack, PEER_TSN);
         assert_eq!(tester.read(), Ok(Some(Bytes::from_static(b"answer"))));
         assert_eq!(tester.ours().status().unacked, 0);

@@ -6,8 +6,6 @@ use crate::wire::sctp::GapBlock;
 /// Octets of user data that fill a packet: an MTU of 1500 without the headers of IPv4, SCTP and DATA.
 const FULL: usize = 1452;
 
-const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 3));
-
 fn full() -> Bytes {
     Bytes::from(vec![7; FULL])
 }
@@ -152,14 +150,20 @@ fn duplicates_are_reported_once_and_not_delivered() {
     }
 }
 
+/// A full packet arrived and closed the peer's window.
+fn with_closed_window(role: Role) -> Tester {
+    let mut tester = Tester::with(Config::default(), quick()).establish(role);
+    tester.write(full());
+    tester.expect_data();
+    tester.acknowledge(1, 0);
+    tester
+}
+
 #[test]
 fn closed_window_holds_new_data_back_and_an_opened_one_lets_it_go() {
     // RFC 9260 6.1 A: one probe, after one RTO; the rest waits.
     for role in ROLES {
-        let mut tester = Tester::with(Config::default(), quick()).establish(role);
-        tester.write(full());
-        tester.expect_data();
-        tester.acknowledge(1, 0);
+        let mut tester = with_closed_window(role);
         tester.write(full());
         tester.write(full());
         tester.expect_nothing();
@@ -178,10 +182,7 @@ fn closed_window_holds_new_data_back_and_an_opened_one_lets_it_go() {
 fn closed_window_is_probed_at_doubling_intervals_and_that_is_no_error() {
     // RFC 9260 6.1 A: as long as the peer answers.
     for role in ROLES {
-        let mut tester = Tester::with(Config::default(), quick()).establish(role);
-        tester.write(full());
-        tester.expect_data();
-        tester.acknowledge(1, 0);
+        let mut tester = with_closed_window(role);
         tester.write(full());
         tester.expect_nothing();
         for millis in [100, 200, 400, 800].into_iter().chain([800; 20]) {
@@ -233,20 +234,10 @@ fn lost_data_goes_before_new_data() {
 #[test]
 fn sack_counts_from_whichever_address_of_the_peer_it_comes() {
     // RFC 9260 6.4: the DATA went to another.
-    let mut tester = Tester::with(Config::default(), quick());
-    tester.connect_to(&[BOB, OTHER]);
-    tester.receive_init();
-    tester.send(&[acknowledging(init())]);
-    tester.expect(&[Chunk::CookieEcho(COOKIE)]);
-    tester.send(&[Chunk::CookieAck]);
+    let mut tester = Tester::with_two_addresses(quick());
     tester.write("x");
     assert_eq!(tester.receive().destination, BOB);
-    let sack = Sack {
-        cumulative_tsn_ack: tester.nth_tsn(1),
-        a_rwnd: PEER_RWND,
-        ..Sack::default()
-    };
-    tester.send_from(OTHER, tester.tag, &[Chunk::Sack(sack)]);
+    tester.send_from(OTHER, tester.tag, &[tester.sack(1, PEER_RWND)]);
     assert_eq!(tester.ours().status().unacked, 0);
     tester.pass(Duration::from_secs(5));
     tester.expect_nothing();

@@ -26,6 +26,8 @@ const PEER_TSN: u32 = 1000;
 const PEER_RWND: u32 = 100_000;
 /// What the tester gives as a cookie: it keeps no state that would have to be in it.
 const COOKIE: Bytes = Bytes::from_static(b"a cookie");
+/// An address of the peer beside BOB.
+const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 3));
 
 /// Which side our endpoint is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -404,12 +406,28 @@ impl Tester {
 
     /// DATA of ours up to the `n`th, from 1 on, has come; the window is `a_rwnd`.
     fn acknowledge(&mut self, n: u32, a_rwnd: u32) {
-        let sack = Sack {
+        let sack = self.sack(n, a_rwnd);
+        self.send(&[sack]);
+    }
+
+    /// The SACK that says so.
+    fn sack(&self, n: u32, a_rwnd: u32) -> Chunk {
+        Chunk::Sack(Sack {
             cumulative_tsn_ack: self.tsn.wrapping_add(n).wrapping_sub(1),
             a_rwnd,
             ..Sack::default()
-        };
-        self.send(&[Chunk::Sack(sack)]);
+        })
+    }
+
+    /// An association with a peer that we know by two addresses.
+    fn with_two_addresses(options: SocketOptions) -> Self {
+        let mut tester = Self::with(Config::default(), options);
+        tester.connect_to(&[BOB, OTHER]);
+        tester.receive_init();
+        tester.send(&[acknowledging(init())]);
+        tester.expect(&[Chunk::CookieEcho(COOKIE)]);
+        tester.send(&[Chunk::CookieAck]);
+        tester
     }
 
     /// Our `n`th TSN, from 1 on.

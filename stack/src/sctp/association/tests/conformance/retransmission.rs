@@ -2,8 +2,6 @@
 
 use super::*;
 
-const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 3));
-
 #[test]
 fn t3_doubles_with_each_expiry_up_to_rto_max() {
     // RFC 9260 6.3.3 E2, 6.3.1 C7; the chunk stays the same (6.3.3).
@@ -57,12 +55,7 @@ fn defaults_double_from_one_second_to_sixty() {
 #[test]
 fn data_that_times_out_goes_to_the_other_address_each_with_its_own_rto() {
     // RFC 9260 6.4.1, 6.3.3 E4: the RTO is the address's own.
-    let mut tester = Tester::with(Config::default(), quick());
-    tester.connect_to(&[BOB, OTHER]);
-    tester.receive_init();
-    tester.send(&[acknowledging(init())]);
-    tester.expect(&[Chunk::CookieEcho(COOKIE)]);
-    tester.send(&[Chunk::CookieAck]);
+    let mut tester = Tester::with_two_addresses(quick());
     tester.write("lost");
     assert_eq!(tester.receive().destination, BOB);
     for (millis, destination) in [

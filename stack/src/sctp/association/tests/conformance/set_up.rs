@@ -3,8 +3,6 @@
 use super::*;
 use crate::wire::sctp::{AddressTypes, kind};
 
-const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 3));
-
 /// A parameter of four octets that nobody knows.
 fn unknown(kind: u16, value: u8) -> [u8; 8] {
     let [high, low] = kind.to_be_bytes();
