@@ -523,7 +523,8 @@ fn came_up(outbound_streams: u16, inbound_streams: u16) -> Notification {
     })
 }
 
-/// RTO.Initial and RTO.Min of 100 ms, RTO.Max of 800 ms, and no longer T1: times that tests can go through by hand.
+/// RTO.Initial and RTO.Min of 100 ms, RTO.Max of 800 ms, and no longer T1: times that tests can go through by hand. No path
+/// is potentially failed: the suite knows RFC 9260's states only.
 fn quick() -> SocketOptions {
     SocketOptions {
         rto: RtoInfo {
@@ -534,6 +535,10 @@ fn quick() -> SocketOptions {
         init: InitMessage {
             max_timeout: Some(ms(800)),
             ..InitMessage::default()
+        },
+        peer_address: PeerAddressParameters {
+            pf_max_retrans: Some(u32::MAX),
+            ..PeerAddressParameters::default()
         },
         ..SocketOptions::default()
     }

@@ -60,7 +60,9 @@ fn data_that_times_out_goes_to_the_other_address_each_with_its_own_rto() {
     let mut tester = Tester::with(Config::default(), quick());
     tester.connect_to(&[BOB, OTHER]);
     tester.receive_init();
-    tester.send(&[acknowledging(init())]);
+    let mut listed = init();
+    listed.parameters.addresses.extend([BOB, OTHER]);
+    tester.send(&[acknowledging(listed)]);
     tester.expect(&[Chunk::CookieEcho(COOKIE)]);
     tester.send(&[Chunk::CookieAck]);
     tester.write("lost");
