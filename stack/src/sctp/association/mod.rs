@@ -48,6 +48,7 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+pub(crate) use capabilities::is_in_scope;
 pub use events::{AssociationChange, Notification};
 pub use icmp::QuotedPacket;
 pub use state::State;
