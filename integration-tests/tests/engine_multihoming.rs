@@ -1,6 +1,7 @@
 //! SCTP associations over several impaired links (RFC 9260 6.4, 8.2, RFC 7829), on an event heap.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +10,9 @@ use bytes::Bytes;
 use tidewire::config::Config;
 use tidewire::engine::sctp_sockets::SctpOptions;
 use tidewire::engine::slot::{SctpListenerSlot, SctpSlot};
-use tidewire::engine::{Engine, SlotRef, WakeList};
+use tidewire::engine::{Engine, Ports, SlotRef, WakeList};
 use tidewire::error::SocketError;
+use tidewire::ip::InterfaceId;
 use tidewire::sctp::SendOptions;
 use tidewire::sctp::association::{PathStatus, State};
 use tidewire::sctp::config::{PeerAddressParameters, RtoInfo, SocketOptions};
@@ -18,6 +20,7 @@ use tidewire::sctp::path::PathState;
 use tidewire::time::Instant;
 use tidewire::transport::ports::BindRequest;
 use tidewire_integration_tests::world::{LinkConfig, Side, World};
+use tidewire_netdev::Packet;
 use tidewire_netdev::memory::impairment::{ImpairmentConfig, Loss};
 
 /// Seeds of the test of cuts; `TIDEWIRE_SEEDS` asks for more.
@@ -622,4 +625,61 @@ fn data_whose_way_back_is_broken_moves_to_where_it_is_acknowledged() {
     );
     let status = pair.slot(Side::A).lock().socket.association.status();
     assert!(status.unacked <= 2, "{status:?}");
+}
+
+/// A device that takes nothing.
+struct Full(InterfaceId);
+
+impl Ports for Full {
+    fn try_transmit(
+        &self,
+        interface: InterfaceId,
+        _: usize,
+        packets: &mut VecDeque<Packet>,
+    ) -> io::Result<()> {
+        if interface == self.0 && !packets.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn device_that_takes_nothing_holds_up_its_own_path_only() {
+    let options = SocketOptions {
+        nodelay: Some(true),
+        ..SocketOptions::default()
+    };
+    let mut pair = Pair::new(&[delayed(ms(5)), delayed(ms(5))], &options);
+    let first = pair.world.interface(Side::A, 0);
+    pair.send(Side::A, Bytes::from_static(b"one"), 0);
+    let mut wakes = WakeList::new();
+    let now = pair.world.now;
+    pair.world
+        .engine(Side::A)
+        .flush(now, &Full(first), &mut wakes);
+    assert!(pair.world.engine(Side::A).is_blocked(first));
+    assert!(pair.run(secs(1), |pair| pair.receive(Side::B).is_some()));
+    let sent = |pair: &Pair, link| pair.path(Side::A, link).stats.chunks_sent;
+    let before = [sent(&pair, 0), sent(&pair, 1)];
+    // New data waits for the device of the primary path, and goes at once when there is another one.
+    pair.send(Side::A, Bytes::from_static(b"two"), 0);
+    assert!(!pair.run(ms(500), |pair| pair.receive(Side::B).is_some()));
+    let choose = |pair: &Pair, link| {
+        let slot = pair.slot(Side::A);
+        let address = Side::B.address_on(link, false);
+        let chosen = slot.lock().socket.association.set_primary_path(address);
+        chosen.expect("it is confirmed");
+        pair.world.engine(Side::A).mark_ready(SlotRef::from(slot));
+    };
+    choose(&pair, 1);
+    assert!(pair.run(ms(6), |pair| pair.receive(Side::B).is_some()));
+    assert_eq!([sent(&pair, 0), sent(&pair, 1)], [before[0], before[1] + 1]);
+    // What waits goes when the device takes packets again.
+    choose(&pair, 0);
+    pair.send(Side::A, Bytes::from_static(b"three"), 0);
+    assert!(!pair.run(ms(100), |pair| pair.receive(Side::B).is_some()));
+    pair.world.engine(Side::A).unblock(first);
+    assert!(pair.run(ms(6), |pair| pair.receive(Side::B).is_some()));
+    assert_eq!(sent(&pair, 0), before[0] + 1);
 }

@@ -11,6 +11,7 @@ mod errors;
 mod faults;
 mod invalid_messages;
 mod miscellaneous;
+mod multihoming;
 mod retransmission;
 mod set_up;
 mod termination;
