@@ -296,3 +296,38 @@ async fn silence_of_both_networks_ends_the_association_as_one_would() {
     assert_eq!(error.kind(), ErrorKind::TimedOut);
     drop(server);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn drivers_on_several_threads_serve_one_association() {
+    // Four drivers, two of each stack; the primary path changes all the time.
+    let links = Links::new();
+    let (client, server) = links.associated(quick()).await;
+    let send = async {
+        for number in 0..2000_u32 {
+            let message = number.to_be_bytes().repeat(300);
+            let sent = client.send(message, SendOptions::default()).await;
+            sent.expect("the association lives");
+        }
+        client.shutdown().await
+    };
+    let receive = async {
+        for number in 0..2000_u32 {
+            let message = server.recv().await.expect("it lives").expect("no end");
+            assert!(message.data == number.to_be_bytes().repeat(300), "{number}");
+            if number % 50 == 0 {
+                let link = (number / 50 % 2) as u8;
+                let chosen = client.set_primary_path(address(link, 2).ip());
+                chosen.expect("both are confirmed");
+            }
+        }
+        server.recv().await
+    };
+    let (done, end) = tokio::join!(send, receive);
+    done.expect("an orderly end");
+    assert_eq!(end.expect("an orderly end"), None);
+    let used = client.paths();
+    assert!(
+        used.iter().all(|path| path.stats.chunks_sent > 100),
+        "{used:?}"
+    );
+}

@@ -335,9 +335,13 @@ impl Path {
         }
     }
 
-    /// Whether Max.Burst lets another packet of new data out (6.1 D).
+    /// Whether Max.Burst lets another packet of new data out (6.1 D). With nothing in flight a burst begins: what was sent
+    /// in the last one may have moved to another path, whose burst its acknowledgment has prolonged.
     pub(super) fn burst_admits(&self, position: Position) -> bool {
-        position == Position::AfterData || self.max_burst == 0 || self.burst_left > 0
+        position == Position::AfterData
+            || self.max_burst == 0
+            || self.burst_left > 0
+            || self.flight == 0
     }
 
     /// Sending has come to its end for now, for want of window or of data: what comes next is a new burst.
@@ -364,6 +368,9 @@ impl Path {
         {
             let idle = now.saturating_since(last);
             self.controller.on_idle(now, idle, Some(self.rtt.rto()));
+        }
+        if self.flight == 0 && self.burst_left == 0 {
+            self.burst_left = self.max_burst;
         }
         self.burst_left = self.burst_left.saturating_sub(1);
     }

@@ -718,3 +718,22 @@ fn probes_of_listed_addresses_hold_no_other_heartbeat_back_and_never_amplify() {
         "at once"
     );
 }
+
+#[test]
+fn idle_path_begins_a_burst_whatever_became_of_the_last_one() {
+    // RFC 9260 6.1 D: what was sent here was acknowledged elsewhere, after it had moved there.
+    let config = PathConfig {
+        max_burst: 1,
+        ..PathConfig::default()
+    };
+    let mut paths = table(config, &[v4(1), v4(2)]);
+    let path = paths.get_mut(A);
+    path.begin_packet(at(0));
+    path.on_sent(at(0), 100);
+    assert!(!path.burst_admits(Position::First));
+    path.on_left_flight(100);
+    assert!(path.burst_admits(Position::First));
+    path.begin_packet(at(0));
+    path.on_sent(at(0), 100);
+    assert!(!path.burst_admits(Position::First), "one packet, no more");
+}
