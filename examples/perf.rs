@@ -36,7 +36,7 @@ fn serve(flags: &Serve) -> ExitCode {
             let any = running.listen_address(DISCARD_PORT).ip();
             let stack: Stack = running.stack.clone();
             let service = if flags.choice.sctp {
-                Service::start(&SctpStack(stack), any)?
+                Service::start(&SctpStack::new(stack), any)?
             } else if flags.choice.zero_copy {
                 Service::start(&ZeroCopyStack(stack), any)?
             } else {
@@ -59,6 +59,10 @@ fn serve(flags: &Serve) -> ExitCode {
 
 fn measure(flags: &Client) -> ExitCode {
     let (test, load) = (flags.test, flags.load());
+    if flags.connect.len() > 1 && !flags.choice.sctp {
+        eprintln!("perf: only SCTP (--sctp) has use for several addresses of a server");
+        return ExitCode::FAILURE;
+    }
     let output = Output::new(flags.stack.json);
     if flags.choice.kernel {
         return run_without_device(flags.stack.workers, async || {
@@ -68,7 +72,8 @@ fn measure(flags: &Client) -> ExitCode {
     }
     run(&flags.stack, async |running| {
         if flags.choice.sctp {
-            measure_over(SctpStack(running.stack), test, load, output).await
+            let network = SctpStack::new(running.stack).with_more_addresses(&flags.connect[1..]);
+            measure_over(network, test, load, output).await
         } else if flags.choice.zero_copy {
             measure_over(ZeroCopyStack(running.stack), test, load, output).await
         } else {

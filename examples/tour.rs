@@ -1,5 +1,5 @@
 //! Two hosts of ours on an impaired in-memory link: ping, a UDP request and its response, messages on several streams by
-//! SCTP, a file by TCP.
+//! SCTP, a file by TCP. Then two hosts on two networks of which one is cut for a while, and an SCTP association over both.
 //!
 //! Needs no root and no device. The runtime's clock is paused, so the link's delays pass as fast as the machine can
 //! compute them; `--real-time` lets them pass as they are.
@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use tidewire::Stack;
 use tidewire::net::sctp::{InitMessage, SctpAssociation, SctpListener, SendOptions};
 use tidewire::tcp::Info;
+use tidewire_examples::two_networks::{self, FailOver};
 use tidewire_netdev::memory::impairment::{ImpairmentConfig, Loss, Reorder};
 use tidewire_netdev::memory::{ImpairmentMonitor, PairConfig, impaired_pair_with_monitors};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -74,6 +75,7 @@ struct Report {
     pings: Vec<Duration>,
     udp_round_trip: Duration,
     messages: Messages,
+    fail_over: FailOver,
     bytes: usize,
     elapsed: Duration,
     info: Info,
@@ -138,6 +140,8 @@ async fn tour(flags: &Flags) -> io::Result<()> {
             messages.elapsed, messages.retransmits, messages.overtaking
         ),
     );
+    let fail_over = two_networks::cut_one(flags.seed).await?;
+    say(flags, &fail_over.to_string());
     let file = file(flags.size << 20);
     let (elapsed, info) = send_file(&alice, SocketAddr::new(address, 80), &file, flags).await?;
     alice.shutdown().await;
@@ -153,6 +157,7 @@ async fn tour(flags: &Flags) -> io::Result<()> {
         pings,
         udp_round_trip,
         messages,
+        fail_over,
         bytes: file.len(),
         elapsed,
         info,
@@ -383,6 +388,7 @@ fn finish(flags: &Flags, report: &Report, wall: Duration) -> io::Result<()> {
         pings,
         udp_round_trip,
         messages,
+        fail_over,
         bytes,
         elapsed,
         info,
@@ -395,6 +401,7 @@ fn finish(flags: &Flags, report: &Report, wall: Duration) -> io::Result<()> {
             "pings_answered": pings.len(), "udp_round_trip_us": udp_round_trip.as_micros(),
             "sctp_messages": MESSAGES, "sctp_us": messages.elapsed.as_micros(),
             "sctp_retransmits": messages.retransmits, "sctp_overtaking": messages.overtaking,
+            "failover_us": fail_over.pause.as_micros(), "failover_retransmits": fail_over.retransmits,
             "packets_lost": lost, "retransmits": info.retransmits, "timeouts": info.timeouts,
             "recoveries": info.recoveries, "rtt_us": info.rtt.as_micros(), "cwnd": info.cwnd,
             "wall_seconds": wall.as_secs_f64(),

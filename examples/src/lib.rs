@@ -33,6 +33,7 @@ pub mod kernel;
 pub mod logging;
 pub mod perf;
 pub mod program;
+pub mod two_networks;
 
 pub use flags::StackFlags;
 pub use json::Output;

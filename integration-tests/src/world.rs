@@ -1,4 +1,4 @@
-//! Two hosts on one impaired link, run by an event heap: no runtime, no real time, nanoseconds.
+//! Two hosts on one or several impaired links, run by an event heap: no runtime, no real time, nanoseconds.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -45,7 +45,13 @@ impl Default for LinkConfig {
 pub struct Host {
     /// The stack.
     pub engine: Engine,
+    ports: Vec<Port>,
+}
+
+/// A host's end of a link.
+struct Port {
     interface: InterfaceId,
+    /// What it sends.
     link: Impairment,
     capture: InterfaceIndex,
 }
@@ -60,13 +66,18 @@ pub enum Side {
 }
 
 impl Side {
-    /// The address of that host.
+    /// The address of that host on the first link.
     pub fn address(self, v6: bool) -> IpAddr {
+        self.address_on(0, v6)
+    }
+
+    /// The address of that host on a link: 10.0.N.1 and fd00:0:0:N::1, or 2.
+    pub fn address_on(self, link: u8, v6: bool) -> IpAddr {
         let last = self as u8 + 1;
         if v6 {
-            IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, u16::from(last)])
+            IpAddr::from([0xfd00, 0, 0, u16::from(link), 0, 0, 0, u16::from(last)])
         } else {
-            IpAddr::from([10, 0, 0, last])
+            IpAddr::from([10, 0, link, last])
         }
     }
 }
@@ -107,35 +118,47 @@ impl World {
     /// # Panics
     /// Never, but for a capture that cannot hash.
     pub fn with_config(link: &LinkConfig, config: Config) -> Self {
+        Self::with_links(std::slice::from_ref(link), config)
+    }
+
+    /// Two hosts with stacks of `config`, joined by several links; all seeds come from the first one's.
+    ///
+    /// # Panics
+    /// Without a link, or with more than 255.
+    pub fn with_links(links: &[LinkConfig], config: Config) -> Self {
         let mut capture =
             Capture::new(Hashing::default(), CaptureConfig::default()).expect("hashing writes");
         let mut host = |side: Side| {
-            let seed = link.seed.wrapping_mul(2).wrapping_add(side as u64);
+            let seed = links[0].seed.wrapping_mul(2).wrapping_add(side as u64);
             let engine = Engine::new(Config {
                 seed: Some(seed),
                 ..config.clone()
             });
-            let capabilities = Capabilities {
-                medium: Medium::Ip,
-                mtu: link.mtu,
-                offloads: link.offloads,
-                max_super_packet: 65_535,
+            let port = |(link, n): (&LinkConfig, u8)| {
+                let capabilities = Capabilities {
+                    medium: Medium::Ip,
+                    mtu: link.mtu,
+                    offloads: link.offloads,
+                    max_super_packet: 65_535,
+                };
+                let interface = engine.add_interface(format!("mem{n}"), capabilities);
+                for (v6, prefix) in [(false, 24), (true, 64)] {
+                    let address = side.address_on(n, v6);
+                    let cidr = tidewire::ip::Cidr::new(address, prefix).expect("a valid prefix");
+                    engine.add_address(Instant::ZERO, interface, cidr);
+                }
+                let name = if side == Side::A { "a" } else { "b" };
+                let seed = seed ^ 0x5eed ^ (u64::from(n) << 32);
+                Port {
+                    interface,
+                    link: Impairment::new(link.impairment.clone(), seed),
+                    capture: capture
+                        .add_interface(name, Medium::Ip)
+                        .expect("hashing writes"),
+                }
             };
-            let interface = engine.add_interface("mem0".to_owned(), capabilities);
-            for (v6, prefix) in [(false, 24), (true, 64)] {
-                let cidr =
-                    tidewire::ip::Cidr::new(side.address(v6), prefix).expect("a valid prefix");
-                engine.add_address(Instant::ZERO, interface, cidr);
-            }
-            let capture = capture
-                .add_interface(if side == Side::A { "a" } else { "b" }, Medium::Ip)
-                .expect("hashing writes");
-            Host {
-                engine,
-                interface,
-                link: Impairment::new(link.impairment.clone(), seed ^ 0x5eed),
-                capture,
-            }
+            let ports = links.iter().zip(0..).map(port).collect();
+            Host { engine, ports }
         };
         let hosts = [host(Side::A), host(Side::B)];
         Self {
@@ -152,14 +175,31 @@ impl World {
         &self.hosts[side as usize].engine
     }
 
-    /// What the link from `side` did so far.
+    /// What the first link from `side` did so far.
     pub fn link_stats(&self, side: Side) -> ImpairmentStats {
-        self.hosts[side as usize].link.stats()
+        self.link_stats_of(side, 0)
     }
 
-    /// Changes the link from `side`.
+    /// What a link from `side` did so far.
+    pub fn link_stats_of(&self, side: Side, link: usize) -> ImpairmentStats {
+        self.hosts[side as usize].ports[link].link.stats()
+    }
+
+    /// Changes the first link from `side`.
     pub fn set_link(&mut self, side: Side, config: ImpairmentConfig) {
-        self.hosts[side as usize].link.set_config(config);
+        self.set_link_of(side, 0, config);
+    }
+
+    /// Changes a link from `side`.
+    pub fn set_link_of(&mut self, side: Side, link: usize, config: ImpairmentConfig) {
+        self.hosts[side as usize].ports[link]
+            .link
+            .set_config(config);
+    }
+
+    /// The interface of `side` on a link.
+    pub fn interface(&self, side: Side, link: usize) -> InterfaceId {
+        self.hosts[side as usize].ports[link].interface
     }
 
     /// The hash of everything both hosts sent, with times.
@@ -171,14 +211,16 @@ impl World {
     /// Sends what the hosts have to send, at this moment.
     pub fn flush(&mut self) {
         for host in &mut self.hosts {
-            host.engine
-                .transmit(self.now, host.interface, &mut self.batch, &mut self.wakes);
-            for packet in self.batch.drain(..) {
-                let at = Duration::from_nanos(self.now.as_nanos());
-                self.capture
-                    .record(host.capture, Direction::Outbound, at, &packet)
-                    .expect("hashing writes");
-                host.link.enqueue(self.now.as_nanos(), packet);
+            for port in &mut host.ports {
+                host.engine
+                    .transmit(self.now, port.interface, &mut self.batch, &mut self.wakes);
+                for packet in self.batch.drain(..) {
+                    let at = Duration::from_nanos(self.now.as_nanos());
+                    self.capture
+                        .record(port.capture, Direction::Outbound, at, &packet)
+                        .expect("hashing writes");
+                    port.link.enqueue(self.now.as_nanos(), packet);
+                }
             }
         }
         self.wakes.wake_all();
@@ -188,22 +230,25 @@ impl World {
     pub fn step(&mut self, until: Instant) -> bool {
         self.flush();
         let deadlines = self.hosts.iter().flat_map(|host| {
-            [
-                host.link.poll_timeout().map(Instant::from_nanos),
-                host.engine.poll_timeout(),
-            ]
+            let links = host.ports.iter().map(|port| port.link.poll_timeout());
+            let links = links.map(|at| at.map(Instant::from_nanos));
+            links.chain([host.engine.poll_timeout()])
         });
         let Some(next) = deadlines.flatten().min().filter(|next| *next <= until) else {
             return false;
         };
         self.now = self.now.max(next);
         for from in 0..2 {
-            while let Some(packet) = self.hosts[from].link.dequeue(self.now.as_nanos()) {
-                self.batch.push(packet);
+            for link in 0..self.hosts[from].ports.len() {
+                let port = &mut self.hosts[from].ports[link];
+                while let Some(packet) = port.link.dequeue(self.now.as_nanos()) {
+                    self.batch.push(packet);
+                }
+                let to = &self.hosts[1 - from];
+                let interface = to.ports[link].interface;
+                to.engine
+                    .receive(self.now, interface, &mut self.batch, &mut self.wakes);
             }
-            let to = &self.hosts[1 - from];
-            to.engine
-                .receive(self.now, to.interface, &mut self.batch, &mut self.wakes);
         }
         for host in &self.hosts {
             host.engine.handle_timeout(self.now, &mut self.wakes);

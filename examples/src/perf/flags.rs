@@ -86,9 +86,9 @@ pub struct Client {
     /// Which stack.
     #[command(flatten)]
     pub choice: Choice,
-    /// Address of the server
-    #[arg(long, value_name = "IP")]
-    pub connect: IpAddr,
+    /// Address of the server; with --sctp several, the primary one first
+    #[arg(long, value_name = "IP", value_delimiter = ',', required = true)]
+    pub connect: Vec<IpAddr>,
     /// How long to measure [default: 5, or until --count]
     #[arg(long, value_name = "N", value_parser = seconds)]
     pub seconds: Option<Duration>,
@@ -121,7 +121,7 @@ impl Client {
             Test::Ping | Test::Crr => PING_SIZE,
         };
         Load {
-            server: self.connect,
+            server: self.connect[0],
             streams: self.streams.into(),
             size: self.size.unwrap_or(default_size),
             duration: match self.seconds {

@@ -36,7 +36,7 @@ pub async fn run(flags: Memory) -> io::Result<InMemory> {
     });
     let (sender, receiver) = (stack(a, SENDER)?, stack(b, RECEIVER)?);
     if flags.sctp {
-        let networks = (SctpStack(sender), SctpStack(receiver));
+        let networks = (SctpStack::new(sender), SctpStack::new(receiver));
         measure(&networks.0, &networks.1, flags, offloads).await
     } else if flags.zero_copy {
         measure(

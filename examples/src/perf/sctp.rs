@@ -1,7 +1,7 @@
 //! SCTP in TCP's place: each write is a message on stream 0, each read gives one.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -15,10 +15,30 @@ use super::network::{BACKLOG, Network};
 
 /// A stack of ours, by its SCTP sockets.
 #[derive(Clone, Debug)]
-pub struct SctpStack(
-    /// The stack.
-    pub Stack,
-);
+pub struct SctpStack {
+    stack: Stack,
+    /// Addresses of the server besides the one that is named.
+    more: Vec<IpAddr>,
+}
+
+impl SctpStack {
+    /// A stack whose servers have one address that is known.
+    pub const fn new(stack: Stack) -> Self {
+        Self {
+            stack,
+            more: Vec::new(),
+        }
+    }
+
+    /// The same, for a server that has these addresses, too.
+    #[must_use]
+    pub fn with_more_addresses(self, more: &[IpAddr]) -> Self {
+        Self {
+            more: more.to_vec(),
+            ..self
+        }
+    }
+}
 
 /// An association that reads and writes octets: the messages' borders are the writes'.
 #[derive(Debug)]
@@ -86,7 +106,7 @@ impl Network for SctpStack {
     type Stream = MessageStream;
 
     fn listen(&self, address: SocketAddr) -> io::Result<Self::Listener> {
-        let builder = self.0.sctp_builder().backlog(BACKLOG);
+        let builder = self.stack.sctp_builder().backlog(BACKLOG);
         builder.listen_on(&[address])
     }
 
@@ -96,7 +116,10 @@ impl Network for SctpStack {
     }
 
     async fn connect(&self, address: SocketAddr) -> io::Result<Self::Stream> {
-        let association = self.0.sctp_association(address).await?;
+        let more = self.more.iter();
+        let more = more.map(|ip| SocketAddr::new(*ip, address.port()));
+        let addresses: Vec<SocketAddr> = std::iter::once(address).chain(more).collect();
+        let association = self.stack.sctp_association(&addresses[..]).await?;
         Ok(MessageStream::new(association))
     }
 

@@ -77,16 +77,28 @@ pub fn impaired_pair_with_monitors(
     (a, b, monitors)
 }
 
-/// Watches one direction of an impaired pair from outside.
+/// Watches one direction of an impaired pair from outside, and changes what it does.
 #[derive(Clone, Debug, Default)]
 pub struct ImpairmentMonitor {
     stats: Arc<Mutex<ImpairmentStats>>,
+    change: Arc<Mutex<Option<ImpairmentConfig>>>,
 }
 
 impl ImpairmentMonitor {
     /// What became of the packets, as of the last time the receiving driver looked.
     pub fn stats(&self) -> ImpairmentStats {
         *self.stats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What becomes of packets that are sent from now on.
+    pub fn set_config(&self, config: ImpairmentConfig) {
+        let mut change = self.change.lock().unwrap_or_else(PoisonError::into_inner);
+        *change = Some(config);
+    }
+
+    fn take_change(&self) -> Option<ImpairmentConfig> {
+        let mut change = self.change.lock().unwrap_or_else(PoisonError::into_inner);
+        change.take()
     }
 
     pub(super) fn set(&self, stats: ImpairmentStats) {
@@ -140,6 +152,9 @@ impl Receiver for ImpairedReceiver {
         limit: usize,
     ) -> Poll<io::Result<usize>> {
         let epoch = *self.epoch.get_or_insert_with(Instant::now);
+        if let Some(config) = self.monitor.take_change() {
+            self.impairment.set_config(config);
+        }
         for _ in 0..ROUNDS {
             let now = u64::try_from(epoch.elapsed().as_nanos()).unwrap_or(u64::MAX);
             let is_waiting = match self.poll_arrivals(cx, now) {

@@ -22,6 +22,7 @@ mod link;
 pub mod network;
 pub mod ready_cache;
 mod restage;
+pub(crate) mod sctp_addresses;
 mod sctp_egress;
 mod sctp_ingress;
 pub mod sctp_sockets;
@@ -93,7 +94,7 @@ pub struct Engine {
     listeners: RwLock<BoundTable<Weak<ListenerSlot>>>,
     datagrams: RwLock<BoundTable<Weak<UdpSlot>>>,
     sctp_ports: PortTable,
-    /// By local port, peer's port and each of the peer's addresses: see [`sctp_sockets::association_key`].
+    /// By local port, peer's port and each of the peer's addresses: see [`sctp_addresses::association_key`].
     associations: RwLock<ConnectionTable<Arc<SctpSlot>>>,
     sctp_listeners: RwLock<BoundTable<Weak<SctpListenerSlot>>>,
     /// Whom packets go to on links with addresses of their own, and the slots that wait for them.
@@ -508,7 +509,8 @@ impl Engine {
                 self.settle_tcp(now, &slot, &mut state, wakes);
             }
         }
-        self.end_sctp_over(interface, error, wakes);
+        self.network.end_interface(interface);
+        self.end_sctp_over(error, wakes);
     }
 
     /// Whether the stack has ended.

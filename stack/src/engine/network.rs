@@ -34,6 +34,8 @@ pub struct Interface {
     pub hardware_address: Option<MacAddress>,
     /// Whether its link is up, as far as the device has said: it is found out by sending.
     pub is_up: bool,
+    /// Whether its device has ended, for good.
+    pub has_ended: bool,
 }
 
 /// How many hosts a packet is for.
@@ -103,6 +105,7 @@ impl Network {
             },
             hardware_address: None,
             is_up: true,
+            has_ended: false,
         };
         Self {
             tables: RwLock::new(Tables {
@@ -141,6 +144,7 @@ impl Network {
                 capabilities,
                 hardware_address,
                 is_up: true,
+                has_ended: false,
             });
             id
         })
@@ -165,6 +169,21 @@ impl Network {
                 interface.is_up = is_up;
             }
         });
+    }
+
+    /// The device has ended.
+    pub(crate) fn end_interface(&self, id: InterfaceId) {
+        self.change(|tables| {
+            let mut interfaces = tables.interfaces.iter_mut();
+            if let Some(interface) = interfaces.find(|interface| interface.id == id) {
+                interface.has_ended = true;
+            }
+        });
+    }
+
+    /// Whether the device of the interface has ended.
+    pub(crate) fn has_ended(&self, id: InterfaceId) -> bool {
+        self.read().interface(id).is_some_and(|i| i.has_ended)
     }
 
     /// What duplicate detection has found out about an address.
@@ -287,9 +306,14 @@ impl Network {
         address.is_unspecified() || address.is_multicast() || self.classify(address).is_local()
     }
 
+    /// The state of addresses, routes and path MTUs: another number when anything has changed.
+    pub(crate) fn generation(&self) -> u32 {
+        self.generation.load(Ordering::Acquire)
+    }
+
     /// Whether a path computed earlier still holds.
     pub(crate) fn is_current(&self, path: &Path) -> bool {
-        path.generation == self.generation.load(Ordering::Acquire)
+        path.generation == self.generation()
     }
 
     /// A path MTU learnt from an ICMP error.
@@ -331,7 +355,7 @@ impl Network {
         source: Option<IpAddr>,
         device: Option<InterfaceId>,
     ) -> SocketResult<Path> {
-        let generation = self.generation.load(Ordering::Acquire);
+        let generation = self.generation();
         let source = source.filter(|source| !source.is_unspecified());
         let tables = self.read();
         let is_own = |address| tables.addresses.is_own(address);
@@ -364,7 +388,7 @@ impl Network {
         let interface = tables
             .interface(route.interface)
             // Linux takes the routes of an interface away while it is down.
-            .filter(|interface| interface.is_up)
+            .filter(|interface| interface.is_up && !interface.has_ended)
             .ok_or(SocketError::NetworkUnreachable)?;
         let cast = match tables.addresses.classify(destination) {
             AddressClass::Broadcast => Cast::Broadcast,

@@ -1,6 +1,5 @@
 //! SCTP's way out: polls associations and gives their packets IP headers.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use tidewire_netdev::Packet;
@@ -11,7 +10,7 @@ use crate::engine::sctp_sockets::SctpSocket;
 use crate::engine::slot::{SctpSlot, SlotRef};
 use crate::engine::transmit_queue::Egress;
 use crate::engine::{Engine, WakeList};
-use crate::error::{SocketError, SocketResult};
+use crate::error::SocketError;
 use crate::ip::output::{self, OutputHeader};
 use crate::sctp::{Departure, Workbench};
 use crate::stats::DropReason;
@@ -33,10 +32,7 @@ impl Engine {
         let _entered = span.enter();
         let socket = &mut state.socket;
         self.refresh_ways(now, socket);
-        let blocked =
-            |way: &(IpAddr, Path)| self.hold_back(egress, way.1.interface, || SlotRef::from(slot));
-        // One that is full holds all of them back: paths over several devices are rare, and their packets keep their order.
-        if socket.ways.iter().any(blocked) {
+        if self.hold_back_ways(egress, slot, socket) {
             self.settle_sctp(slot, &mut state, wakes);
             return;
         }
@@ -63,46 +59,27 @@ impl Engine {
         }
     }
 
-    /// Looks the ways up anew when routes, addresses or path MTUs have changed, and tells the association what they carry.
-    fn refresh_ways(&self, now: Instant, socket: &mut SctpSocket) {
-        let peers = &socket.association.ends().peer_addresses;
-        let is_current = |way: &(IpAddr, Path)| self.network.is_current(&way.1);
-        if socket.ways.len() == peers.len() && socket.ways.iter().all(is_current) {
-            return;
-        }
-        let targets: Vec<(IpAddr, Option<IpAddr>)> = socket
-            .association
-            .paths()
-            .iter()
-            .map(|(_, path)| (path.remote(), path.local()))
-            .collect();
-        let before = std::mem::take(&mut socket.ways);
-        for (remote, local) in targets {
-            match self.association_way(now, socket, remote, local) {
-                Ok(path) => {
-                    socket.association.handle_path_mtu(remote, path.mtu);
-                    socket.ways.push((remote, path));
-                }
-                // The route went away. The timers go on, and give up if it does not come back.
-                Err(_) => {
-                    let known = before.iter().find(|(address, _)| *address == remote);
-                    socket.ways.extend(known.copied());
-                }
-            }
-        }
-    }
-
-    fn association_way(
+    /// Which ways take packets. One that a lone device holds up waits for it; with several ways DATA of the others goes on,
+    /// and every device that is full is watched. Whether nothing can be sent.
+    fn hold_back_ways(
         &self,
-        now: Instant,
-        socket: &SctpSocket,
-        remote: IpAddr,
-        source: Option<IpAddr>,
-    ) -> SocketResult<Path> {
-        let locals = &socket.association.ends().local_addresses;
-        let is_link_local = crate::engine::zone::is_link_local(remote);
-        let device = socket.device.or(is_link_local.then_some(socket.zone));
-        self.sctp_way(now, remote, source, locals, device)
+        egress: &mut Egress,
+        slot: &Arc<SctpSlot>,
+        socket: &mut SctpSocket,
+    ) -> bool {
+        if let [way] = &socket.ways[..] {
+            return way.path.is_some_and(|path| {
+                self.hold_back(egress, path.interface, || SlotRef::from(slot))
+            });
+        }
+        for way in &mut socket.ways {
+            let Some(path) = &way.path else { continue };
+            let is_full = self.watch(egress, path.interface, &mut way.waits_since, || {
+                SlotRef::from(slot)
+            });
+            socket.association.hold_back(way.remote, is_full);
+        }
+        false
     }
 
     /// Gives a packet its IP header and queues it: it is taken from its place.
@@ -119,17 +96,21 @@ impl Engine {
             source,
             destination,
         } = departure;
-        let known = socket.ways.iter().find(|(remote, path)| {
-            *remote == destination && source.is_none_or(|source| source == path.source)
-        });
-        let path = match known {
-            Some((_, path)) => Ok(*path),
+        let way = socket.ways.iter().find(|way| way.remote == destination);
+        let known = way.and_then(|way| way.path);
+        let path = match known.filter(|path| source.is_none_or(|source| source == path.source)) {
+            Some(path) => Ok(path),
             None => self.association_way(now, socket, destination, source),
         };
         let Ok(path) = path else {
             self.counters.dropped(DropReason::NeighborUnreachable);
             return;
         };
+        // DATA waits for its device. Of what is not DATA, too much for a device that takes nothing is as good as lost.
+        if socket.ways.len() > 1 && self.is_congested(egress, path.interface) {
+            self.counters.dropped(DropReason::RateLimited);
+            return;
+        }
         let header = OutputHeader {
             identification: socket.next_id,
             traffic_class: socket.tos,

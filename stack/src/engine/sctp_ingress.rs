@@ -7,7 +7,8 @@ use bytes::BytesMut;
 use tidewire_netdev::{Checksum, Packet, crc32c};
 
 use crate::engine::ingress::Inbound;
-use crate::engine::sctp_sockets::{SctpLease, association_key};
+use crate::engine::sctp_addresses::{Way, association_key};
+use crate::engine::sctp_sockets::SctpLease;
 use crate::engine::slot::{SctpListenerSlot, SctpSlot, Slot};
 use crate::engine::zone::{answer_device, with_zone, zone_of};
 use crate::engine::{Engine, WakeList, read, write};
@@ -150,6 +151,7 @@ impl Engine {
             let mut state = listener.lock();
             if !state.socket.closed {
                 let backlog = state.socket.backlog_state();
+                self.refresh_endpoint(&mut state.socket);
                 let endpoint = &mut state.socket.endpoint;
                 let arrived = endpoint.handle_packet(inbound.now, info, packet, backlog);
                 drop(state);
@@ -187,9 +189,10 @@ impl Engine {
         // A listener that is not closed has its lease.
         let lease = socket.lease.clone().ok_or(DropReason::Closed)?;
         let device = socket.device.or(zone_of(remote));
-        let locals = socket.endpoint.addresses().to_vec();
         let peer = cookie.peer_addresses.first().copied();
         let peer = peer.unwrap_or(remote.ip());
+        let own = socket.endpoint.addresses();
+        let locals = Self::association_addresses(own, peer, cookie.local_address);
         let way = self.sctp_way(now, peer, Some(cookie.local_address), &locals, device);
         let path = way.map_err(|_| DropReason::BadSource)?;
         let parameters = self.sctp_parameters(&socket.options, socket.endpoint.secrets(), path.mtu);
@@ -198,7 +201,7 @@ impl Engine {
         let lease = SctpLease::Bound(lease);
         let mut child = self.sctp_socket(association, &socket.options, lease, device, zone);
         child.mapped = socket.bound.iter().all(SocketAddr::is_ipv6) && remote.is_ipv4();
-        child.ways.push((peer, path));
+        child.ways.push(Way::new(peer, Some(path)));
         let key = association_key(cookie.local_port, with_zone(peer, cookie.peer_port, zone));
         child.keys.push(key);
         // As TCP's accepted sockets: readable and writable, and they find out.

@@ -9,6 +9,9 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::engine::network::{Path, connectable};
+use crate::engine::sctp_addresses::{
+    Way, association_key, families_towards, named_addresses, wildcard_families,
+};
 use crate::engine::slot::{SctpListenerSlot, SctpSlot, Slot, SlotRef, SlotState};
 use crate::engine::sockets::{canonical, next_accepted, shown, unspecified};
 use crate::engine::tcp_sockets::{MAX_BACKLOG, SocketSummary, canonical_unless_any};
@@ -26,6 +29,7 @@ use crate::time::Instant;
 use crate::transport::Readiness;
 use crate::transport::demux::{Bound, BoundKey, Tuple};
 use crate::transport::ports::{BindRequest, EphemeralLease, PortLease};
+use crate::wire::sctp::AddressTypes;
 
 /// What an SCTP socket can be told before it is connected or listens.
 #[derive(Clone, Debug, Default)]
@@ -66,8 +70,10 @@ pub struct SctpSocket {
     /// The socket was made for IPv6 and its peer speaks IPv4: addresses are shown as `::ffff:a.b.c.d`.
     pub(crate) mapped: bool,
     pub(crate) lease: Option<SctpLease>,
-    /// The ways to the peer's addresses, as they were last looked up.
-    pub(crate) ways: SmallVec<[(IpAddr, Path); 1]>,
+    /// The ways to the peer's addresses.
+    pub(crate) ways: SmallVec<[Way; 1]>,
+    /// The state of the network that they were looked up in; `None` if some are still to be looked up.
+    pub(crate) ways_of: Option<u32>,
     pub(crate) device: Option<InterfaceId>,
     /// The link that link-local addresses of the peer are on.
     pub(crate) zone: InterfaceId,
@@ -87,9 +93,9 @@ impl SctpSocket {
     /// The local address of the primary path as the socket's owner sees it.
     pub fn local(&self) -> SocketAddr {
         let primary = self.association.status().primary.address;
-        let way = self.ways.iter().find(|(remote, _)| *remote == primary);
-        let source = match way {
-            Some((_, path)) => path.source,
+        let way = self.ways.iter().find(|way| way.remote == primary);
+        let source = match way.and_then(|way| way.path) {
+            Some(path) => path.source,
             None => unspecified(primary.is_ipv6()),
         };
         let port = self.association.ends().local_port;
@@ -129,6 +135,10 @@ impl SctpSocket {
 #[derive(Debug)]
 pub struct SctpListenerSocket {
     pub(crate) endpoint: Endpoint,
+    /// The families of which it is bound to all addresses; `None` if it is bound to some.
+    pub(crate) wildcard: Option<AddressTypes>,
+    /// The state of the network whose addresses the endpoint knows.
+    pub(crate) addresses_of: Option<u32>,
     /// Where it is bound.
     pub(crate) bound: Vec<SocketAddr>,
     /// Gone once it is closed: lists may hold the slot for longer.
@@ -174,24 +184,6 @@ impl SctpListenerSocket {
     }
 }
 
-/// By what the demux finds an association: local port, and port and one address of the peer.
-pub(crate) fn association_key(local_port: u16, peer: SocketAddr) -> Tuple {
-    Tuple {
-        local: SocketAddr::new(unspecified(peer.is_ipv6()), local_port),
-        remote: peer,
-    }
-}
-
-/// The addresses that a bind names; none if it takes all.
-fn named_addresses(bound: &[SocketAddr]) -> Vec<IpAddr> {
-    let canonical = bound.iter().map(|address| address.ip().to_canonical());
-    if canonical.clone().any(|address| address.is_unspecified()) {
-        Vec::new()
-    } else {
-        canonical.collect()
-    }
-}
-
 impl Engine {
     /// SCTP's configuration.
     pub const fn sctp_config(&self) -> &Arc<sctp::Config> {
@@ -233,11 +225,12 @@ impl Engine {
     }
 
     /// Opens an association; its INIT goes out with the next flush. The slot turns writable when it is established or has
-    /// failed. The first of `peers` is the primary address; all have one port.
+    /// failed. All of `peers` have one port and are one peer's; the first of them that there is a way to is its primary
+    /// address, and others without one are left out.
     ///
     /// # Errors
-    /// `InvalidInput` for no peer, port 0, ports that differ, or options out of range; `NetworkUnreachable`,
-    /// `AddressNotAvailable` (there is an association with that peer from this port), `AddressFamily`.
+    /// `InvalidInput` for no peer, port 0, ports that differ, or options out of range; `AddressNotAvailable` (there is an
+    /// association with that peer from this port); `NetworkUnreachable`, `AddressFamily` if there is no way to any.
     pub fn sctp_connect(
         &self,
         now: Instant,
@@ -252,23 +245,16 @@ impl Engine {
             return Err(SocketError::InvalidInput);
         }
         let mapped = first.is_ipv6() && first.ip().to_canonical().is_ipv4();
-        let peers: Vec<SocketAddr> = peers
-            .iter()
-            .map(|peer| canonical(connectable(*peer)))
-            .collect();
-        let primary = peers[0];
-        for peer in &peers {
-            let class = self.network.classify(peer.ip());
-            if matches!(class, AddressClass::Broadcast | AddressClass::Multicast) {
-                return Err(SocketError::NetworkUnreachable);
-            }
-        }
         let bound: Vec<SocketAddr> = leases.iter().flatten().map(PortLease::local).collect();
-        let locals = named_addresses(&bound);
+        let families = match bound[..] {
+            [] => Some(families_towards(peers)),
+            _ => wildcard_families(&bound, false),
+        };
         let device = self.device(options.device.as_deref())?;
         let device = device.or(bound.first().copied().and_then(zone_of));
-        let device = self.device_towards(primary, device)?;
-        let path = self.sctp_way(now, primary.ip(), None, &locals, device)?;
+        let named = named_addresses(&bound);
+        let (peers, device, path) = self.reachable_peers(now, peers, &named, device)?;
+        let primary = peers[0];
         let zone = device.unwrap_or(path.interface);
         let (port, lease) = match leases {
             Some(leases) if !leases.is_empty() => {
@@ -293,6 +279,13 @@ impl Engine {
         if keys.iter().any(|key| self.is_associated(key)) {
             return Err(SocketError::AddressNotAvailable);
         }
+        let locals = match families {
+            Some(families) => {
+                let own = self.own_addresses(families, device, Some(zone));
+                Self::association_addresses(&own, primary.ip(), path.source)
+            }
+            None => named,
+        };
         let ends = Ends {
             local_port: port,
             local_addresses: locals,
@@ -304,7 +297,7 @@ impl Engine {
         let association = Association::connect(now, parameters, ends);
         let mut socket = self.sctp_socket(association, options, lease, device, zone);
         socket.mapped = mapped;
-        socket.ways.push((primary.ip(), path));
+        socket.ways.push(Way::new(primary.ip(), Some(path)));
         let home = self.home_of(&keys[0]);
         let slot = Arc::new(
             Slot::new(socket, Readiness::NONE)
@@ -324,8 +317,37 @@ impl Engine {
         Ok(slot)
     }
 
-    fn is_associated(&self, key: &Tuple) -> bool {
-        read(&self.associations).find(key).is_some()
+    /// Those of `peers` that there is a way to from one of `named`, with the device that leads to the first and the way.
+    fn reachable_peers(
+        &self,
+        now: Instant,
+        peers: &[SocketAddr],
+        named: &[IpAddr],
+        device: Option<InterfaceId>,
+    ) -> SocketResult<(Vec<SocketAddr>, Option<InterfaceId>, Path)> {
+        let mut reachable: Vec<SocketAddr> = Vec::new();
+        let mut first = None;
+        let mut failure = None;
+        for peer in peers {
+            let peer = canonical(connectable(*peer));
+            let class = self.network.classify(peer.ip());
+            if matches!(class, AddressClass::Broadcast | AddressClass::Multicast) {
+                return Err(SocketError::NetworkUnreachable);
+            }
+            let device = self.device_towards(peer, device)?;
+            match self.sctp_way(now, peer.ip(), None, named, device) {
+                Ok(path) if !reachable.contains(&peer) => {
+                    reachable.push(peer);
+                    first.get_or_insert((device, path));
+                }
+                Ok(_) => {}
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        match first {
+            Some((device, path)) => Ok((reachable, device, path)),
+            None => Err(failure.unwrap_or(SocketError::NetworkUnreachable)),
+        }
     }
 
     /// What signs an association's cookies: what its port's listener uses, so that either takes the other's.
@@ -380,6 +402,7 @@ impl Engine {
             mapped: false,
             lease: Some(lease),
             ways: SmallVec::new(),
+            ways_of: None,
             device,
             zone,
             keys: SmallVec::new(),
@@ -388,27 +411,6 @@ impl Engine {
             detached: false,
             span,
             association,
-        }
-    }
-
-    /// The way to an address of a peer, from `source`, or else from one of `locals`, if there are any.
-    pub(crate) fn sctp_way(
-        &self,
-        now: Instant,
-        remote: IpAddr,
-        source: Option<IpAddr>,
-        locals: &[IpAddr],
-        device: Option<InterfaceId>,
-    ) -> SocketResult<Path> {
-        if source.is_some() || locals.is_empty() {
-            return self.network.path(now, remote, source, device);
-        }
-        let family = |local: &&IpAddr| local.is_ipv4() == remote.is_ipv4();
-        let mut of_family = locals.iter().filter(family);
-        let first = of_family.next().ok_or(SocketError::AddressFamily)?;
-        match self.network.path(now, remote, None, device) {
-            Ok(path) if locals.contains(&path.source) => Ok(path),
-            _ => self.network.path(now, remote, Some(*first), device),
         }
     }
 
@@ -433,6 +435,7 @@ impl Engine {
             lease.set_listening(true)?;
         }
         let bound: Vec<SocketAddr> = leases.iter().map(PortLease::local).collect();
+        let wildcard = wildcard_families(&bound, only_v6);
         let random = lock(&self.random).fork();
         let endpoint = Endpoint::new(
             now,
@@ -455,6 +458,8 @@ impl Engine {
             let keys = bound.iter().map(insert).collect();
             let socket = SctpListenerSocket {
                 endpoint,
+                wildcard,
+                addresses_of: None,
                 bound,
                 lease: Some(Arc::new(leases)),
                 keys,
@@ -582,7 +587,7 @@ impl Engine {
             // A restart has come in the middle of a shutdown.
             state.ready.reopen_reading();
         }
-        if state.socket.association.ends().peer_addresses.len() > state.socket.keys.len() {
+        if state.socket.association.take_addresses_changed() {
             self.register_peer(slot, &mut state.socket);
         }
         if state.socket.association.wants_transmit() {
@@ -597,40 +602,12 @@ impl Engine {
         self.note_deadline(slot, deadline, || SlotRef::from(slot));
     }
 
-    /// The peer has told more addresses of its own. One that another association has with the same ports stays there.
-    #[cold]
-    fn register_peer(&self, slot: &Arc<SctpSlot>, socket: &mut SctpSocket) {
-        let ends = socket.association.ends();
-        let mut associations = write(&self.associations);
-        for address in &ends.peer_addresses {
-            let peer = with_zone(*address, ends.peer_port, socket.zone);
-            let key = association_key(ends.local_port, peer);
-            if socket.keys.contains(&key) {
-                continue;
-            }
-            let taken = associations.insert_if_vacant(key, Arc::clone(slot));
-            if taken.is_err() {
-                tracing::debug!(%peer, "address belongs to another association");
-            }
-            socket.keys.push(key);
-        }
-    }
-
     fn detach_sctp(&self, slot: &Arc<SctpSlot>, socket: &mut SctpSocket) -> Option<SctpLease> {
         socket.detached = true;
         if socket.orphan {
             self.orphans.fetch_sub(1, Ordering::Relaxed);
         }
-        let mut associations = write(&self.associations);
-        for key in &socket.keys {
-            let is_ours = associations
-                .find(key)
-                .is_some_and(|found| Arc::ptr_eq(found, slot));
-            if is_ours {
-                associations.remove(key);
-            }
-        }
-        drop(associations);
+        self.forget_keys(slot, socket.keys.iter());
         self.finish_timer(slot, || SlotRef::from(slot));
         socket.lease.take()
     }
@@ -675,18 +652,13 @@ impl Engine {
         }
     }
 
-    /// A device has ended: associations that have no other way fail.
-    pub(crate) fn end_sctp_over(
-        &self,
-        interface: InterfaceId,
-        error: SocketError,
-        wakes: &mut WakeList,
-    ) {
+    /// A device has ended: associations that have no other way, or only such as have ended before, fail.
+    pub(crate) fn end_sctp_over(&self, error: SocketError, wakes: &mut WakeList) {
         for slot in self.all_associations() {
             let mut state = slot.lock();
-            let ways = &state.socket.ways;
-            let is_over = |way: &(IpAddr, Path)| way.1.interface == interface;
-            if !ways.is_empty() && ways.iter().all(is_over) {
+            let over = |way: &Way| way.path.map(|path| path.interface);
+            let mut interfaces = state.socket.ways.iter().filter_map(over).peekable();
+            if interfaces.peek().is_some() && interfaces.all(|over| self.network.has_ended(over)) {
                 state.socket.association.fail(error);
                 self.settle_sctp(&slot, &mut state, wakes);
             }

@@ -81,6 +81,10 @@ pub(crate) struct TransmitQueue {
     failed: bool,
     /// Slots that wait for the device.
     waiting: VecDeque<SlotRef>,
+    /// Slots that have other ways meanwhile, and look once more when the device takes packets again.
+    watching: Vec<SlotRef>,
+    /// How often the device began to take packets again.
+    unblocked: u64,
 }
 
 impl TransmitQueue {
@@ -117,6 +121,8 @@ impl Egress {
             down: false,
             failed: false,
             waiting: VecDeque::new(),
+            watching: Vec::new(),
+            unblocked: 0,
         });
     }
 
@@ -158,7 +164,7 @@ impl Engine {
     }
 
     fn unblock_shard(&self, shard: &Shard, interface: InterfaceId) {
-        let waiting = {
+        let (waiting, watching) = {
             let mut egress = lock(&shard.egress);
             let Some(queue) = egress.queue(interface) else {
                 return;
@@ -167,9 +173,16 @@ impl Engine {
             if std::mem::take(&mut queue.down) {
                 self.network.set_link_up(interface, true);
             }
-            std::mem::take(&mut queue.waiting)
+            queue.unblocked += 1;
+            (
+                std::mem::take(&mut queue.waiting),
+                std::mem::take(&mut queue.watching),
+            )
         };
         lock(&shard.ready).extend(waiting);
+        for slot in watching {
+            self.mark_ready(slot);
+        }
     }
 
     /// Whether packets wait for the device of `interface`.
@@ -345,6 +358,24 @@ impl Engine {
         let slot = slot();
         if slot.claim_ready() {
             queue.waiting.push_back(slot);
+        }
+        true
+    }
+
+    /// Whether the interface takes no more at the moment; the slot then is polled once more when it does, and whenever else
+    /// there is a reason. `since` is the slot's, for each of its ways: it stands on the list once.
+    pub(crate) fn watch(
+        &self,
+        egress: &mut Egress,
+        interface: InterfaceId,
+        since: &mut Option<u64>,
+        slot: impl FnOnce() -> SlotRef,
+    ) -> bool {
+        let Some(queue) = egress.queue(interface).filter(|queue| queue.blocked) else {
+            return false;
+        };
+        if since.replace(queue.unblocked) != Some(queue.unblocked) {
+            queue.watching.push(slot());
         }
         true
     }

@@ -116,6 +116,8 @@ pub struct PeerAddressParameters {
     pub heartbeat_interval: Option<Duration>,
     /// Path.Max.Retrans (`spp_pathmaxrxt`).
     pub path_max_retrans: Option<u32>,
+    /// PotentiallyFailed.Max.Retrans (`spt_pathpfthld` of `SCTP_PEER_ADDR_THLDS`, RFC 7829 7.2).
+    pub pf_max_retrans: Option<u32>,
     /// The largest IP packet to be sent there, whatever the path carries (`spp_pathmtu`); 512 octets at least.
     pub path_mtu: Option<usize>,
 }
@@ -150,6 +152,8 @@ impl Subscriptions {
     pub const PARTIAL_DELIVERY: Self = Self(32);
     /// Everything sent has been acknowledged.
     pub const SENDER_DRY: Self = Self(64);
+    /// Paths become potentially failed, and recover (RFC 7829 7.3).
+    pub const POTENTIALLY_FAILED: Self = Self(128);
 
     /// Whether all of `other` are among these.
     pub const fn contains(self, other: Self) -> bool {
@@ -163,9 +167,12 @@ impl Subscriptions {
 }
 
 impl Default for Subscriptions {
-    /// All but [`Self::SENDER_DRY`], which comes as often as the sender pauses.
+    /// All but [`Self::SENDER_DRY`], which comes as often as the sender pauses, and [`Self::POTENTIALLY_FAILED`], which
+    /// those who know the states of RFC 9260 do not expect.
     fn default() -> Self {
-        Self(0x7f).without(Self::SENDER_DRY)
+        Self(0xff)
+            .without(Self::SENDER_DRY)
+            .without(Self::POTENTIALLY_FAILED)
     }
 }
 
@@ -296,6 +303,7 @@ impl PeerAddressParameters {
     pub(super) fn apply(self, path: &mut PathConfig) {
         set(&mut path.heartbeat_interval, self.heartbeat_interval);
         set(&mut path.path_max_retrans, self.path_max_retrans);
+        set(&mut path.pf_max_retrans, self.pf_max_retrans);
     }
 }
 
@@ -345,6 +353,7 @@ mod tests {
         assert_eq!(config.cookie_life, seconds(60));
         assert_eq!(config.path.association_max_retrans, 10);
         assert_eq!(config.path.path_max_retrans, 5);
+        assert_eq!(config.path.pf_max_retrans, 0, "RFC 7829 3.2, 1");
         assert_eq!(config.max_init_retransmits, 8);
         assert_eq!(config.path.heartbeat_interval, seconds(30));
         assert_eq!(config.path.heartbeat_max_burst, 1);
@@ -383,6 +392,7 @@ mod tests {
             peer_address: PeerAddressParameters {
                 heartbeat_interval: Some(second * 8),
                 path_max_retrans: Some(3),
+                pf_max_retrans: Some(1),
                 ..PeerAddressParameters::default()
             },
             delayed_sack: DelayedSack {
@@ -413,6 +423,7 @@ mod tests {
                 association_max_retrans: 7,
                 heartbeat_interval: second * 8,
                 path_max_retrans: 3,
+                pf_max_retrans: 1,
                 max_burst: 9,
                 ..PathConfig::default()
             },
@@ -484,6 +495,7 @@ mod tests {
         let all = Subscriptions::default();
         assert!(all.contains(Subscriptions::ASSOCIATION | Subscriptions::SEND_FAILED));
         assert!(!all.contains(Subscriptions::SENDER_DRY));
+        assert!(!all.contains(Subscriptions::POTENTIALLY_FAILED));
         assert!(!Subscriptions::NONE.contains(Subscriptions::SHUTDOWN));
     }
 }

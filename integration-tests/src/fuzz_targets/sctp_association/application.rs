@@ -291,6 +291,7 @@ fn set_path(
         }),
         heartbeat_interval: is_given(16).then(|| duration(input.u8())),
         path_max_retrans: is_given(32).then(|| u32::from(input.u8() % 8)),
+        pf_max_retrans: is_given(128).then(|| u32::from(input.u8() % 8)),
         path_mtu: is_given(64).then(|| usize::from(input.u8()) * 8),
     };
     association.set_peer_address_parameters(now, address, parameters)

@@ -101,7 +101,10 @@ impl SctpBuilder {
     }
 
     /// The local addresses of a socket that is to connect (`sctp_bindx`); all have one port, 0 for a free one. Without any,
-    /// routing chooses the address, and a free port is taken.
+    /// a free port is taken, and all addresses of the stack are used: those of IPv4, and if a peer's address is one of
+    /// IPv6, also those of IPv6. The peer is told which there are, as far as they mean something to it: loopback addresses
+    /// only to a peer on the loopback, private and link-local ones only to peers with such. Each packet leaves from the
+    /// address that the route to its destination suggests.
     pub fn bind(mut self, addresses: &[SocketAddr]) -> Self {
         self.bind = addresses.to_vec();
         self
@@ -172,8 +175,8 @@ impl SctpBuilder {
         }
     }
 
-    /// Listens on every address that `addresses` yields; they have one port, and port 0 asks for a free one. A name that
-    /// yields addresses of which some are not this stack's listens on the others.
+    /// Listens on every address that `addresses` yields (`sctp_bindx`); they have one port, and port 0 asks for a free one.
+    /// `0.0.0.0` stands for all IPv4 addresses of the stack, `[::]` for all there are. A name that yields addresses of which some are not this stack's listens on the others.
     ///
     /// # Errors
     /// `AddrInUse`, `AddrNotAvailable` (none is an address of the stack), `InvalidInput` for options out of range, for ports
@@ -203,8 +206,10 @@ impl SctpBuilder {
         Ok(SctpListener::new(Arc::clone(shared), slot))
     }
 
-    /// Opens an association with the peer that has every address `addresses` yields; the first one is its primary address
-    /// (`sctp_connectx`). If nothing answers there, or it refuses, the others are tried as a peer of their own.
+    /// Opens one association with the peer that has every address `addresses` yields (`sctp_connectx`). The first one that
+    /// there is a way to is its primary address; while nothing answers, the others are tried in turn. Those that the peer
+    /// does not list as its own are forgotten. A name may stand for several hosts: if one refuses, those behind it are
+    /// tried as a peer of their own.
     ///
     /// # Errors
     /// `ConnectionRefused`, `TimedOut`, `NetworkUnreachable`, `HostUnreachable`, `AddrNotAvailable`, `AddrInUse`;
@@ -221,6 +226,9 @@ impl SctpBuilder {
             match self.open(&stack, &peers[at..]).await {
                 Ok(association) => return Ok(association),
                 Err(error) => last_error = error,
+            }
+            if last_error.kind() != io::ErrorKind::ConnectionRefused {
+                break;
             }
         }
         Err(last_error)

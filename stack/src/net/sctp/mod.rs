@@ -26,4 +26,5 @@ pub use crate::sctp::config::{
     AssociationParameters, DelayedSack, InitMessage, PeerAddressParameters, RtoInfo, SocketOptions,
     Subscriptions,
 };
+pub use crate::sctp::path::{HeartbeatSwitch, PathChange, PathState, PathStats};
 pub use crate::sctp::{SctpMessage, SendOptions};

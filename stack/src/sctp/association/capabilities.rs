@@ -160,7 +160,11 @@ pub(in crate::sctp) fn init_ack(
         inbound_streams: config.max_inbound_streams,
         initial_tsn: offer.local.initial_tsn,
         parameters: InitParameters {
-            addresses: announced(offer.addresses, info.source),
+            addresses: announced(
+                offer.addresses,
+                info.source,
+                init.parameters.supported_address_types,
+            ),
             state_cookie: Some(secrets.seal(now, &cookie)),
             reported: init.parameters.unrecognized.clone(),
             ..InitParameters::default()
@@ -194,21 +198,43 @@ pub(in crate::sctp) fn is_believable(address: IpAddr, source: IpAddr, own: &[IpA
         [] => address.is_ipv4() == source.is_ipv4(),
         own => own.iter().any(|own| own.is_ipv4() == address.is_ipv4()),
     };
-    usable && is_unicast(address) && scope(address) >= scope(source)
+    usable && is_in_scope(address, source)
 }
 
-/// The addresses of ours to list for a peer at `destination`: none if there is only one, which the packet shows (3.3.2.1.2:
-/// that also gets through NAT), and none that means something else to the peer.
-pub(in crate::sctp) fn announced(own: &[IpAddr], destination: IpAddr) -> SmallVec<[IpAddr; 2]> {
+/// The addresses of ours to list for a peer at `destination`, which has said what types it can use, if anything
+/// (3.3.2.1.5): none if there is only one, which the packet shows (3.3.2.1.2: that also gets through NAT), and none that
+/// means something else to the peer.
+pub(in crate::sctp) fn announced(
+    own: &[IpAddr],
+    destination: IpAddr,
+    types: Option<AddressTypes>,
+) -> SmallVec<[IpAddr; 2]> {
+    // What it sends with, it can use.
+    let usable = |address: IpAddr| {
+        address.is_ipv4() == destination.is_ipv4()
+            || types.is_none_or(|types| {
+                if address.is_ipv4() {
+                    types.ipv4
+                } else {
+                    types.ipv6
+                }
+            })
+    };
     let listed: SmallVec<[IpAddr; 2]> = own
         .iter()
         .copied()
-        .filter(|address| is_unicast(*address) && scope(*address) >= scope(destination))
+        .filter(|address| is_in_scope(*address, destination) && usable(*address))
         .collect();
-    if listed.len() < 2 {
-        return SmallVec::new();
+    match listed[..] {
+        [only] if only.is_ipv4() == destination.is_ipv4() => SmallVec::new(),
+        _ => listed,
     }
-    listed
+}
+
+/// Whether an address is one that whoever is reached at `peer` can be told, and can tell: one that means the same on the
+/// way there (3.3.2.1.2). As Linux: addresses of networks without a way to the Internet only among such.
+pub(crate) fn is_in_scope(address: IpAddr, peer: IpAddr) -> bool {
+    is_unicast(address) && scope(address) >= scope(peer)
 }
 
 /// The families of our addresses (3.3.2.1.5); those of the peer's if ours are left to routing.
@@ -235,18 +261,25 @@ pub(in crate::sctp) fn is_unicast(address: IpAddr) -> bool {
 enum Scope {
     Host,
     Link,
+    /// Of a network of its own (RFC 1918, RFC 3879). Unique local IPv6 addresses are of global scope (RFC 4193 3.3).
+    Private,
     Wide,
 }
 
 fn scope(address: IpAddr) -> Scope {
-    let link = match address {
-        IpAddr::V4(v4) => v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    let (link, private) = match address {
+        IpAddr::V4(v4) => (v4.is_link_local(), v4.is_private()),
+        IpAddr::V6(v6) => (
+            v6.is_unicast_link_local(),
+            v6.segments()[0] & 0xffc0 == 0xfec0,
+        ),
     };
     if address.is_loopback() {
         Scope::Host
     } else if link {
         Scope::Link
+    } else if private {
+        Scope::Private
     } else {
         Scope::Wide
     }
@@ -325,7 +358,7 @@ mod tests {
     fn lone_address_is_not_listed_and_none_that_the_peer_cannot_reach() {
         // RFC 9260 3.3.2.1.2.
         let own = ["127.0.0.1", "10.0.0.1", "fe80::1", "2001:db8::1"].map(ip);
-        let listed = |own: &[IpAddr], to| announced(own, ip(to)).to_vec();
+        let listed = |own: &[IpAddr], to| announced(own, ip(to), None).to_vec();
         assert!(listed(&own[1..2], "10.0.0.2").is_empty());
         assert_eq!(
             listed(&own, "10.0.0.2"),
@@ -334,6 +367,49 @@ mod tests {
         assert_eq!(listed(&own, "fe80::2"), own[1..]);
         assert_eq!(listed(&own, "127.0.0.1"), own);
         assert!(listed(&own[..2], "10.0.0.2").is_empty(), "one is left");
+        // Behind a translator of addresses: the private address is not told, and the packet shows another one.
+        assert_eq!(listed(&own, "192.0.2.1"), [ip("2001:db8::1")]);
+        assert!(listed(&own[..2], "192.0.2.1").is_empty());
+    }
+
+    #[test]
+    fn addresses_of_types_that_the_peer_does_not_support_are_not_listed() {
+        // RFC 9260 3.3.2.1.5, 5.1.2.
+        let own = ["10.0.0.1", "10.0.0.3", "2001:db8::1"].map(ip);
+        let types = |ipv4, ipv6| Some(AddressTypes { ipv4, ipv6 });
+        let to = ip("10.0.0.2");
+        assert_eq!(
+            announced(&own, to, types(true, false)).as_slice(),
+            &own[..2]
+        );
+        assert_eq!(announced(&own, to, types(true, true)).as_slice(), own);
+        // It speaks IPv4, whatever it says.
+        assert_eq!(
+            announced(&own, to, types(false, false)).as_slice(),
+            &own[..2]
+        );
+    }
+
+    #[test]
+    fn scopes_are_linuxs() {
+        // RFC 1918, RFC 3927, RFC 4193 3.3, RFC 4291 2.5.6.
+        let cases = [
+            ("127.9.9.9", Scope::Host),
+            ("::1", Scope::Host),
+            ("169.254.3.4", Scope::Link),
+            ("fe80::1", Scope::Link),
+            ("10.1.2.3", Scope::Private),
+            ("172.16.0.1", Scope::Private),
+            ("192.168.0.1", Scope::Private),
+            ("fec0::1", Scope::Private),
+            ("172.32.0.1", Scope::Wide),
+            ("192.0.2.1", Scope::Wide),
+            ("fd00::1", Scope::Wide),
+            ("2001:db8::1", Scope::Wide),
+        ];
+        for (address, expected) in cases {
+            assert_eq!(scope(ip(address)), expected, "{address}");
+        }
     }
 
     #[test]

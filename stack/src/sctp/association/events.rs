@@ -77,6 +77,10 @@ impl Notification {
     const fn kind(&self) -> Subscriptions {
         match self {
             Self::AssociationChange(_) => Subscriptions::ASSOCIATION,
+            Self::PeerAddressChange {
+                change: PathChange::PotentiallyFailed | PathChange::Recovered,
+                ..
+            } => Subscriptions::POTENTIALLY_FAILED,
             Self::PeerAddressChange { .. } => Subscriptions::PEER_ADDRESS,
             Self::RemoteError(_) => Subscriptions::REMOTE_ERROR,
             Self::SendFailed(_) => Subscriptions::SEND_FAILED,

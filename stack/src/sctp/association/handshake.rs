@@ -97,7 +97,7 @@ impl Association {
             inbound_streams: self.config.max_inbound_streams,
             initial_tsn: self.local.initial_tsn,
             parameters: InitParameters {
-                addresses: announced(own, destination),
+                addresses: announced(own, destination, None),
                 cookie_preservative: handshake.preservative.map(millis),
                 supported_address_types: Some(address_types(own, &self.ends.peer_addresses)),
                 ..InitParameters::default()
@@ -142,6 +142,7 @@ impl Association {
         let inbound = self.config.max_inbound_streams.min(init.outbound_streams);
         self.meet(init.initial_tsn, init.a_rwnd, outbound, inbound);
         let parameters = init.parameters;
+        self.forget_unlisted(info.source, &parameters.addresses);
         self.learn_addresses(now, info.source, &parameters.addresses);
         if !parameters.unrecognized.is_empty() {
             // 3.2.2: the ERROR travels behind the COOKIE ECHO.
@@ -150,6 +151,9 @@ impl Association {
         }
         self.measure_handshake(now);
         let path = self.path_back_to(info.source);
+        if self.paths.get(path).remote() == info.source {
+            self.paths.confirm(path);
+        }
         if let Some(handshake) = &mut self.handshake {
             handshake.cookie = parameters.state_cookie.unwrap_or_default();
             handshake.retransmissions = 0;
@@ -192,6 +196,32 @@ impl Association {
         self.inbound_streams = inbound;
         let refused = self.sender.set_peer(outbound, a_rwnd);
         self.give_back(refused);
+    }
+
+    /// The peer does not have all addresses that the user has named: what is sent to the others is somebody else's (as
+    /// Linux). Not once data is under way, whose paths have to stay.
+    fn forget_unlisted(&mut self, source: IpAddr, listed: &[IpAddr]) {
+        if self.sender.has_outstanding() {
+            return;
+        }
+        let is_peers = |address: IpAddr| address == source || listed.contains(&address);
+        if !self.paths.iter().any(|(_, path)| is_peers(path.remote())) {
+            // It answers from an address that nobody knew: one of those must lead there.
+            return;
+        }
+        let measured = self.handshake.as_ref().map(|handshake| handshake.path);
+        let measured = measured.map(|path| self.paths.get(path).remote());
+        self.paths.retain(is_peers);
+        self.ends
+            .peer_addresses
+            .retain(|address| is_peers(*address));
+        self.addresses_changed = true;
+        // The round trip is that of the path that the INIT took.
+        let measured = measured.and_then(|remote| self.paths.find(remote));
+        if let Some(handshake) = &mut self.handshake {
+            handshake.sent_at = handshake.sent_at.filter(|_| measured.is_some());
+            handshake.path = measured.unwrap_or(self.paths.primary());
+        }
     }
 
     /// The peer lists addresses: they are tried once the association stands (5.4).

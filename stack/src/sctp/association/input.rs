@@ -71,6 +71,7 @@ impl Association {
             alone: false,
         };
         let mut had_data = false;
+        let duplicates = self.stats.duplicates_received;
         let mut result = Ok(());
         while let Some(chunk) = reader.next_chunk() {
             arrival.alone = arrival.first && reader.remaining() == 0;
@@ -97,7 +98,9 @@ impl Association {
         }
         // Whatever is wrong with a chunk, those before it have been taken: 3.2, 6.10.
         if had_data && self.state != State::Closed {
-            self.end_of_data(now, info);
+            let had_duplicates = self.stats.duplicates_received > duplicates;
+            self.choose_way_back(info.source, had_duplicates);
+            self.end_of_data(now);
         }
         if result.is_ok() || !arrival.first {
             self.after_packet(now);
@@ -236,8 +239,7 @@ impl Association {
     }
 
     /// The last DATA of a packet is handled.
-    fn end_of_data(&mut self, now: Instant, info: &PacketInfo) {
-        self.heard_from = info.source;
+    fn end_of_data(&mut self, now: Instant) {
         self.last_use = now;
         // 5.1: the first DATA is acknowledged without delay; 9.2: and so is all of it once SHUTDOWN is sent.
         let closing = self.state == State::ShutdownSent;

@@ -48,8 +48,7 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use smallvec::SmallVec;
-
+pub(crate) use capabilities::is_in_scope;
 pub use events::{AssociationChange, Notification};
 pub use icmp::QuotedPacket;
 pub use state::State;
@@ -65,7 +64,7 @@ use crate::error::SocketError;
 use crate::random::Random;
 use crate::sctp::config::{Config, SocketOptions};
 use crate::sctp::cookie::{SharedSecrets, Side, StateCookie};
-use crate::sctp::path::{HeartbeatSwitch, PathId, PathState, Paths};
+use crate::sctp::path::{HeartbeatSwitch, PathState, Paths};
 use crate::sctp::receive::{Receiver, SctpMessage};
 use crate::sctp::send::Sender;
 use crate::sctp::serial::Tsn;
@@ -121,8 +120,8 @@ pub struct Association {
     receiver: Receiver,
     inbound_streams: u16,
     paths: Paths,
-    /// The MTUs that the user has limited paths to.
-    mtu_limits: SmallVec<[(PathId, usize); 1]>,
+    /// The peer's addresses are others than at the last [`Association::take_addresses_changed`].
+    addresses_changed: bool,
     timers: Timers,
     pending: Pending,
     events: Events,
@@ -131,8 +130,10 @@ pub struct Association {
     error: Option<SocketError>,
     /// What ICMP said, told instead of ETIMEDOUT.
     soft_error: Option<SocketError>,
-    /// Where DATA came from last: SACKs go there (6.4).
+    /// Where DATA came from last (6.4).
     heard_from: IpAddr,
+    /// Where SACKs go: there, unless that way back seems to be broken.
+    sack_to: IpAddr,
     /// DATA has come: the first is acknowledged without delay (5.1).
     has_data: bool,
     /// When data last moved, for autoclose.
@@ -204,7 +205,7 @@ impl Association {
             receiver: Receiver::new(&config.receive, 0, 0),
             inbound_streams: config.max_inbound_streams,
             paths: Paths::new(config.path.clone(), random.fork()),
-            mtu_limits: SmallVec::new(),
+            addresses_changed: false,
             timers: Timers::default(),
             pending: Pending::default(),
             events: Events::new(config.max_notifications, options.events),
@@ -212,6 +213,7 @@ impl Association {
             error: None,
             soft_error: None,
             heard_from: ends.peer_addresses.first().copied().unwrap_or(unspecified),
+            sack_to: ends.peer_addresses.first().copied().unwrap_or(unspecified),
             has_data: false,
             last_use: now,
             retained: VecDeque::new(),
@@ -252,13 +254,13 @@ impl Association {
         self.inbound_streams = cookie.inbound_streams;
         self.has_data = false;
         self.paths = Paths::new(config.path.clone(), self.random.fork());
-        self.mtu_limits.clear();
         self.ends.peer_addresses.clear();
         for (i, address) in cookie.peer_addresses.iter().enumerate() {
             if i == 0 {
                 // The cookie came back from where it was sent to: that address is the peer's (5.4, rule 2). We answer from
                 // the address that it knows us by.
                 self.heard_from = *address;
+                self.sack_to = *address;
                 let local = Some(cookie.local_address);
                 self.add_path(now, *address, local, path_mtu, PathState::Active);
             } else {
@@ -284,12 +286,13 @@ impl Association {
             return;
         }
         self.ends.peer_addresses.push(remote);
+        self.addresses_changed = true;
         let parameters = self.options.peer_address;
         if parameters.heartbeat == Some(HeartbeatSwitch::Off) {
             self.paths.set_heartbeat(now, id, HeartbeatSwitch::Off);
         }
         if let Some(limit) = parameters.path_mtu {
-            self.limit_mtu(id, limit);
+            self.paths.limit_mtu(id, limit);
         }
     }
 
@@ -309,9 +312,22 @@ impl Association {
         (self.local.tag, self.peer_tag)
     }
 
-    /// Ports and addresses. The peer's addresses grow while the association opens: a packet from any of them belongs to it.
+    /// Ports and addresses. The peer's addresses change while the association opens, and when the peer restarts: a packet
+    /// from any of them belongs to it.
     pub const fn ends(&self) -> &Ends {
         &self.ends
+    }
+
+    /// Whether the peer's addresses have changed since the last call.
+    pub fn take_addresses_changed(&mut self) -> bool {
+        std::mem::take(&mut self.addresses_changed)
+    }
+
+    /// The device that leads to `remote` takes packets or not: while it does not, no DATA is sent there.
+    pub fn hold_back(&mut self, remote: IpAddr, held_back: bool) {
+        if let Some(id) = self.paths.find(remote) {
+            self.paths.get_mut(id).set_held_back(held_back);
+        }
     }
 
     /// The paths.
@@ -340,10 +356,7 @@ impl Association {
         let Some(id) = self.paths.find(remote) else {
             return;
         };
-        let limit = self.mtu_limits.iter().find(|(path, _)| *path == id);
-        let mtu = limit.map_or(mtu, |(_, limit)| mtu.min(*limit));
-        if mtu != self.paths.get(id).mtu() {
-            self.paths.set_mtu(id, mtu);
+        if self.paths.set_mtu(id, mtu) {
             self.dirty = true;
         }
     }

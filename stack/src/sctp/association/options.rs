@@ -117,8 +117,11 @@ impl Association {
             if let Some(max) = parameters.path_max_retrans {
                 self.paths.get_mut(id).set_max_retrans(max);
             }
+            if let Some(max) = parameters.pf_max_retrans {
+                self.paths.get_mut(id).set_pf_max_retrans(max);
+            }
             if let Some(limit) = parameters.path_mtu {
-                self.limit_mtu(id, limit);
+                self.paths.limit_mtu(id, limit);
             }
         }
         self.dirty = true;
@@ -136,6 +139,7 @@ impl Association {
             heartbeat: Some(self.paths.heartbeat(id)),
             heartbeat_interval: Some(self.paths.heartbeat_interval(id)),
             path_max_retrans: Some(path.max_retrans()),
+            pf_max_retrans: Some(path.pf_max_retrans()),
             path_mtu: Some(path.mtu()),
         })
     }
@@ -167,18 +171,6 @@ impl Association {
 
     fn path_to(&self, address: IpAddr) -> SocketResult<PathId> {
         self.paths.find(address).ok_or(SocketError::InvalidInput)
-    }
-
-    /// No IP packet on this path is longer, whatever it carries.
-    pub(super) fn limit_mtu(&mut self, id: PathId, limit: usize) {
-        match self.mtu_limits.iter_mut().find(|(path, _)| *path == id) {
-            Some((_, old)) => *old = limit,
-            None => self.mtu_limits.push((id, limit)),
-        }
-        let mtu = self.paths.get(id).mtu();
-        if mtu > limit {
-            self.paths.set_mtu(id, limit);
-        }
     }
 
     /// `SCTP_DELAYED_SACK`.

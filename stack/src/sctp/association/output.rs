@@ -142,13 +142,14 @@ impl Association {
 
     #[inline]
     fn finish(
-        &self,
+        &mut self,
         path: PathId,
         destination: IpAddr,
         builder: PacketBuilder<'_>,
         packet: &mut Packet,
     ) -> Departure {
         builder.finish_into(packet);
+        self.paths.get_mut(path).on_packet_sent();
         Departure {
             source: self.paths.get(path).local(),
             destination,
@@ -286,7 +287,20 @@ impl Association {
 
     /// 6.4: SACKs go to where the DATA came from, if that is known to be the peer.
     fn sack_destination(&self) -> IpAddr {
-        self.paths.get(self.path_back_to(self.heard_from)).remote()
+        self.paths.get(self.path_back_to(self.sack_to)).remote()
+    }
+
+    /// A packet with DATA has come from `source`. If some of it came again, and from where it had come before, the peer may
+    /// have missed the SACKs: they take the next way (6.4). A peer that has gone over to another of its addresses is
+    /// answered there.
+    pub(super) fn choose_way_back(&mut self, source: IpAddr, had_duplicates: bool) {
+        self.sack_to = if had_duplicates && source == self.heard_from {
+            let broken = self.path_back_to(self.sack_to);
+            self.paths.get(self.paths.alternate_to(broken)).remote()
+        } else {
+            source
+        };
+        self.heard_from = source;
     }
 
     /// Where an answer to what has come from `source` goes: there, if that is known to be the peer (5.4).

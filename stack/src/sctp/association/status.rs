@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::sctp::association::{Association, State};
-use crate::sctp::path::{Path, PathId, PathState};
+use crate::sctp::path::{Path, PathId, PathState, PathStats};
 use crate::sctp::send::SendStats;
 use crate::wire::sctp::DATA_HEADER_LEN;
 
@@ -66,6 +66,8 @@ pub struct PathStatus {
     pub mtu: usize,
     /// Errors in a row (RFC 9260 8.2).
     pub error_count: u32,
+    /// Counts of the path's life.
+    pub stats: PathStats,
 }
 
 impl PathStatus {
@@ -81,6 +83,7 @@ impl PathStatus {
             rto: path.rto(),
             mtu: path.mtu(),
             error_count: path.error_count(),
+            stats: path.stats(),
         }
     }
 }

@@ -96,7 +96,7 @@ impl Association {
         handshake.due = true;
         handshake.sent_at = None;
         let failed = handshake.path;
-        self.paths.get_mut(failed).back_off();
+        self.paths.on_handshake_timeout(now, failed);
         // 5.1: all addresses of the peer are tried, as with DATA.
         let next = self.paths.alternate_to(failed);
         if let Some(handshake) = &mut self.handshake {
@@ -113,7 +113,7 @@ impl Association {
     fn shutdown_timeout(&mut self, now: Instant) {
         let path = self.t2_path();
         self.paths.get_mut(path).back_off();
-        if self.paths.on_timeout_error(path).association_failed {
+        if self.paths.on_timeout_error(now, path).association_failed {
             self.give_up();
             return;
         }

@@ -17,11 +17,17 @@ pub struct PathConfig {
     pub rto_max: Duration,
     /// Path.Max.Retrans: errors in a row that make a path inactive when exceeded (8.2). Default 5.
     pub path_max_retrans: u32,
+    /// PotentiallyFailed.Max.Retrans: errors in a row that make a path potentially failed when exceeded, so that data goes
+    /// to another one long before the path counts as inactive (RFC 7829 3.2). A path is never potentially failed with
+    /// Path.Max.Retrans or more, as in RFC 9260 alone, or while it is the only one. Default 0, as the RFC recommends and
+    /// as Linux does it (`net.sctp.pf_enable` 1, `net.sctp.pf_retrans` 0).
+    pub pf_max_retrans: u32,
     /// Association.Max.Retrans: errors in a row, over all paths, that end the association when exceeded (8.1). Default 10.
     pub association_max_retrans: u32,
     /// HB.interval: added to the RTO between heartbeats on an idle path (8.3). Default 30 s.
     pub heartbeat_interval: Duration,
-    /// HB.Max.Burst: heartbeats sent per RTO at most, over all paths (5.4). Default 1.
+    /// HB.Max.Burst: heartbeats sent per RTO at most to addresses that are not confirmed, all of them together (5.4).
+    /// Default 1.
     pub heartbeat_max_burst: u32,
     /// Max.Burst: packets of new data per occasion to send (6.1 D); 0 lifts the limit. Default 4.
     pub max_burst: u32,
@@ -48,6 +54,7 @@ impl Default for PathConfig {
             rto_min: Duration::from_secs(1),
             rto_max: Duration::from_secs(60),
             path_max_retrans: 5,
+            pf_max_retrans: 0,
             association_max_retrans: 10,
             heartbeat_interval: Duration::from_secs(30),
             heartbeat_max_burst: 1,

@@ -5,10 +5,11 @@
 //! (8.1, 8.2) and the heartbeats (8.3). What is in flight, TSN by TSN, is `send`'s; packets are the association's.
 //!
 //! ```text
-//!                    HEARTBEAT ACK                 errors > Path.Max.Retrans
-//!   Unconfirmed ─────────────────────▶ Active ──────────────────────────────▶ Inactive
-//!   (no data, 5.4)                        ◀────────────────────────────────────
-//!                                              HEARTBEAT ACK, or data acknowledged
+//!                  HEARTBEAT ACK            errors > PotentiallyFailed.Max.Retrans, if there are other paths
+//!   Unconfirmed ──────────────────▶ Active ─────────────────────────────▶ PotentiallyFailed
+//!   (no data, 5.4)                  ▲ ▲  │ ◀──────────────────────────────   │ (RFC 7829)
+//!                     HEARTBEAT ACK,│    │ errors > Path.Max.Retrans         │
+//!                 data acknowledged └── Inactive ◀───────────────────────────┘
 //! ```
 
 use std::net::IpAddr;
@@ -50,8 +51,26 @@ pub enum PathState {
     Unconfirmed,
     /// In use, or fit for it.
     Active,
+    /// More errors in a row than PotentiallyFailed.Max.Retrans: data goes elsewhere while heartbeats find out, one RTO
+    /// after the other, whether it still works (RFC 7829 3.2).
+    PotentiallyFailed,
     /// More errors in a row than Path.Max.Retrans (8.2). Heartbeats go on.
     Inactive,
+}
+
+/// Counts of a path's life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PathStats {
+    /// Packets sent to the address.
+    pub packets_sent: u64,
+    /// DATA chunks sent there, those sent again included.
+    pub chunks_sent: u64,
+    /// How often T3-rtx found data unacknowledged.
+    pub timeouts: u64,
+    /// HEARTBEATs sent.
+    pub heartbeats_sent: u64,
+    /// HEARTBEATs that were answered.
+    pub heartbeats_answered: u64,
 }
 
 /// A packet's place for a DATA chunk, as the rules of transmission see it.
@@ -72,6 +91,8 @@ pub struct Path {
     local: Option<IpAddr>,
     state: PathState,
     mtu: usize,
+    /// What the user permits at most, whatever the path carries.
+    mtu_limit: usize,
     rtt: RttEstimator,
     congestion_control: CongestionControl,
     controller: Box<dyn Controller>,
@@ -81,6 +102,8 @@ pub struct Path {
     error_count: u32,
     /// Path.Max.Retrans.
     max_retrans: u32,
+    /// PotentiallyFailed.Max.Retrans.
+    pf_max_retrans: u32,
     /// When T3-rtx fires.
     t3: Option<Instant>,
     /// The TSN whose acknowledgment gives the next round trip (6.3.1 C4: one measurement per round trip).
@@ -96,6 +119,9 @@ pub struct Path {
     /// Packets of new data that may still leave in this burst (6.1 D).
     burst_left: u32,
     max_burst: u32,
+    /// The device that the way leads through takes no packets at the moment: no DATA goes here.
+    held_back: bool,
+    stats: PathStats,
 }
 
 /// Why a path may have one packet in flight only.
@@ -128,12 +154,14 @@ impl Path {
             local,
             state,
             mtu,
+            mtu_limit: usize::MAX,
             rtt: RttEstimator::new(config.rto_bounds()),
             congestion_control: config.congestion_control,
             controller: controller(config.congestion_control, remote, pmdcs(remote, mtu)),
             flight: 0,
             error_count: 0,
             max_retrans: config.path_max_retrans,
+            pf_max_retrans: config.pf_max_retrans,
             t3: None,
             measurement: None,
             heartbeat: Heartbeat::new(config.heartbeat_interval),
@@ -142,6 +170,8 @@ impl Path {
             one_packet: None,
             burst_left: config.max_burst,
             max_burst: config.max_burst,
+            held_back: false,
+            stats: PathStats::default(),
         }
     }
 
@@ -218,6 +248,31 @@ impl Path {
         self.max_retrans = max_retrans;
     }
 
+    /// PotentiallyFailed.Max.Retrans of this path.
+    pub fn pf_max_retrans(&self) -> u32 {
+        self.pf_max_retrans
+    }
+
+    /// Sets PotentiallyFailed.Max.Retrans of this path.
+    pub fn set_pf_max_retrans(&mut self, pf_max_retrans: u32) {
+        self.pf_max_retrans = pf_max_retrans;
+    }
+
+    /// The counters.
+    pub fn stats(&self) -> PathStats {
+        self.stats
+    }
+
+    /// A packet leaves for the address.
+    pub(in crate::sctp) fn on_packet_sent(&mut self) {
+        self.stats.packets_sent += 1;
+    }
+
+    /// The device that the way leads through takes packets or not: while it does not, DATA waits.
+    pub(in crate::sctp) fn set_held_back(&mut self, held_back: bool) {
+        self.held_back = held_back;
+    }
+
     /// Changes the bounds of the RTO.
     pub fn set_rto_bounds(&mut self, config: &PathConfig) {
         self.rtt.set_bounds(config.rto_bounds());
@@ -249,14 +304,19 @@ impl Path {
         self.controller = controller(self.congestion_control, self.remote, self.pmdcs());
     }
 
-    fn set_mtu(&mut self, mtu: usize) {
-        self.mtu = mtu.max(MIN_MTU);
+    /// Whether that is another MTU than before.
+    fn set_mtu(&mut self, mtu: usize) -> bool {
+        let mtu = mtu.min(self.mtu_limit).max(MIN_MTU);
+        if std::mem::replace(&mut self.mtu, mtu) == mtu {
+            return false;
+        }
         if self.last_data.is_none() {
             // The initial window follows the MTU as long as it is initial (7.2.1).
             self.reset_congestion();
         } else {
             self.controller.set_mss(self.pmdcs());
         }
+        true
     }
 }
 
@@ -267,16 +327,21 @@ impl Path {
     pub(super) fn window_admits(&self, position: Position, size: usize) -> bool {
         match position {
             Position::First | Position::WithControl => {
-                self.flight < self.controller.cwnd()
+                !self.held_back
+                    && self.flight < self.controller.cwnd()
                     && !(self.one_packet.is_some() && self.flight > 0)
             }
             Position::AfterData => self.flight + size < self.controller.cwnd() + self.pmdcs(),
         }
     }
 
-    /// Whether Max.Burst lets another packet of new data out (6.1 D).
+    /// Whether Max.Burst lets another packet of new data out (6.1 D). With nothing in flight a burst begins: what was sent
+    /// in the last one may have moved to another path, whose burst its acknowledgment has prolonged.
     pub(super) fn burst_admits(&self, position: Position) -> bool {
-        position == Position::AfterData || self.max_burst == 0 || self.burst_left > 0
+        position == Position::AfterData
+            || self.max_burst == 0
+            || self.burst_left > 0
+            || self.flight == 0
     }
 
     /// Sending has come to its end for now, for want of window or of data: what comes next is a new burst.
@@ -304,6 +369,9 @@ impl Path {
             let idle = now.saturating_since(last);
             self.controller.on_idle(now, idle, Some(self.rtt.rto()));
         }
+        if self.flight == 0 && self.burst_left == 0 {
+            self.burst_left = self.max_burst;
+        }
         self.burst_left = self.burst_left.saturating_sub(1);
     }
 
@@ -311,6 +379,7 @@ impl Path {
     pub(super) fn on_sent(&mut self, now: Instant, size: usize) {
         self.flight += size;
         self.last_data = Some(now);
+        self.stats.chunks_sent += 1;
     }
 
     /// A chunk of `size` octets is no longer in flight here.
@@ -401,6 +470,7 @@ impl Path {
         self.controller
             .on_retransmission_timeout(now, flight_size, timeout);
         self.rtt.back_off();
+        self.stats.timeouts += 1;
         self.measurement = None;
         self.one_packet = Some(OnePacket::Timeout);
         self.window_full = false;

@@ -20,7 +20,7 @@ pub struct Paths {
     errors: u32,
     /// The smallest PMDCS of all paths (AMDCS, 7.3).
     smallest_pmdcs: usize,
-    heartbeats: HeartbeatBudget,
+    probes: ProbeBudget,
     heartbeats_run: bool,
     /// What the user has not been told yet.
     changes: VecDeque<(PathId, PathChange)>,
@@ -34,6 +34,10 @@ pub enum PathChange {
     Confirmed,
     /// An inactive path answers again (8.2, 8.3).
     Available,
+    /// The path is potentially failed: PotentiallyFailed.Max.Retrans was exceeded (RFC 7829 7.1).
+    PotentiallyFailed,
+    /// A potentially failed path answers again (RFC 7829 7.1).
+    Recovered,
     /// The path is inactive: Path.Max.Retrans was exceeded (8.2).
     Unreachable,
 }
@@ -48,9 +52,9 @@ pub struct PathVerdict {
     pub association_failed: bool,
 }
 
-/// How many heartbeats may still be sent in the present RTO (HB.Max.Burst, 5.4).
+/// How many addresses may still be probed in the present RTO (HB.Max.Burst, 5.4): a peer may list addresses of others.
 #[derive(Clone, Copy, Debug, Default)]
-struct HeartbeatBudget {
+struct ProbeBudget {
     sent: u32,
     until: Instant,
 }
@@ -64,7 +68,7 @@ impl Paths {
             primary: PathId(0),
             errors: 0,
             smallest_pmdcs: usize::MAX,
-            heartbeats: HeartbeatBudget::default(),
+            probes: ProbeBudget::default(),
             heartbeats_run: false,
             changes: VecDeque::new(),
             random,
@@ -148,6 +152,9 @@ impl Paths {
             if config.path_max_retrans != old.path_max_retrans {
                 path.set_max_retrans(config.path_max_retrans);
             }
+            if config.pf_max_retrans != old.pf_max_retrans {
+                path.set_pf_max_retrans(config.pf_max_retrans);
+            }
             if config.max_burst != old.max_burst {
                 path.set_max_burst(config.max_burst);
             }
@@ -171,8 +178,9 @@ impl Paths {
         confirmed
     }
 
-    /// The path for new data: the primary one while it is active, else the first active one (8.2), else the primary one
-    /// all the same. `None` if no address is confirmed.
+    /// The path for new data: the primary one while it is active, else the first active one (8.2), else the potentially
+    /// failed one with the fewest errors (RFC 7829 3.2, 4), else the primary one all the same. `None` if no address is
+    /// confirmed.
     pub fn data_path(&self) -> Option<PathId> {
         let primary = self.paths.get(self.primary.index())?;
         if primary.state == PathState::Active {
@@ -183,12 +191,20 @@ impl Paths {
                 .find_map(|(id, path)| wanted(path).then_some(id))
         };
         with(|path| path.state == PathState::Active)
+            .or_else(|| self.least_failed(self.ids()))
             .or_else(|| primary.is_confirmed().then_some(self.primary))
             .or_else(|| with(Path::is_confirmed))
     }
 
-    /// The path for what timed out on `from` (6.4): another active one if there is one. When none is active any confirmed
-    /// one is tried in turn, for one of them may work again.
+    /// The potentially failed path with the fewest errors, the first of several (RFC 7829 3.2, 4).
+    fn least_failed(&self, among: impl Iterator<Item = PathId>) -> Option<PathId> {
+        among
+            .filter(|id| self.get(*id).state == PathState::PotentiallyFailed)
+            .min_by_key(|id| self.get(*id).error_count)
+    }
+
+    /// The path for what timed out on `from` (6.4): another active one if there is one, or else a potentially failed one.
+    /// When there is none of these any confirmed one is tried in turn, for one of them may work again.
     pub fn alternate_to(&self, from: PathId) -> PathId {
         let others = || {
             let count = self.paths.len();
@@ -200,8 +216,8 @@ impl Paths {
         if self.get(from).state == PathState::Active {
             return from;
         }
-        others()
-            .find(|id| self.get(*id).is_confirmed())
+        self.least_failed(others().chain([from]))
+            .or_else(|| others().find(|id| self.get(*id).is_confirmed()))
             .unwrap_or(from)
     }
 
@@ -211,9 +227,29 @@ impl Paths {
         self.smallest_pmdcs
     }
 
-    /// A path carries packets of at most `mtu` octets, IP header included (7.3).
-    pub fn set_mtu(&mut self, id: PathId, mtu: usize) {
-        self.get_mut(id).set_mtu(mtu);
+    /// A path carries packets of at most `mtu` octets, IP header included (7.3). Whether that changes anything.
+    pub fn set_mtu(&mut self, id: PathId, mtu: usize) -> bool {
+        let is_other = self.get_mut(id).set_mtu(mtu);
+        self.note_pmdcs();
+        is_other
+    }
+
+    /// No IP packet on this path is longer, whatever it carries.
+    pub fn limit_mtu(&mut self, id: PathId, limit: usize) {
+        let path = self.get_mut(id);
+        path.mtu_limit = limit;
+        let mtu = path.mtu;
+        self.set_mtu(id, mtu);
+    }
+
+    /// Only the paths to addresses that are to be kept stay, and get new names: before anything was sent on any of them
+    /// that these names stand for. The first is the primary path unless that stays.
+    pub(in crate::sctp) fn retain(&mut self, keep: impl Fn(IpAddr) -> bool) {
+        let primary = self.paths.get(self.primary.index()).map(Path::remote);
+        self.paths.retain(|path| keep(path.remote));
+        self.changes.clear();
+        let primary = primary.and_then(|remote| self.find(remote));
+        self.primary = primary.unwrap_or(PathId(0));
         self.note_pmdcs();
     }
 
@@ -224,10 +260,11 @@ impl Paths {
 
     /// The earliest time at which a T3-rtx or a heartbeat wants attention.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let held_back = self.heartbeats.held_back(&self.config);
-        let due = self.paths.iter().filter_map(|path| path.heartbeat.due());
-        let due = due.min().map(|due| due.max(held_back));
-        earlier(due, self.next_expiry())
+        let due = self
+            .paths
+            .iter()
+            .filter_map(|path| self.heartbeat_time(path));
+        earlier(due.min(), self.next_expiry())
     }
 
     /// The same for what is not a heartbeat to send: a T3-rtx, or a heartbeat that stays unanswered.
@@ -257,8 +294,8 @@ impl Paths {
     }
 
     /// A timer of the path fired for something that the peer should have acknowledged: DATA, SHUTDOWN.
-    pub fn on_timeout_error(&mut self, id: PathId) -> PathVerdict {
-        let path_failed = self.count_path_error(id);
+    pub fn on_timeout_error(&mut self, now: Instant, id: PathId) -> PathVerdict {
+        let path_failed = self.count_path_error(now, id);
         self.count_association_error();
         PathVerdict {
             path_failed,
@@ -266,42 +303,56 @@ impl Paths {
         }
     }
 
-    /// DATA sent on this path last was acknowledged: both counters start anew, and a path that was given up is back.
-    pub fn on_data_acked(&mut self, id: PathId) {
-        self.errors = 0;
-        self.revive(id);
+    /// T1 fired for an INIT or COOKIE ECHO on this path: the next one is to take another. It says nothing of the
+    /// association, which has a limit of its own for these.
+    pub(in crate::sctp) fn on_handshake_timeout(&mut self, now: Instant, id: PathId) {
+        self.get_mut(id).back_off();
+        if self.paths.len() > 1 {
+            self.count_path_error(now, id);
+        }
     }
 
-    /// Something that is no data shows that the peer is there: an answer to SHUTDOWN, for instance.
+    /// The peer is there, whichever path has shown it: DATA was acknowledged, for instance, or a SHUTDOWN answered.
     pub fn clear_association_errors(&mut self) {
         self.errors = 0;
     }
 
-    /// An address is known to be the peer's: by the handshake (5.4), or by a heartbeat.
+    /// The path works, and the address is the peer's: what was sent there and nowhere else has been answered (8.2, 5.4, RFC
+    /// 7829 3.2, 9 and 10). Its errors are counted anew, and a path that was given up is back.
     pub fn confirm(&mut self, id: PathId) {
-        self.revive(id);
-    }
-
-    fn revive(&mut self, id: PathId) {
         let path = self.get_mut(id);
         path.error_count = 0;
         let change = match path.state {
             PathState::Active => return,
             PathState::Unconfirmed => PathChange::Confirmed,
             PathState::Inactive => PathChange::Available,
+            PathState::PotentiallyFailed => PathChange::Recovered,
         };
         path.state = PathState::Active;
         self.note_change(id, change);
     }
 
-    fn count_path_error(&mut self, id: PathId) -> bool {
+    fn count_path_error(&mut self, now: Instant, id: PathId) -> bool {
+        // With one path there is nothing to choose.
+        let is_multihomed = self.paths.len() > 1;
+        let heartbeats_run = self.heartbeats_run;
         let path = self.get_mut(id);
         // Beyond the limit there is nothing more to count (8.3).
         path.error_count = (path.error_count + 1).min(path.max_retrans.saturating_add(1));
-        let failed = path.state == PathState::Active && path.error_count > path.max_retrans;
+        let in_use = matches!(path.state, PathState::Active | PathState::PotentiallyFailed);
+        let failed = in_use && path.error_count > path.max_retrans;
         if failed {
             path.state = PathState::Inactive;
             self.note_change(id, PathChange::Unreachable);
+        } else if path.state == PathState::Active
+            && is_multihomed
+            && path.error_count > path.pf_max_retrans
+        {
+            path.state = PathState::PotentiallyFailed;
+            if heartbeats_run && path.heartbeat.is_enabled() {
+                path.heartbeat.request(now);
+            }
+            self.note_change(id, PathChange::PotentiallyFailed);
         }
         failed
     }
@@ -377,25 +428,34 @@ impl Paths {
         self.get_mut(id).heartbeat.request(now);
     }
 
-    /// A path that is due for a heartbeat, and the Heartbeat Info to send there. One for each call; HB.Max.Burst and one
-    /// RTO apart (5.4).
+    /// A path that is due for a heartbeat, and the Heartbeat Info to send there. One for each call; to addresses that are
+    /// not confirmed no more than HB.Max.Burst in an RTO (5.4).
     pub fn heartbeat_due(&mut self, now: Instant) -> Option<(PathId, Bytes)> {
-        if self.heartbeats.held_back(&self.config) > now {
-            return None;
-        }
         // The one that has waited longest, so that none starves behind the limit.
-        let (due, id) = self
+        let (_, id) = self
             .iter()
+            .filter(|(_, path)| self.heartbeat_time(path).is_some_and(|at| at <= now))
             .filter_map(|(id, path)| Some((path.heartbeat.due()?, id)))
             .min()?;
-        if due > now {
-            return None;
-        }
+        // What is probed is not measured yet: the RTO is that of the path that carries data.
+        let pace = self.get(self.data_path().unwrap_or(id)).rto();
         let path = &mut self.paths[id.index()];
         let rto = path.rtt.rto();
         let info = path.heartbeat.send(now, path.remote, rto, &mut self.random);
-        self.heartbeats.spend(now, rto);
+        path.stats.heartbeats_sent += 1;
+        if path.state == PathState::Unconfirmed {
+            self.probes.spend(now, pace);
+        }
         Some((id, info))
+    }
+
+    /// When a heartbeat may be sent on a path, and is due.
+    fn heartbeat_time(&self, path: &Path) -> Option<Instant> {
+        let due = path.heartbeat.due()?;
+        Some(match path.state {
+            PathState::Unconfirmed => due.max(self.probes.held_back(&self.config)),
+            _ => due,
+        })
     }
 
     /// Heartbeats that stayed unanswered for an RTO are errors (8.2, 8.3).
@@ -406,8 +466,11 @@ impl Paths {
             let Some(sent_at) = path.heartbeat.take_expired(now) else {
                 continue;
             };
-            path.rtt.back_off();
-            verdict.path_failed |= self.count_path_error(id);
+            // RFC 7829 3.2, 6: data that is under way there tells the same, and T3-rtx counts it.
+            if path.state != PathState::PotentiallyFailed || path.flight == 0 {
+                path.rtt.back_off();
+                verdict.path_failed |= self.count_path_error(now, id);
+            }
             // 8.1, 5.4: only those on the path that carries data speak of the association.
             if self.get(id).is_confirmed() && self.data_path() == Some(id) {
                 self.count_association_error();
@@ -417,7 +480,7 @@ impl Paths {
                 continue;
             }
             let path = &mut self.paths[id.index()];
-            if path.is_being_verified() {
+            if path.is_being_probed() {
                 path.heartbeat.request(now);
             } else {
                 path.heartbeat
@@ -439,7 +502,8 @@ impl Paths {
             path.heartbeat
                 .arm(sent_at, path.rtt.rto(), &mut self.random);
         }
-        self.revive(id);
+        path.stats.heartbeats_answered += 1;
+        self.confirm(id);
         // 8.1: with data outstanding only its acknowledgment counts, or a peer that answers heartbeats and nothing else
         // would keep an association alive that carries nothing.
         if self.paths.iter().all(|path| path.flight == 0) {
@@ -450,7 +514,7 @@ impl Paths {
 
     fn schedule_heartbeat(&mut self, now: Instant, id: PathId) {
         let path = &mut self.paths[id.index()];
-        if path.is_being_verified() {
+        if path.is_being_probed() {
             path.heartbeat.request(now);
         } else {
             path.heartbeat.arm(now, path.rtt.rto(), &mut self.random);
@@ -459,9 +523,14 @@ impl Paths {
 }
 
 impl Path {
-    /// Unconfirmed addresses are probed once per RTO until they look dead; then as rarely as any (5.4).
-    fn is_being_verified(&self) -> bool {
-        self.state == PathState::Unconfirmed && self.error_count <= self.max_retrans
+    /// Unconfirmed addresses are probed once per RTO until they look dead, then as rarely as any (5.4); potentially failed
+    /// ones as long as they are, if heartbeats are on (RFC 7829 3.2, 5).
+    fn is_being_probed(&self) -> bool {
+        match self.state {
+            PathState::Unconfirmed => self.error_count <= self.max_retrans,
+            PathState::PotentiallyFailed => self.heartbeat.is_enabled(),
+            PathState::Active | PathState::Inactive => false,
+        }
     }
 }
 
@@ -474,8 +543,8 @@ pub enum HeartbeatSwitch {
     Off,
 }
 
-impl HeartbeatBudget {
-    /// Before this time no heartbeat may be sent; the epoch if there is no such bound.
+impl ProbeBudget {
+    /// Before this time no address may be probed; the epoch if there is no such bound.
     fn held_back(&self, config: &PathConfig) -> Instant {
         if self.sent >= config.heartbeat_max_burst.max(1) {
             self.until

@@ -25,6 +25,14 @@ fn table(config: PathConfig, addresses: &[IpAddr]) -> Paths {
     paths
 }
 
+/// As RFC 9260 alone has it: no path is potentially failed.
+fn without_pf() -> PathConfig {
+    PathConfig {
+        pf_max_retrans: u32::MAX,
+        ..PathConfig::default()
+    }
+}
+
 fn single() -> Paths {
     table(PathConfig::default(), &[v4(1)])
 }
@@ -107,17 +115,17 @@ fn initial_window_follows_the_mtu_until_data_is_sent() {
 #[test]
 fn path_is_inactive_when_its_errors_exceed_path_max_retrans() {
     // RFC 9260 8.2: "exceeds", so with 5 the sixth.
-    let mut paths = table(PathConfig::default(), &[v4(1), v4(2)]);
+    let mut paths = table(without_pf(), &[v4(1), v4(2)]);
     for errors in 1..=5 {
-        assert_eq!(paths.on_timeout_error(A), PathVerdict::default());
+        assert_eq!(paths.on_timeout_error(at(0), A), PathVerdict::default());
         assert_eq!(paths.get(A).error_count(), errors);
         assert_eq!(paths.get(A).state(), PathState::Active);
     }
-    let verdict = paths.on_timeout_error(A);
+    let verdict = paths.on_timeout_error(at(0), A);
     assert!(verdict.path_failed && !verdict.association_failed);
     assert_eq!(paths.get(A).state(), PathState::Inactive);
     assert_eq!(paths.take_change(), Some((A, PathChange::Unreachable)));
-    assert!(!paths.on_timeout_error(A).path_failed, "told once");
+    assert!(!paths.on_timeout_error(at(0), A).path_failed, "told once");
     assert_eq!(paths.get(A).error_count(), 6, "counting has ended");
 }
 
@@ -127,19 +135,23 @@ fn association_fails_when_all_errors_exceed_association_max_retrans() {
     let mut paths = table(PathConfig::default(), &[v4(1), v4(2)]);
     for error in 0..10 {
         let path = if error % 2 == 0 { A } else { B };
-        assert!(!paths.on_timeout_error(path).association_failed, "{error}");
+        assert!(
+            !paths.on_timeout_error(at(0), path).association_failed,
+            "{error}"
+        );
     }
-    assert!(paths.on_timeout_error(A).association_failed);
+    assert!(paths.on_timeout_error(at(0), A).association_failed);
 }
 
 #[test]
 fn acknowledged_data_clears_both_counters_and_revives_the_path() {
     // RFC 9260 8.1, 8.2.
-    let mut paths = table(PathConfig::default(), &[v4(1), v4(2)]);
+    let mut paths = table(without_pf(), &[v4(1), v4(2)]);
     for _ in 0..6 {
-        let _ = paths.on_timeout_error(A);
+        let _ = paths.on_timeout_error(at(0), A);
     }
-    paths.on_data_acked(A);
+    paths.clear_association_errors();
+    paths.confirm(A);
     assert_eq!(paths.get(A).error_count(), 0);
     assert_eq!(paths.association_errors(), 0);
     assert_eq!(paths.get(A).state(), PathState::Active);
@@ -150,8 +162,8 @@ fn acknowledged_data_clears_both_counters_and_revives_the_path() {
 
 /// Makes a path inactive.
 fn fail(paths: &mut Paths, id: PathId) {
-    while paths.get(id).state() == PathState::Active {
-        let _ = paths.on_timeout_error(id);
+    while paths.get(id).state() != PathState::Inactive {
+        let _ = paths.on_timeout_error(at(0), id);
     }
 }
 
@@ -166,12 +178,12 @@ fn data_takes_the_primary_path_while_it_is_active() {
     assert_eq!(paths.data_path(), Some(C));
     fail(&mut paths, C);
     assert_eq!(paths.data_path(), Some(A));
-    paths.on_data_acked(B);
+    paths.confirm(B);
     assert_eq!(paths.data_path(), Some(B));
-    paths.on_data_acked(A);
+    paths.confirm(A);
     assert_eq!(paths.data_path(), Some(A), "back to the primary path");
     assert!(paths.set_primary(C));
-    paths.on_data_acked(C);
+    paths.confirm(C);
     assert_eq!(paths.data_path(), Some(C));
 }
 
@@ -190,6 +202,10 @@ fn unconfirmed_address_gets_no_data() {
     assert_eq!(paths.alternate_to(B), B);
     paths.confirm(A);
     assert_eq!(paths.alternate_to(B), A);
+    assert_eq!(
+        paths.take_change(),
+        Some((B, PathChange::PotentiallyFailed))
+    );
     assert_eq!(paths.take_change(), Some((B, PathChange::Unreachable)));
     assert_eq!(paths.take_change(), Some((A, PathChange::Confirmed)));
 }
@@ -460,7 +476,7 @@ fn heartbeats_can_be_turned_off_and_asked_for() {
 fn heartbeat_answer_does_not_hide_that_data_is_not_acknowledged() {
     // RFC 9260 8.1: MAY choose not to clear the counter if there is outstanding data.
     let mut paths = single();
-    let _ = paths.on_timeout_error(A);
+    let _ = paths.on_timeout_error(at(0), A);
     paths.get_mut(A).on_sent(at(1), 100);
     paths.request_heartbeat(at(1), A);
     let (_, info) = paths.heartbeat_due(at(1)).unwrap();
@@ -531,9 +547,9 @@ fn changed_options_reach_the_paths_there_are() {
     assert_eq!(paths.get(A).rto(), secs(3));
     assert_eq!(paths.get(A).max_retrans(), 1);
     assert_eq!(paths.heartbeat_interval(A), secs(7));
-    let _ = paths.on_timeout_error(A);
-    assert!(paths.on_timeout_error(A).path_failed);
-    assert!(paths.on_timeout_error(A).association_failed);
+    let _ = paths.on_timeout_error(at(0), A);
+    assert!(paths.on_timeout_error(at(0), A).path_failed);
+    assert!(paths.on_timeout_error(at(0), A).association_failed);
 }
 
 #[test]
@@ -555,7 +571,7 @@ fn untold_changes_are_bounded() {
     let mut paths = single();
     for _ in 0..10_000 {
         fail(&mut paths, A);
-        paths.on_data_acked(A);
+        paths.confirm(A);
     }
     let mut count = 0;
     let mut last = None;
@@ -565,4 +581,159 @@ fn untold_changes_are_bounded() {
     }
     assert!(count <= 256, "{count}");
     assert_eq!(last, Some((A, PathChange::Available)));
+}
+
+#[test]
+fn path_is_potentially_failed_before_it_is_inactive() {
+    // RFC 7829 3.2, 1, 2, 5, 6, 8 with the default of 0: one error, then a heartbeat after the other, an RTO apart.
+    let mut paths = table(PathConfig::default(), &[v4(1), v4(2)]);
+    paths.start_heartbeats(at(0));
+    assert!(!paths.on_timeout_error(at(1000), A).path_failed);
+    paths.get_mut(A).back_off();
+    assert_eq!(paths.get(A).state(), PathState::PotentiallyFailed);
+    assert_eq!(paths.data_path(), Some(B), "3 i");
+    let mut now = at(1000);
+    let mut sent = Vec::new();
+    while paths.get(A).state() == PathState::PotentiallyFailed {
+        if let Some((id, info)) = paths.heartbeat_due(now) {
+            if id == B {
+                paths.handle_heartbeat_ack(now, &info);
+            } else {
+                sent.push((now - at(0)).as_secs());
+            }
+        }
+        now = paths.next_deadline().unwrap();
+        assert!(!paths.expire_heartbeats(now).association_failed, "8.1");
+    }
+    assert_eq!(sent, [1, 3, 7, 15, 31]);
+    assert_eq!(now - at(0), secs(63), "RFC 9260's time all the same");
+    let changes: Vec<_> = std::iter::from_fn(|| paths.take_change()).collect();
+    assert_eq!(
+        changes,
+        [
+            (A, PathChange::PotentiallyFailed),
+            (A, PathChange::Unreachable)
+        ]
+    );
+}
+
+#[test]
+fn potentially_failed_path_recovers_with_a_heartbeat_that_is_answered() {
+    // RFC 7829 3.2, 7.
+    let mut paths = table(PathConfig::default(), &[v4(1), v4(2)]);
+    paths.start_heartbeats(at(0));
+    let _ = paths.on_timeout_error(at(1000), A);
+    let (id, info) = paths.heartbeat_due(at(1000)).unwrap();
+    assert_eq!(id, A);
+    paths.handle_heartbeat_ack(at(1010), &info);
+    assert_eq!(paths.get(A).state(), PathState::Active);
+    assert_eq!(paths.get(A).error_count(), 0);
+    assert_eq!(paths.data_path(), Some(A));
+    assert_eq!(
+        paths.take_change(),
+        Some((A, PathChange::PotentiallyFailed))
+    );
+    assert_eq!(paths.take_change(), Some((A, PathChange::Recovered)));
+}
+
+#[test]
+fn heartbeats_that_are_off_stay_off_on_a_potentially_failed_path() {
+    // RFC 7829 3.2, 5.
+    let mut paths = table(PathConfig::default(), &[v4(1), v4(2)]);
+    paths.start_heartbeats(at(0));
+    paths.set_heartbeat(at(0), A, HeartbeatSwitch::Off);
+    let _ = paths.on_timeout_error(at(1000), A);
+    assert_eq!(paths.get(A).state(), PathState::PotentiallyFailed);
+    assert_eq!(paths.heartbeat_due(at(5000)), None);
+}
+
+#[test]
+fn without_an_active_path_the_one_with_the_fewest_errors_is_taken() {
+    // RFC 7829 3.2, 4: choosing changes nothing.
+    let mut paths = table(PathConfig::default(), &[v4(1), v4(2), v4(3)]);
+    for (id, errors) in [(A, 3), (B, 1), (C, 2)] {
+        for _ in 0..errors {
+            let _ = paths.on_timeout_error(at(0), id);
+        }
+    }
+    assert_eq!(paths.data_path(), Some(B));
+    assert_eq!(paths.alternate_to(B), B, "fewer than any other");
+    assert_eq!(paths.alternate_to(A), B);
+    let _ = paths.on_timeout_error(at(0), B);
+    assert_eq!(paths.alternate_to(B), C, "another one of the same count");
+    assert_eq!(paths.get(B).error_count(), 2);
+    assert_eq!(paths.get(B).state(), PathState::PotentiallyFailed);
+}
+
+#[test]
+fn threshold_decides_when_a_path_is_potentially_failed_and_a_lone_one_never_is() {
+    // RFC 7829 3.2, 1: with Path.Max.Retrans or more it is inactive first.
+    let errors_until_pf = |pf_max_retrans, addresses: &[IpAddr]| {
+        let config = PathConfig {
+            pf_max_retrans,
+            ..PathConfig::default()
+        };
+        let mut paths = table(config, addresses);
+        (1..=6).find(|_| {
+            let _ = paths.on_timeout_error(at(0), A);
+            paths.get(A).state() == PathState::PotentiallyFailed
+        })
+    };
+    let two = [v4(1), v4(2)];
+    assert_eq!(errors_until_pf(0, &two), Some(1));
+    assert_eq!(errors_until_pf(3, &two), Some(4));
+    assert_eq!(errors_until_pf(5, &two), None);
+    assert_eq!(errors_until_pf(u32::MAX, &two), None);
+    assert_eq!(errors_until_pf(0, &two[..1]), None);
+}
+
+#[test]
+fn probes_of_listed_addresses_hold_no_other_heartbeat_back_and_never_amplify() {
+    // RFC 9260 5.4: 60 addresses that somebody listed are probed one per RTO, whatever else is due.
+    let mut paths = Paths::new(PathConfig::default(), Random::new(Some(1)));
+    paths.add(at(0), v4(1), None, 1500, PathState::Active);
+    for last in 2..62 {
+        paths.add(at(0), v4(last), None, 1500, PathState::Unconfirmed);
+    }
+    paths.start_heartbeats(at(0));
+    let mut probes = 0;
+    let mut now = at(0);
+    while now < at(100_000) {
+        let _ = paths.expire_heartbeats(now);
+        while let Some((id, info)) = paths.heartbeat_due(now) {
+            if id == A {
+                paths.handle_heartbeat_ack(now, &info);
+            } else {
+                probes += 1;
+            }
+        }
+        let elapsed = (now - at(0)).as_secs() + 1;
+        assert!(probes <= elapsed, "{probes} probes after {elapsed} RTOs");
+        now = paths.next_deadline().unwrap();
+    }
+    assert!(probes > 90, "{probes}");
+    paths.request_heartbeat(now, A);
+    assert!(
+        std::iter::from_fn(|| paths.heartbeat_due(now)).any(|(id, _)| id == A),
+        "at once"
+    );
+}
+
+#[test]
+fn idle_path_begins_a_burst_whatever_became_of_the_last_one() {
+    // RFC 9260 6.1 D: what was sent here was acknowledged elsewhere, after it had moved there.
+    let config = PathConfig {
+        max_burst: 1,
+        ..PathConfig::default()
+    };
+    let mut paths = table(config, &[v4(1), v4(2)]);
+    let path = paths.get_mut(A);
+    path.begin_packet(at(0));
+    path.on_sent(at(0), 100);
+    assert!(!path.burst_admits(Position::First));
+    path.on_left_flight(100);
+    assert!(path.burst_admits(Position::First));
+    path.begin_packet(at(0));
+    path.on_sent(at(0), 100);
+    assert!(!path.burst_admits(Position::First), "one packet, no more");
 }

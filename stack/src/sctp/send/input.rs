@@ -138,7 +138,10 @@ impl Sender {
             if of_path.size == 0 {
                 continue;
             }
-            paths.on_data_acked(id);
+            paths.clear_association_errors();
+            if of_path.unambiguous {
+                paths.confirm(id);
+            }
             let path = paths.get_mut(id);
             path.on_acked(
                 now,
@@ -258,7 +261,7 @@ impl Sender {
             path.on_t3(now);
             self.stats.timeouts += 1;
             self.fast_recovery = None;
-            paths.on_timeout_error(id)
+            paths.on_timeout_error(now, id)
         };
         self.lose_path(id, ChunkState::TimedOut, paths);
         self.urgent = UrgentPacket::Due;

@@ -254,6 +254,7 @@ impl Chunk {
             path,
             state: ChunkState::InFlight,
             retransmitted: false,
+            moved: false,
             fast_retransmitted: false,
         }
     }

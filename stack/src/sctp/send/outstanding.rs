@@ -41,6 +41,8 @@ pub(super) struct Chunk {
     pub(super) state: ChunkState,
     /// It was sent more than once.
     pub(super) retransmitted: bool,
+    /// It was sent on more than one path: whichever acknowledges it, nobody knows by which one it came (RFC 7829 3.2, 9).
+    pub(super) moved: bool,
     /// It was marked by miss indications once; it never is again (7.2.4, 5).
     pub(super) fast_retransmitted: bool,
 }
@@ -133,6 +135,8 @@ pub(super) struct PathAcked {
     pub(super) flight_before: usize,
     /// The earliest outstanding TSN of the path was among them (6.3.2 R3).
     pub(super) earliest: bool,
+    /// One of them was sent on this path and no other.
+    pub(super) unambiguous: bool,
     /// The round trip that was measured.
     pub(super) round_trip: Option<Duration>,
 }
@@ -251,6 +255,7 @@ impl Outstanding {
         let chunk = self.chunks.get_mut(tsn.distance(self.first) as usize)?;
         debug_assert!(chunk.is_lost(), "only what is lost is sent again");
         chunk.state = ChunkState::InFlight;
+        chunk.moved |= chunk.path != to;
         chunk.path = to;
         chunk.retransmitted = true;
         self.chunks_in_flight += 1;
@@ -429,6 +434,7 @@ impl Outstanding {
         let path = paths.get_mut(facts.path);
         if let Some(of_path) = acked.paths.get_mut(facts.path.index()) {
             of_path.size += facts.size;
+            of_path.unambiguous |= !facts.moved;
             if path.measured_tsn() == Some(tsn) {
                 of_path.round_trip = path.complete_measurement(now);
             }
@@ -460,6 +466,7 @@ struct Facts {
     size: usize,
     path: PathId,
     state: ChunkState,
+    moved: bool,
 }
 
 impl Chunk {
@@ -469,6 +476,7 @@ impl Chunk {
             size: self.size(),
             path: self.path,
             state: self.state,
+            moved: self.moved,
         }
     }
 }

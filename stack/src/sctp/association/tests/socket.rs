@@ -57,6 +57,7 @@ fn options_change_a_living_association_or_are_refused() {
         heartbeat: Some(HeartbeatSwitch::Off),
         heartbeat_interval: Some(ms(700)),
         path_max_retrans: Some(2),
+        pf_max_retrans: Some(1),
         path_mtu: Some(1280),
     };
     let set = alice.set_peer_address_parameters(now, Some(BOB), parameters);

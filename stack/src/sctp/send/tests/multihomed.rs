@@ -2,7 +2,17 @@
 
 use super::*;
 
+/// As RFC 9260 alone has it: no path is potentially failed.
 fn two_paths() -> Rig {
+    let config = PathConfig {
+        pf_max_retrans: u32::MAX,
+        ..unlimited_burst()
+    };
+    Rig::with(eager(), config, 2, WIDE)
+}
+
+/// With RFC 7829's potentially failed paths.
+fn two_pf_paths() -> Rig {
     Rig::with(eager(), unlimited_burst(), 2, WIDE)
 }
 
@@ -82,6 +92,47 @@ fn data_moves_when_the_primary_path_fails_and_returns_with_it() {
     assert_eq!(rig.paths.get(b).error_count(), 0);
     rig.paths.confirm(a); // a heartbeat was answered
     rig.enqueue(FULL);
+    assert_eq!(paths_of(&rig.flush()), [0]);
+}
+
+#[test]
+fn data_leaves_a_potentially_failed_path_and_returns_with_an_unambiguous_answer() {
+    // RFC 7829 3.2, 3 i and ii, 9, 10.
+    let mut rig = two_pf_paths();
+    let (a, b) = (rig.id(0), rig.id(1));
+    for _ in 0..2 {
+        rig.enqueue(FULL);
+    }
+    assert_eq!(paths_of(&rig.flush()), [0, 0]);
+    rig.fire_t3(a);
+    assert_eq!(rig.paths.get(a).state(), PathState::PotentiallyFailed);
+    rig.enqueue(FULL);
+    assert_eq!(paths_of(&rig.flush()), [1, 1, 1], "new data, too");
+    // It fails there as well, and TSN 1 goes back to where it came from: nobody knows what an answer is for.
+    rig.fire_t3(b);
+    assert_eq!(rig.paths.get(b).state(), PathState::PotentiallyFailed);
+    assert_eq!(paths_of(&rig.flush()), [0], "one packet after a timeout");
+    rig.sack(1, &[]);
+    assert_eq!(rig.paths.get(a).state(), PathState::PotentiallyFailed);
+    assert_eq!(rig.paths.association_errors(), 0, "but somebody is there");
+    rig.flush();
+    rig.sack(3, &[]);
+    // New data goes to one of the two, and its answer can be for nothing else.
+    rig.enqueue(FULL);
+    let path = rig.flush()[0].path;
+    rig.sack(4, &[]);
+    assert_eq!(rig.paths.get(path).state(), PathState::Active);
+    assert_eq!(rig.paths.get(path).error_count(), 0);
+}
+
+#[test]
+fn data_waits_for_the_device_of_its_path_and_control_of_others_does_not() {
+    let mut rig = two_pf_paths();
+    let a = rig.id(0);
+    rig.paths.get_mut(a).set_held_back(true);
+    rig.enqueue(FULL);
+    assert!(rig.flush().is_empty());
+    rig.paths.get_mut(a).set_held_back(false);
     assert_eq!(paths_of(&rig.flush()), [0]);
 }
 

@@ -11,6 +11,7 @@ mod errors;
 mod faults;
 mod invalid_messages;
 mod miscellaneous;
+mod multihoming;
 mod retransmission;
 mod set_up;
 mod termination;
@@ -419,12 +420,14 @@ impl Tester {
         })
     }
 
-    /// An association with a peer that we know by two addresses.
+    /// An association that the user has opened with both of the peer's addresses: both are confirmed (RFC 9260 5.4, rule 1).
     fn with_two_addresses(options: SocketOptions) -> Self {
         let mut tester = Self::with(Config::default(), options);
         tester.connect_to(&[BOB, OTHER]);
         tester.receive_init();
-        tester.send(&[acknowledging(init())]);
+        let mut listed = init();
+        listed.parameters.addresses.extend([BOB, OTHER]);
+        tester.send(&[acknowledging(listed)]);
         tester.expect(&[Chunk::CookieEcho(COOKIE)]);
         tester.send(&[Chunk::CookieAck]);
         tester
@@ -541,7 +544,8 @@ fn came_up(outbound_streams: u16, inbound_streams: u16) -> Notification {
     })
 }
 
-/// RTO.Initial and RTO.Min of 100 ms, RTO.Max of 800 ms, and no longer T1: times that tests can go through by hand.
+/// RTO.Initial and RTO.Min of 100 ms, RTO.Max of 800 ms, and no longer T1: times that tests can go through by hand. No path
+/// is potentially failed: the suite knows RFC 9260's states only.
 fn quick() -> SocketOptions {
     SocketOptions {
         rto: RtoInfo {
@@ -552,6 +556,10 @@ fn quick() -> SocketOptions {
         init: InitMessage {
             max_timeout: Some(ms(800)),
             ..InitMessage::default()
+        },
+        peer_address: PeerAddressParameters {
+            pf_max_retrans: Some(u32::MAX),
+            ..PeerAddressParameters::default()
         },
         ..SocketOptions::default()
     }
