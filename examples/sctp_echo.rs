@@ -14,7 +14,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
-use tidewire::net::sctp::{InitMessage, SctpAssociation, SctpListener, SendOptions};
+use tidewire::net::sctp::{InitMessage, SctpAssociation, SctpListener, SctpMessage, SendOptions};
 use tidewire_examples::{Result, Running, StackFlags, run};
 
 /// Sends messages back over SCTP, or checks that a peer does
@@ -39,6 +39,9 @@ struct Server {
     /// Addresses to listen on, all with one port [default: every address, port 7]
     #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
     bind: Vec<SocketAddr>,
+    /// Serve all associations by one socket
+    #[arg(long)]
+    one_to_many: bool,
 }
 
 #[derive(Args)]
@@ -87,7 +90,10 @@ fn main() -> ExitCode {
     match Flags::parse().command {
         Command::Server(flags) => {
             let bind = flags.bind;
-            run(&flags.stack, async |running| serve(running, bind).await)
+            run(&flags.stack, async |running| match flags.one_to_many {
+                true => serve_all(running, bind).await,
+                false => serve(running, bind).await,
+            })
         }
         Command::Client(flags) => run(&flags.stack, async |running| ask(running, &flags).await),
     }
@@ -110,17 +116,51 @@ async fn serve(running: Running, mut bind: Vec<SocketAddr>) -> Result {
     }
 }
 
+/// The same with one task and one socket, until a peer does not take its echoes: that one gets a task of its own.
+async fn serve_all(running: Running, mut bind: Vec<SocketAddr>) -> Result {
+    if bind.is_empty() {
+        bind.push(running.listen_address(7));
+    }
+    let builder = running.stack.sctp_builder().nodelay(true);
+    let socket = builder.socket(&bind[..]).await?;
+    socket.listen()?;
+    running.listening(bind[0].port())?;
+    loop {
+        let (id, peer, message) = socket.recv().await?;
+        let options = back(&message);
+        match socket.try_send(id, message.data.clone(), options) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                // It may have ended in this moment.
+                let Ok(association) = socket.peel_off(id) else {
+                    continue;
+                };
+                tokio::spawn(async move {
+                    association.send(message.data, options).await?;
+                    echo(&association).await
+                });
+            }
+            Err(error) => tracing::info!(%peer, %error, "failed"),
+        }
+    }
+}
+
+/// How the echo of a message is sent.
+fn back(message: &SctpMessage) -> SendOptions {
+    SendOptions {
+        stream: message.stream,
+        ppid: message.ppid,
+        unordered: message.unordered,
+        ..SendOptions::default()
+    }
+}
+
 /// Until the peer shuts down. A message that comes in parts goes back in as many messages.
 async fn echo(association: &SctpAssociation) -> io::Result<u64> {
     association.set_nodelay(true);
     let mut messages = 0;
     while let Some(message) = association.recv().await? {
-        let options = SendOptions {
-            stream: message.stream,
-            ppid: message.ppid,
-            unordered: message.unordered,
-            ..SendOptions::default()
-        };
+        let options = back(&message);
         association.send(message.data, options).await?;
         messages += 1;
     }

@@ -24,6 +24,10 @@ pub enum SocketError {
     NotConnected,
     /// The socket is connected already (EISCONN).
     AlreadyConnected,
+    /// The association with this peer is being set up already (EALREADY).
+    AlreadyInProgress,
+    /// Sending to an association that is being shut down, on a socket that has others (ESHUTDOWN).
+    ShutDown,
     /// A send without an address on an unconnected socket (EDESTADDRREQ).
     DestinationRequired,
     /// The address and port are taken (EADDRINUSE).
@@ -68,6 +72,8 @@ impl SocketError {
             Self::TimedOut => errno::ETIMEDOUT,
             Self::NotConnected => errno::ENOTCONN,
             Self::AlreadyConnected => errno::EISCONN,
+            Self::AlreadyInProgress => errno::EALREADY,
+            Self::ShutDown => errno::ESHUTDOWN,
             Self::DestinationRequired => errno::EDESTADDRREQ,
             Self::AddressInUse => errno::EADDRINUSE,
             Self::AddressNotAvailable => errno::EADDRNOTAVAIL,

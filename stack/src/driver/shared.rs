@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
 
+use bytes::Bytes;
 use futures::task::AtomicWaker;
 use tidewire_netdev::Packet;
 use tokio::runtime::Handle;
@@ -15,15 +16,17 @@ use tokio::sync::Notify;
 use crate::driver::Clock;
 use crate::driver::task::{Port, transmit};
 use crate::engine::network::Network;
+use crate::engine::sctp_one_to_many::{AssociationId, OneToManyLimits};
 use crate::engine::sctp_sockets::SctpOptions;
 use crate::engine::shard::ShardId;
 use crate::engine::sockets::{EchoReply, TcpOptions};
 use crate::engine::{
-    EchoSlot, Engine, FlushOutcome, ListenerSlot, Ports, SctpListenerSlot, SctpSlot, SlotRef,
-    SocketSummary, StackStats, TcpSlot, UdpSlot, WakeList,
+    EchoSlot, Engine, FlushOutcome, ListenerSlot, OneToManySlot, Ports, SctpListenerSlot, SctpSlot,
+    SlotRef, SocketSummary, StackStats, TcpSlot, UdpSlot, WakeList,
 };
 use crate::error::{SocketError, SocketResult};
 use crate::ip::InterfaceId;
+use crate::sctp::SendOptions;
 use crate::time::Instant;
 use crate::transport::ports::{BindRequest, PortLease};
 
@@ -443,6 +446,52 @@ impl Core {
     /// The handle of an SCTP listener was dropped.
     pub fn close_sctp_listener(&self, slot: &Arc<SctpListenerSlot>) {
         self.run(|now, wakes| self.engine.close_sctp_listener(now, slot, wakes));
+    }
+
+    /// Makes a one-to-many SCTP socket of bound ports.
+    ///
+    /// # Errors
+    /// As [`Engine::sctp_one_to_many`].
+    pub fn sctp_one_to_many(
+        &self,
+        leases: Vec<PortLease>,
+        only_v6: bool,
+        options: &SctpOptions,
+        limits: OneToManyLimits,
+    ) -> SocketResult<Arc<OneToManySlot>> {
+        let now = self.clock.now();
+        self.engine
+            .sctp_one_to_many(now, leases, only_v6, options, limits)
+    }
+
+    /// Opens an association of a one-to-many socket; the INIT has been sent when this returns.
+    ///
+    /// # Errors
+    /// As [`Engine::sctp_open_member`].
+    pub fn sctp_open_member(
+        &self,
+        group: &Arc<OneToManySlot>,
+        peers: &[SocketAddr],
+        first: Option<(Bytes, &SendOptions)>,
+    ) -> SocketResult<(AssociationId, Arc<SctpSlot>)> {
+        self.run(|now, _| self.engine.sctp_open_member(now, group, peers, first))
+    }
+
+    /// Makes an association of a one-to-many socket one of its own.
+    ///
+    /// # Errors
+    /// As [`Engine::sctp_peel_off`].
+    pub fn sctp_peel_off(
+        &self,
+        group: &OneToManySlot,
+        id: AssociationId,
+    ) -> SocketResult<Arc<SctpSlot>> {
+        self.run(|_, wakes| self.engine.sctp_peel_off(group, id, wakes))
+    }
+
+    /// The handle of a one-to-many socket was dropped.
+    pub fn close_one_to_many(&self, group: &Arc<OneToManySlot>) {
+        self.run(|now, wakes| self.engine.close_one_to_many(now, group, wakes));
     }
 
     // ICMP echo.

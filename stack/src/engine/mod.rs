@@ -23,8 +23,10 @@ pub mod network;
 pub mod ready_cache;
 mod restage;
 pub(crate) mod sctp_addresses;
+mod sctp_connect;
 mod sctp_egress;
 mod sctp_ingress;
+pub mod sctp_one_to_many;
 pub mod sctp_sockets;
 pub(crate) mod shard;
 pub mod slot;
@@ -44,6 +46,7 @@ use std::sync::{
 };
 use std::task::Waker;
 
+use slab::Slab;
 use tidewire_netdev::flow_hash::flow_hash;
 use tidewire_netdev::{Capabilities, MacAddress, Medium};
 
@@ -52,7 +55,8 @@ pub use egress::FlushOutcome;
 pub use ready_cache::WakeList;
 pub use shard::ShardId;
 pub use slot::{
-    EchoSlot, ListenerSlot, SctpListenerSlot, SctpSlot, Slot, SlotRef, TcpSlot, UdpSlot,
+    EchoSlot, ListenerSlot, OneToManySlot, SctpListenerSlot, SctpSlot, Slot, SlotRef, TcpSlot,
+    UdpSlot,
 };
 pub use tcp_sockets::SocketSummary;
 pub use transmit_queue::Ports;
@@ -97,6 +101,8 @@ pub struct Engine {
     /// By local port, peer's port and each of the peer's addresses: see [`sctp_addresses::association_key`].
     associations: RwLock<ConnectionTable<Arc<SctpSlot>>>,
     sctp_listeners: RwLock<BoundTable<Weak<SctpListenerSlot>>>,
+    /// One-to-many SCTP sockets, listening or not.
+    one_to_many: Mutex<Slab<Weak<OneToManySlot>>>,
     /// Whom packets go to on links with addresses of their own, and the slots that wait for them.
     neighbors: Mutex<NeighborCache<SlotRef>>,
     /// Met on the way out, for the timers to see to.
@@ -206,6 +212,7 @@ impl Engine {
             sctp_ports: PortTable::new(Sharing::Stream, &mut random),
             associations: RwLock::new(ConnectionTable::new(associations)),
             sctp_listeners: RwLock::new(BoundTable::new(sctp_listeners)),
+            one_to_many: Mutex::default(),
             sctp_config: Arc::new(config.sctp.clone()),
             isn,
             flow_key,

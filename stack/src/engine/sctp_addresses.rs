@@ -119,7 +119,7 @@ impl Engine {
 
     /// The addresses of a listener that is bound to all of them, as they are now.
     pub(crate) fn refresh_endpoint(&self, socket: &mut SctpListenerSocket) {
-        let Some(families) = socket.wildcard else {
+        let Some(families) = wildcard_families(&socket.bound, socket.only_v6) else {
             return;
         };
         let generation = self.network.generation();

@@ -8,8 +8,9 @@ use tidewire_netdev::{Checksum, Packet, crc32c};
 
 use crate::engine::ingress::Inbound;
 use crate::engine::sctp_addresses::{Way, association_key};
+use crate::engine::sctp_one_to_many::Member;
 use crate::engine::sctp_sockets::SctpLease;
-use crate::engine::slot::{SctpListenerSlot, SctpSlot, Slot};
+use crate::engine::slot::{SctpListenerSlot, SctpSlot};
 use crate::engine::zone::{answer_device, with_zone, zone_of};
 use crate::engine::{Engine, WakeList, read, write};
 use crate::ip::InterfaceId;
@@ -204,14 +205,18 @@ impl Engine {
         child.ways.push(Way::new(peer, Some(path)));
         let key = association_key(cookie.local_port, with_zone(peer, cookie.peer_port, zone));
         child.keys.push(key);
+        let group = socket.group.as_ref().and_then(Weak::upgrade);
+        if let Some(group) = &group {
+            child.member = Some(Member::reserve(group).map_err(|_| DropReason::Closed)?);
+        }
+        let id = child.member_id();
         // As TCP's accepted sockets: readable and writable, and they find out.
-        let child = Arc::new(
-            Slot::new(child, Readiness::READABLE | Readiness::WRITABLE)
-                .with_local(path.interface == InterfaceId::LOOPBACK)
-                .with_home(self.home_of(&key)),
-        );
+        let child = self.slot_of(child, &key, Readiness::READABLE | Readiness::WRITABLE);
+        if let (Some(group), Some(id)) = (&group, id) {
+            Member::place(group, id, &child);
+        }
         let inserted = write(&self.associations).insert_if_vacant(key, Arc::clone(&child));
-        if inserted.is_ok() {
+        if inserted.is_ok() && id.is_none() {
             state.socket.queue.push_back(Arc::clone(&child));
             state.ready.set(Readiness::READABLE, inbound.wakes);
         }
@@ -219,10 +224,14 @@ impl Engine {
         // The loser of a race hands its packet to the winner.
         let slot = match inserted {
             Ok(()) => child,
-            Err(_) => read(&self.associations)
-                .find(&key)
-                .cloned()
-                .ok_or(DropReason::Closed)?,
+            Err(_) => {
+                let member = child.lock().socket.member.take();
+                drop(member);
+                read(&self.associations)
+                    .find(&key)
+                    .cloned()
+                    .ok_or(DropReason::Closed)?
+            }
         };
         let mut state = slot.lock();
         let span = state.socket.span.clone();

@@ -8,28 +8,24 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use crate::engine::network::{Path, connectable};
-use crate::engine::sctp_addresses::{
-    Way, association_key, families_towards, named_addresses, wildcard_families,
-};
-use crate::engine::slot::{SctpListenerSlot, SctpSlot, Slot, SlotRef, SlotState};
-use crate::engine::sockets::{canonical, next_accepted, shown, unspecified};
+use crate::engine::sctp_addresses::{Way, named_addresses};
+use crate::engine::sctp_one_to_many::Member;
+use crate::engine::slot::{OneToManySlot, SctpListenerSlot, SctpSlot, Slot, SlotRef, SlotState};
+use crate::engine::sockets::{next_accepted, shown, unspecified};
 use crate::engine::tcp_sockets::{MAX_BACKLOG, SocketSummary, canonical_unless_any};
-use crate::engine::zone::{with_zone, zone_of};
+use crate::engine::zone::with_zone;
 use crate::engine::{Engine, WakeList, lock, read, write};
 use crate::error::{SocketError, SocketResult};
 use crate::ip::InterfaceId;
-use crate::ip::address::AddressClass;
 use crate::sctp;
-use crate::sctp::association::{Association, Ends, Parameters, State};
-use crate::sctp::cookie::{Secrets, SharedSecrets};
+use crate::sctp::association::{Association, Parameters, State};
+use crate::sctp::cookie::SharedSecrets;
 use crate::sctp::endpoint::{Backlog, Endpoint};
 use crate::tcp::info::State as TcpState;
 use crate::time::Instant;
 use crate::transport::Readiness;
 use crate::transport::demux::{Bound, BoundKey, Tuple};
 use crate::transport::ports::{BindRequest, EphemeralLease, PortLease};
-use crate::wire::sctp::AddressTypes;
 
 /// What an SCTP socket can be told before it is connected or listens.
 #[derive(Clone, Debug, Default)]
@@ -70,6 +66,8 @@ pub struct SctpSocket {
     /// The socket was made for IPv6 and its peer speaks IPv4: addresses are shown as `::ffff:a.b.c.d`.
     pub(crate) mapped: bool,
     pub(crate) lease: Option<SctpLease>,
+    /// The one-to-many socket that it belongs to, if it does not have a handle of its own.
+    pub(crate) member: Option<Box<Member>>,
     /// The ways to the peer's addresses.
     pub(crate) ways: SmallVec<[Way; 1]>,
     /// The state of the network that they were looked up in; `None` if some are still to be looked up.
@@ -116,7 +114,8 @@ impl SctpSocket {
 
     /// The peer's primary address as the socket's owner sees it.
     pub fn remote(&self) -> SocketAddr {
-        let primary = self.association.status().primary.address;
+        let paths = self.association.paths();
+        let primary = paths.get(paths.primary()).remote();
         let port = self.association.ends().peer_port;
         shown(with_zone(primary, port, self.zone), self.mapped)
     }
@@ -131,19 +130,22 @@ impl SctpSocket {
     }
 }
 
-/// An SCTP listener in its slot.
+/// An SCTP listener in its slot, or the port of a one-to-many socket.
 #[derive(Debug)]
 pub struct SctpListenerSocket {
     pub(crate) endpoint: Endpoint,
-    /// The families of which it is bound to all addresses; `None` if it is bound to some.
-    pub(crate) wildcard: Option<AddressTypes>,
     /// The state of the network whose addresses the endpoint knows.
     pub(crate) addresses_of: Option<u32>,
     /// Where it is bound.
     pub(crate) bound: Vec<SocketAddr>,
     /// Gone once it is closed: lists may hold the slot for longer.
     pub(crate) lease: Option<Arc<Vec<PortLease>>>,
+    /// Where INITs find it; none while it does not listen.
     pub(crate) keys: Vec<BoundKey>,
+    /// `IPV6_V6ONLY`.
+    pub(crate) only_v6: bool,
+    /// The one-to-many socket that associations are set up for, instead of the queue.
+    pub(crate) group: Option<Weak<OneToManySlot>>,
     pub(crate) queue: VecDeque<Arc<SctpSlot>>,
     pub(crate) backlog: usize,
     /// What the associations it accepts begin with.
@@ -175,11 +177,35 @@ impl SctpListenerSocket {
         self.endpoint.stats()
     }
 
+    /// Whether it takes associations.
+    pub fn is_listening(&self) -> bool {
+        !self.keys.is_empty()
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.bound.first().map_or(0, SocketAddr::port)
+    }
+
+    /// Whether a socket that is bound so may have a peer of that address.
+    pub(crate) fn speaks_to(&self, peer: IpAddr) -> bool {
+        let mut bound = self.bound.iter();
+        match peer.to_canonical() {
+            IpAddr::V4(_) => bound.any(|address| address.is_ipv4() || !self.only_v6),
+            IpAddr::V6(_) => bound.any(SocketAddr::is_ipv6),
+        }
+    }
+
     pub(crate) fn backlog_state(&self) -> Backlog {
-        if self.queue.len() > self.backlog {
-            Backlog::Full
-        } else {
+        let has_room = match &self.group {
+            None => self.queue.len() <= self.backlog,
+            Some(group) => group
+                .upgrade()
+                .is_some_and(|group| group.lock().socket.has_room()),
+        };
+        if has_room {
             Backlog::HasRoom
+        } else {
+            Backlog::Full
         }
     }
 }
@@ -224,147 +250,6 @@ impl Engine {
         Ok(leases)
     }
 
-    /// Opens an association; its INIT goes out with the next flush. The slot turns writable when it is established or has
-    /// failed. All of `peers` have one port and are one peer's; the first of them that there is a way to is its primary
-    /// address, and others without one are left out.
-    ///
-    /// # Errors
-    /// `InvalidInput` for no peer, port 0, ports that differ, or options out of range; `AddressNotAvailable` (there is an
-    /// association with that peer from this port); `NetworkUnreachable`, `AddressFamily` if there is no way to any.
-    pub fn sctp_connect(
-        &self,
-        now: Instant,
-        leases: Option<Vec<PortLease>>,
-        peers: &[SocketAddr],
-        options: &SctpOptions,
-    ) -> SocketResult<Arc<SctpSlot>> {
-        self.check_alive()?;
-        options.socket.check(&self.sctp_config)?;
-        let first = *peers.first().ok_or(SocketError::InvalidInput)?;
-        if first.port() == 0 || peers.iter().any(|peer| peer.port() != first.port()) {
-            return Err(SocketError::InvalidInput);
-        }
-        let mapped = first.is_ipv6() && first.ip().to_canonical().is_ipv4();
-        let bound: Vec<SocketAddr> = leases.iter().flatten().map(PortLease::local).collect();
-        let families = match bound[..] {
-            [] => Some(families_towards(peers)),
-            _ => wildcard_families(&bound, false),
-        };
-        let device = self.device(options.device.as_deref())?;
-        let device = device.or(bound.first().copied().and_then(zone_of));
-        let named = named_addresses(&bound);
-        let (peers, device, path) = self.reachable_peers(now, peers, &named, device)?;
-        let primary = peers[0];
-        let zone = device.unwrap_or(path.interface);
-        let (port, lease) = match leases {
-            Some(leases) if !leases.is_empty() => {
-                let port = bound[0].port();
-                (port, SctpLease::Bound(Arc::new(leases)))
-            }
-            _ => {
-                let taken = |local: SocketAddr| {
-                    let mut keys = peers
-                        .iter()
-                        .map(|peer| association_key(local.port(), *peer));
-                    keys.any(|key| self.is_associated(&key))
-                };
-                let lease = self.sctp_ports.connect(path.source, primary, taken)?;
-                (lease.local().port(), SctpLease::Ephemeral(lease))
-            }
-        };
-        let keys: SmallVec<[Tuple; 1]> = peers
-            .iter()
-            .map(|peer| association_key(port, *peer))
-            .collect();
-        if keys.iter().any(|key| self.is_associated(key)) {
-            return Err(SocketError::AddressNotAvailable);
-        }
-        let locals = match families {
-            Some(families) => {
-                let own = self.own_addresses(families, device, Some(zone));
-                Self::association_addresses(&own, primary.ip(), path.source)
-            }
-            None => named,
-        };
-        let ends = Ends {
-            local_port: port,
-            local_addresses: locals,
-            peer_port: primary.port(),
-            peer_addresses: peers.iter().map(SocketAddr::ip).collect(),
-        };
-        let secrets = self.secrets_of(now, SocketAddr::new(path.source, port), primary);
-        let parameters = self.sctp_parameters(options, secrets, path.mtu);
-        let association = Association::connect(now, parameters, ends);
-        let mut socket = self.sctp_socket(association, options, lease, device, zone);
-        socket.mapped = mapped;
-        socket.ways.push(Way::new(primary.ip(), Some(path)));
-        let home = self.home_of(&keys[0]);
-        let slot = Arc::new(
-            Slot::new(socket, Readiness::NONE)
-                .with_local(path.interface == InterfaceId::LOOPBACK)
-                .with_home(home),
-        );
-        // The peer's other addresses follow when the slot settles.
-        write(&self.associations)
-            .insert_if_vacant(keys[0], Arc::clone(&slot))
-            .map_err(|_| SocketError::AddressNotAvailable)?;
-        let mut wakes = WakeList::new();
-        let mut state = slot.lock();
-        state.socket.keys.push(keys[0]);
-        self.settle_sctp(&slot, &mut state, &mut wakes);
-        debug_assert!(wakes.is_empty(), "nobody waits for a new slot");
-        drop(state);
-        Ok(slot)
-    }
-
-    /// Those of `peers` that there is a way to from one of `named`, with the device that leads to the first and the way.
-    fn reachable_peers(
-        &self,
-        now: Instant,
-        peers: &[SocketAddr],
-        named: &[IpAddr],
-        device: Option<InterfaceId>,
-    ) -> SocketResult<(Vec<SocketAddr>, Option<InterfaceId>, Path)> {
-        let mut reachable: Vec<SocketAddr> = Vec::new();
-        let mut first = None;
-        let mut failure = None;
-        for peer in peers {
-            let peer = canonical(connectable(*peer));
-            let class = self.network.classify(peer.ip());
-            if matches!(class, AddressClass::Broadcast | AddressClass::Multicast) {
-                return Err(SocketError::NetworkUnreachable);
-            }
-            let device = self.device_towards(peer, device)?;
-            match self.sctp_way(now, peer.ip(), None, named, device) {
-                Ok(path) if !reachable.contains(&peer) => {
-                    reachable.push(peer);
-                    first.get_or_insert((device, path));
-                }
-                Ok(_) => {}
-                Err(error) => failure = failure.or(Some(error)),
-            }
-        }
-        match first {
-            Some((device, path)) => Ok((reachable, device, path)),
-            None => Err(failure.unwrap_or(SocketError::NetworkUnreachable)),
-        }
-    }
-
-    /// What signs an association's cookies: what its port's listener uses, so that either takes the other's.
-    fn secrets_of(&self, now: Instant, local: SocketAddr, peer: SocketAddr) -> SharedSecrets {
-        let listener = read(&self.sctp_listeners)
-            .find(local, peer, 0)
-            .and_then(Weak::upgrade);
-        match listener {
-            Some(listener) => listener.lock().socket.endpoint.secrets(),
-            None => {
-                let random = lock(&self.random).fork();
-                let secrets = Secrets::new(now, self.sctp_config.cookie_key_life, random);
-                SharedSecrets::new(secrets)
-            }
-        }
-    }
-
     pub(crate) fn sctp_parameters(
         &self,
         options: &SctpOptions,
@@ -401,6 +286,7 @@ impl Engine {
             linger: options.linger,
             mapped: false,
             lease: Some(lease),
+            member: None,
             ways: SmallVec::new(),
             ways_of: None,
             device,
@@ -426,16 +312,26 @@ impl Engine {
         only_v6: bool,
         options: &SctpOptions,
     ) -> SocketResult<Arc<SctpListenerSlot>> {
+        let slot = self.sctp_endpoint(now, leases, backlog, only_v6, options)?;
+        self.set_sctp_listening(&slot, true)?;
+        Ok(slot)
+    }
+
+    /// A port that does not listen yet.
+    pub(crate) fn sctp_endpoint(
+        &self,
+        now: Instant,
+        leases: Vec<PortLease>,
+        backlog: u32,
+        only_v6: bool,
+        options: &SctpOptions,
+    ) -> SocketResult<Arc<SctpListenerSlot>> {
         self.check_alive()?;
         options.socket.check(&self.sctp_config)?;
         let first = leases.first().ok_or(SocketError::InvalidInput)?.local();
         let device = self.device(options.device.as_deref())?;
         let device = self.device_towards(first, device)?;
-        for lease in &leases {
-            lease.set_listening(true)?;
-        }
         let bound: Vec<SocketAddr> = leases.iter().map(PortLease::local).collect();
-        let wildcard = wildcard_families(&bound, only_v6);
         let random = lock(&self.random).fork();
         let endpoint = Endpoint::new(
             now,
@@ -444,35 +340,63 @@ impl Engine {
             random,
             named_addresses(&bound),
         );
-        // Inserted under the table's lock, so that no INIT finds the port without its listener.
+        let socket = SctpListenerSocket {
+            endpoint,
+            addresses_of: None,
+            bound,
+            lease: Some(Arc::new(leases)),
+            keys: Vec::new(),
+            only_v6,
+            group: None,
+            queue: VecDeque::new(),
+            backlog: backlog.min(MAX_BACKLOG) as usize,
+            options: options.clone(),
+            device,
+            error: None,
+            closed: false,
+        };
+        Ok(Arc::new(Slot::new(socket, Readiness::NONE)))
+    }
+
+    /// Takes INITs from now on, or no longer. What it has promised in cookies stays.
+    ///
+    /// # Errors
+    /// `AddressInUse` when another socket listens there already.
+    pub fn set_sctp_listening(
+        &self,
+        slot: &Arc<SctpListenerSlot>,
+        listening: bool,
+    ) -> SocketResult<()> {
+        let socket = &mut slot.lock().socket;
+        let leases = socket.lease.clone().ok_or(SocketError::InvalidInput)?;
+        if listening == socket.is_listening() {
+            return Ok(());
+        }
+        let set = |leases: &[PortLease], listening| {
+            let mut leases = leases.iter();
+            leases.try_for_each(|lease| lease.set_listening(listening))
+        };
+        if let Err(error) = set(&leases, listening) {
+            let unset = set(&leases, false);
+            debug_assert!(unset.is_ok(), "ceasing to listen clashes with nobody");
+            return Err(error);
+        }
         let mut listeners = write(&self.sctp_listeners);
-        let slot = Arc::new_cyclic(|slot: &Weak<SctpListenerSlot>| {
-            let insert = |local: &SocketAddr| {
-                let bound = Bound {
-                    local: canonical_unless_any(*local),
-                    remote: None,
-                    dual_stack: local.is_ipv6() && !only_v6,
-                };
-                listeners.insert(bound, slot.clone())
+        if !listening {
+            for key in socket.keys.drain(..) {
+                listeners.remove(key);
+            }
+            return Ok(());
+        }
+        socket.keys.extend(socket.bound.iter().map(|local| {
+            let bound = Bound {
+                local: canonical_unless_any(*local),
+                remote: None,
+                dual_stack: local.is_ipv6() && !socket.only_v6,
             };
-            let keys = bound.iter().map(insert).collect();
-            let socket = SctpListenerSocket {
-                endpoint,
-                wildcard,
-                addresses_of: None,
-                bound,
-                lease: Some(Arc::new(leases)),
-                keys,
-                queue: VecDeque::new(),
-                backlog: backlog.min(MAX_BACKLOG) as usize,
-                options: options.clone(),
-                device,
-                error: None,
-                closed: false,
-            };
-            Slot::new(socket, Readiness::NONE)
-        });
-        Ok(slot)
+            listeners.insert(bound, Arc::downgrade(slot))
+        }));
+        Ok(())
     }
 
     /// Takes the oldest association off a listener's queue, with the peer's primary address.
@@ -580,6 +504,7 @@ impl Engine {
         let edges = state.socket.association.take_readiness();
         state.ready.set(edges, wakes);
         if state.socket.detached {
+            state.socket.update_member(wakes);
             return;
         }
         let is_read_closed = state.ready.bits().intersects(Readiness::READ_CLOSED);
@@ -596,8 +521,10 @@ impl Engine {
         if state.socket.association.is_finished() {
             let lease = self.detach_sctp(slot, &mut state.socket);
             drop(lease);
+            state.socket.update_member(wakes);
             return;
         }
+        state.socket.update_member(wakes);
         let deadline = state.socket.association.poll_timeout();
         self.note_deadline(slot, deadline, || SlotRef::from(slot));
     }
@@ -650,6 +577,7 @@ impl Engine {
                 wakes,
             );
         }
+        self.end_one_to_many(error, wakes);
     }
 
     /// A device has ended: associations that have no other way, or only such as have ended before, fail.

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::engine::ready_cache::ReadyCache;
+use crate::engine::sctp_one_to_many::OneToMany;
 use crate::engine::sctp_sockets::{SctpListenerSocket, SctpSocket};
 use crate::engine::shard::ShardId;
 use crate::engine::sockets::{EchoSocket, ListenerSocket, TcpSocket, UdpSocket};
@@ -20,6 +21,8 @@ pub type UdpSlot = Slot<UdpSocket>;
 pub type SctpSlot = Slot<SctpSocket>;
 /// An SCTP listener's slot.
 pub type SctpListenerSlot = Slot<SctpListenerSocket>;
+/// What a one-to-many SCTP socket knows of its associations: its lock is a leaf, not a slot's.
+pub type OneToManySlot = Slot<OneToMany>;
 /// An ICMP echo socket's slot.
 pub type EchoSlot = Slot<EchoSocket>;
 

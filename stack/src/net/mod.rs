@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   TcpStream, TcpListener, UdpSocket, IcmpSocket      signatures and behaviour of tokio::net
-//!   SctpAssociation, SctpListener                       the same manners, RFC 6458's words
+//!   SctpAssociation, SctpListener, SctpSocket           the same manners, RFC 6458's words
 //!        │ readiness: cached bits, wakers, budget
 //!   Arc<Slot> + Arc<Shared> ──────────────────────▶    the engine's sockets, the running stack
 //!   Stack, Builder, registry                           which stack a socket belongs to
@@ -36,7 +36,7 @@ pub use icmp::{EchoReply, IcmpSocket};
 pub use lookup::{HostResolver, ResolveFuture, Resolver, ToSocketAddrs, lookup_host};
 pub use options::SockOptExt;
 pub use registry::{Entered, Scoped};
-pub use sctp::{SctpAssociation, SctpBuilder, SctpListener, SctpStream};
+pub use sctp::{SctpAssociation, SctpBuilder, SctpListener, SctpSocket, SctpStream};
 pub use stack::Stack;
 pub use tcp::{TcpListener, TcpSocket, TcpStream};
 pub use udp::UdpSocket;

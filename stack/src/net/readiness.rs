@@ -22,9 +22,11 @@ use tokio::task::coop::poll_proceed;
 
 use crate::driver::Shared;
 use crate::engine::ready_cache::{Direction, WaiterKey};
+use crate::engine::sctp_one_to_many::OneToMany;
 use crate::engine::sctp_sockets::{SctpListenerSocket, SctpSocket};
 use crate::engine::slot::{
-    EchoSlot, ListenerSlot, SctpListenerSlot, SctpSlot, Slot, SlotRef, SlotState, TcpSlot, UdpSlot,
+    EchoSlot, ListenerSlot, OneToManySlot, SctpListenerSlot, SctpSlot, Slot, SlotRef, SlotState,
+    TcpSlot, UdpSlot,
 };
 use crate::engine::sockets::{EchoSocket, ListenerSocket, TcpSocket, UdpSocket};
 use crate::error::{SocketError, SocketResult};
@@ -93,6 +95,12 @@ impl Socket for SctpSocket {
 impl Socket for SctpListenerSocket {
     fn slot_ref(slot: &Arc<SctpListenerSlot>) -> SlotRef {
         SlotRef::from(slot)
+    }
+}
+
+impl Socket for OneToMany {
+    fn slot_ref(slot: &Arc<OneToManySlot>) -> SlotRef {
+        SlotRef::from(slot.lock().socket.endpoint())
     }
 }
 
@@ -378,6 +386,19 @@ impl<T: Socket> Io<T> {
         }
     }
 
+    /// [`Self::poll_part`] as a future.
+    pub(crate) async fn part_op<R>(
+        &self,
+        mask: Readiness,
+        mut op: impl FnMut(&mut SlotState<T>) -> SocketResult<R>,
+    ) -> io::Result<R> {
+        let mut part = Part {
+            io: self,
+            key: None,
+        };
+        poll_fn(|cx| self.poll_part(cx, &mut part.key, mask, &mut op)).await
+    }
+
     /// Gives up a wait of [`Self::poll_part`].
     pub(crate) fn forget(&self, key: &mut Option<WaiterKey>) {
         if let Some(key) = key.take() {
@@ -495,6 +516,18 @@ impl<T> fmt::Debug for Io<T> {
 // A panic elsewhere leaves a slot between two assignments at worst, and the socket goes on: tokio's promise too.
 impl<T> UnwindSafe for Io<T> {}
 impl<T> RefUnwindSafe for Io<T> {}
+
+/// A wait of [`Io::poll_part`], given up when it is dropped.
+struct Part<'a, T: Socket> {
+    io: &'a Io<T>,
+    key: Option<WaiterKey>,
+}
+
+impl<T: Socket> Drop for Part<'_, T> {
+    fn drop(&mut self) {
+        self.io.forget(&mut self.key);
+    }
+}
 
 /// Resolves when a bit of the mask is set, or was set since the last poll and another waiter has used it up.
 struct Wait<'a, T: Socket> {

@@ -17,7 +17,7 @@ use super::builder::Builder;
 use super::icmp::IcmpSocket;
 use super::lookup::{self, HostResolver, Resolver, ToSocketAddrs};
 use super::registry::{self, Entered, Scoped};
-use super::sctp::{SctpAssociation, SctpBuilder, SctpListener};
+use super::sctp::{SctpAssociation, SctpBuilder, SctpListener, SctpSocket};
 use super::tcp::{TcpListener, TcpSocket, TcpStream};
 use super::udp::UdpSocket;
 use crate::config::Config;
@@ -222,6 +222,14 @@ impl Stack {
         addresses: A,
     ) -> io::Result<SctpAssociation> {
         self.sctp_builder().connect(addresses).await
+    }
+
+    /// Binds a one-to-many SCTP socket on this stack, as [`SctpSocket::bind`] does.
+    ///
+    /// # Errors
+    /// As [`SctpSocket::bind`].
+    pub async fn sctp_socket<A: ToSocketAddrs>(&self, addresses: A) -> io::Result<SctpSocket> {
+        self.sctp_builder().socket(addresses).await
     }
 
     /// Options and local addresses of an SCTP socket of this stack.

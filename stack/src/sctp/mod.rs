@@ -21,6 +21,7 @@ pub mod path;
 pub mod receive;
 pub mod send;
 pub mod serial;
+pub mod socket_option;
 
 pub use association::Association;
 pub use config::{Config, SocketOptions};
@@ -29,3 +30,4 @@ pub use message::SendOptions;
 pub use out_of_the_blue::out_of_the_blue;
 pub use packet::{Departure, PacketInfo, Reply, Transmit, Workbench};
 pub use receive::SctpMessage;
+pub use socket_option::SocketOption;

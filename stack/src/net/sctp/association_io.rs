@@ -17,7 +17,7 @@ use crate::sctp::{SctpMessage, SendOptions};
 use crate::transport::Readiness;
 
 /// What can be waited for to tell notifications: one of them, or the end, after which there are none.
-const EVENT: Readiness = Readiness::PRIORITY.union(Readiness::WRITE_CLOSED);
+pub(super) const EVENT: Readiness = Readiness::PRIORITY.union(Readiness::WRITE_CLOSED);
 
 fn next_event(state: &mut SlotState<SctpSocket>) -> SocketResult<Option<Notification>> {
     let association = &mut state.socket.association;

@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use super::association::SctpAssociation;
 use super::listener::SctpListener;
+use super::socket::SctpSocket;
 use crate::engine::ready_cache::Direction;
+use crate::engine::sctp_one_to_many::OneToManyLimits;
 use crate::engine::sctp_sockets::SctpOptions;
-use crate::net::lookup::{self, ToSocketAddrs};
+use crate::net::lookup::{self, Target, ToSocketAddrs};
 use crate::net::registry;
 use crate::net::stack::Stack;
 use crate::sctp::config::{InitMessage, SocketOptions};
@@ -51,6 +53,7 @@ pub struct SctpBuilder {
     options: SctpOptions,
     bind: Vec<SocketAddr>,
     backlog: u32,
+    limits: OneToManyLimits,
     only_v6: bool,
     reuse_address: bool,
     reuse_port: bool,
@@ -70,6 +73,7 @@ impl SctpBuilder {
             options: SctpOptions::default(),
             bind: Vec::new(),
             backlog: BACKLOG,
+            limits: OneToManyLimits::default(),
             only_v6: false,
             reuse_address: true,
             reuse_port: false,
@@ -113,6 +117,12 @@ impl SctpBuilder {
     /// Associations that wait to be accepted, less one; 4096 at most. Peers are told that resources are out beyond.
     pub fn backlog(mut self, backlog: u32) -> Self {
         self.backlog = backlog;
+        self
+    }
+
+    /// How much a one-to-many socket takes on.
+    pub fn limits(mut self, limits: OneToManyLimits) -> Self {
+        self.limits = limits;
         self
     }
 
@@ -184,12 +194,7 @@ impl SctpBuilder {
     pub async fn listen<A: ToSocketAddrs>(self, addresses: A) -> io::Result<SctpListener> {
         let target = lookup::target(&addresses);
         let stack = self.stack()?;
-        let mut addresses: Vec<SocketAddr> = lookup::resolve(&stack, target).await?.collect();
-        let network = stack.shared().network();
-        let can_bind = |address: &SocketAddr| network.can_bind(address.ip().to_canonical());
-        if addresses.len() > 1 && addresses.iter().any(can_bind) {
-            addresses.retain(can_bind);
-        }
+        let addresses = bindable(&stack, target).await?;
         self.on(&stack).listen_on(&addresses)
     }
 
@@ -204,6 +209,30 @@ impl SctpBuilder {
         let leases = shared.sctp_bind(addresses, &self.request(first))?;
         let slot = shared.sctp_listen(leases, self.backlog, self.only_v6, &self.options)?;
         Ok(SctpListener::new(Arc::clone(shared), slot))
+    }
+
+    /// Binds a one-to-many socket to every address that `addresses` yields, as [`listen`](Self::listen) does.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn socket<A: ToSocketAddrs>(self, addresses: A) -> io::Result<SctpSocket> {
+        let target = lookup::target(&addresses);
+        let stack = self.stack()?;
+        let addresses = bindable(&stack, target).await?;
+        self.on(&stack).socket_on(&addresses)
+    }
+
+    /// Binds a one-to-many socket to every one of `addresses`, which have one port; port 0 asks for a free one.
+    ///
+    /// # Errors
+    /// As [`listen_on`](Self::listen_on).
+    pub fn socket_on(self, addresses: &[SocketAddr]) -> io::Result<SctpSocket> {
+        let stack = self.stack()?;
+        let first = *addresses.first().ok_or_else(lookup::no_addresses)?;
+        let shared = stack.shared();
+        let leases = shared.sctp_bind(addresses, &self.request(first))?;
+        let group = shared.sctp_one_to_many(leases, self.only_v6, &self.options, self.limits)?;
+        Ok(SctpSocket::new(&stack, group))
     }
 
     /// Opens one association with the peer that has every address `addresses` yields (`sctp_connectx`). The first one that
@@ -249,4 +278,15 @@ impl SctpBuilder {
             Some(error) => Err(error),
         }
     }
+}
+
+/// The addresses to bind to: of a name that yields several, those that are the stack's.
+async fn bindable(stack: &Stack, target: io::Result<Target>) -> io::Result<Vec<SocketAddr>> {
+    let mut addresses: Vec<SocketAddr> = lookup::resolve(stack, target).await?.collect();
+    let network = stack.shared().network();
+    let can_bind = |address: &SocketAddr| network.can_bind(address.ip().to_canonical());
+    if addresses.len() > 1 && addresses.iter().any(can_bind) {
+        addresses.retain(can_bind);
+    }
+    Ok(addresses)
 }

@@ -98,10 +98,17 @@ impl Association {
 
     /// Whether [`Self::recv`] would give a message, an error or the end.
     pub fn is_readable(&self) -> bool {
-        !self.retained.is_empty()
-            || self.receiver.is_readable()
-            || self.error.is_some()
-            || self.state.peer_is_done()
+        self.has_message() || self.error.is_some() || self.state.peer_is_done()
+    }
+
+    /// Whether [`Self::recv`] would give a message.
+    pub fn has_message(&self) -> bool {
+        !self.retained.is_empty() || self.receiver.is_readable()
+    }
+
+    /// Octets that messages are charged with, those to be delivered and those received.
+    pub fn buffered(&self) -> usize {
+        self.sender.buffered() + self.receiver.charged() + self.retained_charge()
     }
 
     /// Whether a message of one octet would be taken, or refused for good.
