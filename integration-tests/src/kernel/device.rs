@@ -66,6 +66,11 @@ pub(crate) type FileCapture = SharedCapture<BufWriter<File>>;
 /// An opened device.
 pub(super) struct Opened {
     pub(super) device: Device,
+    pub(super) kernel_side: KernelSide,
+}
+
+/// What is not the stack's of a device.
+pub(super) struct KernelSide {
     /// The kernel's interface.
     pub(super) name: String,
     pub(super) counters: InterfaceCounters,
@@ -93,13 +98,16 @@ pub(super) async fn open(config: &LinkConfig, routers: &Routers) -> io::Result<O
     assert_eq!(device.queue_count(), config.queues, "{device:?}");
     let meter = Arc::new(Meter::default());
     let (device, capture) = instrumented(metered(device, &meter), config)?;
-    Ok(Opened {
-        device,
+    let kernel_side = KernelSide {
         name,
         counters,
         meter,
         capture,
         station,
+    };
+    Ok(Opened {
+        device,
+        kernel_side,
     })
 }
 

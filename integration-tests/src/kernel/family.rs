@@ -54,7 +54,7 @@ impl Family {
     }
 
     /// The address of the subnet itself.
-    pub(super) const fn network_of(self, subnet: u8) -> IpAddr {
+    pub(crate) const fn network_of(self, subnet: u8) -> IpAddr {
         self.host(subnet, 0)
     }
 

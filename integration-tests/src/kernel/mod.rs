@@ -24,6 +24,7 @@ use std::fmt;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
+use std::slice;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -130,18 +131,36 @@ impl Link {
     /// # Panics
     /// When the machine refuses.
     pub async fn start(config: &LinkConfig) -> Self {
-        let routers = Routers::start(config).await.expect("routers");
-        let opened = device::open(config, &routers).await.expect("a device");
-        Self {
-            before: Counters::read(),
-            stack: start_stack(opened.device, config),
-            name: opened.name,
-            counters: opened.counters,
-            meter: opened.meter,
-            capture: opened.capture,
-            subnets: [config.subnet, network::kernel_subnet(config)],
-            _between: (opened.station, routers),
+        let mut links = Self::start_together(slice::from_ref(config)).await;
+        links.remove(0)
+    }
+
+    /// Several at once, all of one stack, whose TCP is as the first says.
+    ///
+    /// # Panics
+    /// When the machine refuses.
+    pub async fn start_together(configs: &[LinkConfig]) -> Vec<Self> {
+        let before = Counters::read();
+        let mut parts = Vec::new();
+        let mut devices = Vec::new();
+        for config in configs {
+            let routers = Routers::start(config).await.expect("routers");
+            let opened = device::open(config, &routers).await.expect("a device");
+            devices.push(opened.device);
+            parts.push((config, routers, opened.kernel_side));
         }
+        let stack = start_stack(devices, configs);
+        let link = |(config, routers, kernel_side): (&LinkConfig, _, device::KernelSide)| Self {
+            stack: stack.clone(),
+            before: before.clone(),
+            name: kernel_side.name,
+            counters: kernel_side.counters,
+            meter: kernel_side.meter,
+            capture: kernel_side.capture,
+            subnets: [config.subnet, network::kernel_subnet(config)],
+            _between: (kernel_side.station, routers),
+        };
+        parts.into_iter().map(link).collect()
     }
 
     /// The stack's address.
@@ -320,11 +339,14 @@ where
     announce(&format!("kernel: {} cases ({test})", Family::ALL.len()));
 }
 
-/// Starts a stack on a device that somebody else has opened, recording and impaired as `config` says.
-pub(crate) fn attach(device: Device, config: &LinkConfig) -> (Stack, FileCapture) {
-    let (device, capture) = instrumented(device, config).expect("a file to record in");
-    let capture = capture.expect("a config that records");
-    (start_stack(device, config), capture)
+/// Starts a stack on devices that somebody else has opened, recording and impaired as `configs` say.
+pub(crate) fn attach(devices: Vec<Device>, configs: &[LinkConfig]) -> (Stack, Vec<FileCapture>) {
+    let pairs = devices.into_iter().zip(configs);
+    let (devices, captures) = pairs
+        .map(|(device, config)| instrumented(device, config).expect("a file to record in"))
+        .map(|(device, capture)| (device, capture.expect("a config that records")))
+        .unzip();
+    (start_stack(devices, configs), captures)
 }
 
 /// Writes out what was recorded so far; how many packets that is.
@@ -334,13 +356,16 @@ pub(crate) fn written(capture: &FileCapture) -> u64 {
     capture.stats().packets
 }
 
-fn start_stack(device: Device, config: &LinkConfig) -> Stack {
-    let mut builder = Stack::builder().device(device).tcp(config.tcp.clone());
-    for cidr in network::addresses(config, config.subnet, Family::stack_in) {
-        builder = builder.address(cidr);
-    }
-    for gateway in network::addresses(config, config.subnet, Family::kernel_in) {
-        builder = builder.gateway(gateway.address());
+fn start_stack(devices: Vec<Device>, configs: &[LinkConfig]) -> Stack {
+    let mut builder = Stack::builder().tcp(configs[0].tcp.clone());
+    for (device, config) in devices.into_iter().zip(configs) {
+        builder = builder.device(device);
+        for cidr in network::addresses(config, config.subnet, Family::stack_in) {
+            builder = builder.address(cidr);
+        }
+        for gateway in network::addresses(config, config.subnet, Family::kernel_in) {
+            builder = builder.gateway(gateway.address());
+        }
     }
     builder.build().expect("a stack")
 }

@@ -1,8 +1,9 @@
 //! Linux's SCTP as a peer: an emulated machine with a kernel that has it.
 //!
 //! ```text
-//!  in the machine                         in the namespace
-//!  ksctp_peer ── kernel 10.7.0.1, fd07::1 ── TAP "machine"
+//!  in the machine                                 in the namespace
+//!  ksctp_peer ── kernel ┬── eth0 10.7.0.1, fd07::1 ── TAP "machine0"
+//!                       └── eth1 10.8.0.1, fd08::1 ── TAP "machine1"
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use std::process::{Command, Output};
 use std::sync::OnceLock;
 
 use super::usrsctp::{SOURCES, built_things};
-use crate::kernel::Family;
+use crate::kernel::{Family, LinkConfig};
 
 /// Why there is none here; `None` when there is.
 pub fn missing_machine() -> Option<String> {
@@ -55,31 +56,61 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    /// The interface in the namespace, whose wire is the machine.
-    pub(super) const INTERFACE: &'static str = "machine";
-
-    /// Starts it, with the addresses that a kernel has in these tests. Returns when it takes commands.
+    /// Starts it on networks, with the addresses that a kernel has there in these tests. Returns when it takes commands.
     ///
     /// # Panics
     /// When it does not start.
-    pub(super) fn start() -> Self {
+    pub(super) fn start(networks: &[LinkConfig]) -> Self {
         let folder = folder().as_ref().expect("asked for before");
         let machine = Self { folder };
-        let addresses = Family::ALL
-            .map(|family| format!("{}/{}", family.kernel(), family.prefix()))
-            .join("+");
+        let indices = 0..networks.len();
+        let interfaces: Vec<_> = indices.map(Self::interface).collect();
+        let addresses: Vec<_> = networks
+            .iter()
+            .map(|network| Family::ALL.map(|family| Self::address(network, family)))
+            .map(|both| both.join("+"))
+            .collect();
         let arguments = [
             "start",
             "--make-tap",
             "--tap",
-            Self::INTERFACE,
+            &interfaces.join(","),
             "--addr",
-            &addresses,
+            &addresses.join(","),
         ];
         machine.control(&arguments);
         // Buffers for the largest messages, as usrsctp's.
         machine.shell("sysctl -qw net.core.wmem_max=8388608 net.core.rmem_max=8388608");
         machine
+    }
+
+    /// The interface in the namespace whose wire leads to a network of the machine's.
+    pub(super) fn interface(network: usize) -> String {
+        format!("machine{network}")
+    }
+
+    fn address(network: &LinkConfig, family: Family) -> String {
+        let address = family.kernel_in(network.subnet);
+        format!("{address}/{}", family.prefix())
+    }
+
+    /// Sets its interface of a network down.
+    ///
+    /// # Panics
+    /// When it refuses.
+    pub(super) fn set_down(&self, index: usize) {
+        self.shell(&format!("ip link set eth{index} down"));
+    }
+
+    /// Sets its interface of a network up again, with the IPv6 address that it lost.
+    ///
+    /// # Panics
+    /// When it refuses.
+    pub(super) fn set_up(&self, index: usize, network: &LinkConfig) {
+        let lost = Self::address(network, Family::V6);
+        self.shell(&format!(
+            "ip link set eth{index} up && ip addr add {lost} dev eth{index} nodad"
+        ));
     }
 
     /// Runs a line of shell commands in it.

@@ -6,6 +6,7 @@ mod echo;
 mod ending;
 mod restart;
 mod set_up;
+mod two_networks;
 
 use std::io;
 
@@ -23,8 +24,9 @@ pub use echo::{echo_by_us, echo_of_every_size};
 pub use ending::{aborts, shutdowns};
 pub use restart::{peer_restarts, we_restart};
 pub use set_up::{heartbeats, refusals, stream_negotiation};
+pub use two_networks::{network_fails_and_heals, one_version_fails_and_heals};
 
-/// A test for each scenario against the implementation, within the limit.
+/// A test for each scenario against the implementation, within the limit; twice that for those that wait for timeouts.
 #[macro_export]
 macro_rules! peer_scenarios {
     ($implementation:expr, $limit:expr) => {
@@ -36,6 +38,19 @@ macro_rules! peer_scenarios {
             shutdowns aborts
             peer_restarts we_restart
         }
+        $crate::peer_scenarios! {
+            two networks, $implementation, $limit * 2;
+            network_fails_and_heals one_version_fails_and_heals
+        }
+    };
+    (two networks, $implementation:expr, $limit:expr; $($name:ident)*) => {
+        $(
+            #[test]
+            fn $name() {
+                let scenario = $crate::peers::scenarios::$name;
+                $crate::peers::meet_on_two_networks(stringify!($name), $implementation, $limit, scenario);
+            }
+        )*
     };
     ($implementation:expr, $limit:expr; $($name:ident)*) => {
         $(
