@@ -24,7 +24,7 @@ use tidewire_netdev::Packet;
 use tidewire_netdev::memory::impairment::{ImpairmentConfig, Loss};
 
 /// Seeds of the test of cuts; `TIDEWIRE_SEEDS` asks for more.
-const SEEDS: u64 = 120;
+const SEEDS: u64 = 1000;
 const STREAMS: u16 = 4;
 const PORT: u16 = 5000;
 

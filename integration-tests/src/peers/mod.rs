@@ -249,7 +249,7 @@ impl Meeting {
                     let socket = PacketConfig {
                         // Its frames are as on a wire.
                         offload: false,
-                        ..PacketConfig::new(&Machine::interface(index))
+                        ..PacketConfig::new(Machine::interface(index))
                     };
                     let socket = PacketSocket::open(socket).expect("the machine's wire");
                     socket.into_device().expect("a packet socket")
@@ -375,7 +375,7 @@ impl Meeting {
                 self.filter(&firewall(&links[network].name));
             }
             (Failure::Silent, Host::Machine(..)) => {
-                self.filter(&firewall(&format!("eth{network}")))
+                self.filter(&firewall(&format!("eth{network}")));
             }
             (Failure::Down, Host::Namespace(links)) => {
                 let down = set_up(&links[network].name, false).await;
