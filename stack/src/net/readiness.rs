@@ -165,6 +165,15 @@ struct Event {
     fresh: bool,
 }
 
+/// What became of an operation that was tried.
+enum Attempt<R> {
+    Done(SocketResult<R>),
+    /// It was not run: a bit has turned up since the last look.
+    Fresh,
+    /// It would block, or no bit was set.
+    Blocked,
+}
+
 /// A handle's share of its socket: the stack it lives in and its slot.
 pub(crate) struct Io<T> {
     shared: Arc<Shared>,
@@ -281,15 +290,46 @@ impl<T: Socket> Io<T> {
         mut op: impl FnMut(&mut SlotState<T>) -> SocketResult<R>,
     ) -> io::Result<R> {
         loop {
-            self.charged_wait(mask).await?;
             let coop = poll_fn(poll_proceed).await;
-            match self.try_op(mask, &mut op) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => {
+            match self.attempt(mask, &mut op) {
+                Attempt::Done(result) => {
                     coop.made_progress();
-                    return result;
+                    return result.map_err(io::Error::from);
+                }
+                // See `charged_wait`.
+                Attempt::Fresh => coop.made_progress(),
+                Attempt::Blocked => {
+                    drop(coop);
+                    self.charged_wait(mask).await?;
                 }
             }
+        }
+    }
+
+    /// Runs `op` if a bit of `mask` is set and is no news; clears the bits if it would block.
+    fn attempt<R>(
+        &self,
+        mask: Readiness,
+        op: impl FnOnce(&mut SlotState<T>) -> SocketResult<R>,
+    ) -> Attempt<R> {
+        let mut state = self.slot.lock();
+        if !state.ready.bits().intersects(mask) {
+            return Attempt::Blocked;
+        }
+        if state.ready.take_fresh(mask) {
+            return Attempt::Fresh;
+        }
+        let result = op(&mut state);
+        let is_blocked = matches!(result, Err(SocketError::WouldBlock));
+        if is_blocked {
+            state.ready.clear(mask);
+        }
+        let flush = state.socket.wants_flush();
+        drop(state);
+        self.flush(flush);
+        match is_blocked {
+            true => Attempt::Blocked,
+            false => Attempt::Done(result),
         }
     }
 

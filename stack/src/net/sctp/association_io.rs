@@ -44,11 +44,11 @@ impl SctpAssociation {
     /// # Cancel safety
     /// If the future is dropped before it is done, nothing was queued, and the message is dropped with it.
     pub async fn send(&self, message: impl Into<Bytes>, options: SendOptions) -> io::Result<()> {
-        let message = message.into();
+        let mut message = message.into();
         self.io
             .async_op(Direction::Write.mask(), |state| {
                 let association = &mut state.socket.association;
-                association.send(message.clone(), &options)
+                association.send_from(&mut message, &options)
             })
             .await
     }

@@ -78,14 +78,14 @@ impl<'a> SctpStream<'a> {
     }
 
     fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Some(message) = &self.outgoing else {
+        let Some(message) = &mut self.outgoing else {
             return Poll::Ready(Ok(()));
         };
         let io = &self.association.io;
         let options = self.options;
         let sent = io.poll_part(cx, &mut self.writer, Direction::Write.mask(), |state| {
             let association = &mut state.socket.association;
-            association.send(message.clone(), &options)
+            association.send_from(message, &options)
         });
         let result = ready!(sent);
         self.outgoing = None;

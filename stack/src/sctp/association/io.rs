@@ -18,7 +18,15 @@ impl Association {
     /// `WouldBlock` while the send buffer is full; a pending error, once; `BrokenPipe` (EPIPE) once this side or the peer
     /// shuts down or the association has ended; `MessageTooLong` (EMSGSIZE); `InvalidInput` (EINVAL) for a stream that does
     /// not exist or a message without data.
-    pub fn send(&mut self, message: Bytes, options: &SendOptions) -> SocketResult<()> {
+    pub fn send(&mut self, mut message: Bytes, options: &SendOptions) -> SocketResult<()> {
+        self.send_from(&mut message, options)
+    }
+
+    /// The same for a message that stays where it is when it was not taken, so that it can be tried again.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub fn send_from(&mut self, message: &mut Bytes, options: &SendOptions) -> SocketResult<()> {
         if let Some(error) = self.error.take() {
             return Err(error);
         }
@@ -27,7 +35,7 @@ impl Association {
         }
         // All that may go has gone, and packets' worth of data is left: one more message changes nothing.
         let held_back = !self.dirty && self.sender.unsent_octets() >= GATHERED;
-        match self.sender.enqueue(message, options, &self.paths) {
+        match self.sender.enqueue_from(message, options, &self.paths) {
             Ok(()) => {
                 self.stats.messages_sent += 1;
                 self.dirty |= !held_back;

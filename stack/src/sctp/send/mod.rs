@@ -11,6 +11,8 @@
 //! `output` gives DATA chunks. Paths are `path`'s; packets, and when sending is allowed at all, are the association's.
 //! RFC 9260 6.1 to 6.4, 6.9, 7.2.
 
+use std::mem;
+
 use bytes::Bytes;
 
 use crate::error::SocketError;
@@ -211,14 +213,27 @@ impl Sender {
     /// Why it was not taken; see [`SendError`].
     pub fn enqueue(
         &mut self,
-        message: Bytes,
+        mut message: Bytes,
+        options: &SendOptions,
+        paths: &Paths,
+    ) -> Result<(), SendError> {
+        self.enqueue_from(&mut message, options, paths)
+    }
+
+    /// The same for a message that stays where it is when it was not taken.
+    ///
+    /// # Errors
+    /// As [`Self::enqueue`].
+    pub fn enqueue_from(
+        &mut self,
+        message: &mut Bytes,
         options: &SendOptions,
         paths: &Paths,
     ) -> Result<(), SendError> {
         self.check(message.len(), options, paths)?;
         self.buffered += message.len() + MESSAGE_OVERHEAD;
         self.queue.push(Message {
-            data: message,
+            data: mem::take(message),
             options: *options,
         });
         Ok(())
