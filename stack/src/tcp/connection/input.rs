@@ -12,8 +12,8 @@ use crate::tcp::connection::state::{Lifecycle, SendHalf};
 use crate::tcp::connection::timers::Timer;
 use crate::tcp::info::State;
 use crate::tcp::receive::{Acceptability, ResetPlacement};
-use crate::tcp::send::recovery::{AckEvent, RecoveryStep};
-use crate::tcp::send::scoreboard::Delivered;
+use crate::tcp::send::delivered::{AckTiming, Delivered};
+use crate::tcp::send::recovery::{AckEvent, AckOutcome, Context, RecoveryStep};
 use crate::tcp::{Segment, SeqNum};
 use crate::time::Instant;
 use crate::transport::Readiness;
@@ -243,67 +243,113 @@ impl Connection {
             .window
             .update(segment.sequence(), ack, segment.header.window);
         let has_sack = self.negotiated.sack && !segment.header.options.sack.is_empty();
-        if bytes_acked == 0 && !changed && !has_sack && self.board.is_empty() {
+        if bytes_acked == 0
+            && !changed
+            && !has_sack
+            && self.board.is_empty()
+            && !self.recovery.probe.is_under_way()
+        {
             return; // the common pure ACK that says nothing new
         }
-        let acked = self.advance_una(now, ack, bytes_acked);
+        let timing = self.ack_timing(now, segment);
+        // RFC 5681 2: outstanding data, no data of its own, the same number and the same window.
+        let duplicate = bytes_acked == 0
+            && !changed
+            && segment.sequence_len() == 0
+            && (!self.board.is_empty() || self.recovery.probe.is_under_way());
+        let acked = self.advance_una(ack, bytes_acked, &timing);
         let sacked = if has_sack {
-            self.board.apply_sack(&segment.header.options.sack, ack)
+            let blocks = &segment.header.options.sack;
+            self.board.apply_sack(blocks, ack, &timing)
         } else {
             Delivered::default()
         };
         let rtt = self.sample(now, segment, bytes_acked, acked, sacked);
-        // RFC 5681 2: outstanding data, no data of its own, the same number and the same window.
-        let duplicate =
-            bytes_acked == 0 && !changed && segment.sequence_len() == 0 && !self.board.is_empty();
-        let step = self.recovery.on_ack(
-            AckEvent {
-                snd_una: ack,
-                snd_nxt: self.window.snd_nxt,
+        let delivered = acked.and(sacked);
+        let outcome = self.recovery.on_ack(
+            &AckEvent {
+                context: self.recovery_context(now),
+                delivered,
+                has_sack,
                 bytes_acked,
                 duplicates: u32::from(duplicate),
-                sack: self.negotiated.sack,
-                mss: self.mss,
-                threshold: self.config.duplicate_ack_threshold,
             },
             &mut self.board,
         );
-        match step {
-            RecoveryStep::Entered => {
-                let flight = self.board.outstanding() as usize;
-                self.congestion.on_congestion_event(now, flight);
-                self.stats.recoveries += 1;
-                tracing::debug!(una = ?ack, cwnd = self.congestion.cwnd(), "fast recovery");
-            }
-            RecoveryStep::Nothing | RecoveryStep::Exited => {
-                if acked.bytes > 0
-                    && !self.recovery.in_fast_recovery()
-                    && step == RecoveryStep::Nothing
-                {
-                    self.congestion.on_ack(&AckSample {
-                        now,
-                        bytes_acked: acked.bytes as usize,
-                        in_flight,
-                        rtt,
-                        smoothed_rtt: self.rtt.smoothed().unwrap_or_default(),
-                        application_limited: !self.cwnd_limited,
-                    });
-                }
-            }
+        if let Some((left, right)) = delivered.duplicate {
+            self.stats.duplicates_reported += u64::from((right - left).div_ceil(self.mss));
         }
+        self.stats.reorderings += u64::from(delivered.reordered);
+        self.note_recovery(now, outcome);
+        if acked.bytes > 0
+            && outcome.step == RecoveryStep::Nothing
+            && !outcome.probe_repaired
+            && !self.recovery.in_fast_recovery()
+        {
+            self.congestion.on_ack(&AckSample {
+                now,
+                bytes_acked: acked.bytes as usize,
+                in_flight,
+                rtt,
+                smoothed_rtt: self.rtt.smoothed().unwrap_or_default(),
+                application_limited: !self.cwnd_limited,
+            });
+        }
+        self.set_timer_after_ack(now, outcome.wait_until, bytes_acked > 0);
         if window_before == 0 && self.window.snd_wnd > 0 {
             self.window_opened(now);
         }
         self.dirty |= bytes_acked > 0 || changed || duplicate || sacked.bytes > 0;
     }
 
+    /// What tells the copies of a segment apart.
+    fn ack_timing(&self, now: Instant, segment: &Segment) -> AckTiming {
+        let echoed = self.negotiated.timestamps.and_then(|state| {
+            let option = segment.header.options.timestamps?;
+            let round_trip = state.round_trip(option.echo, now)?;
+            let millis = now.as_millis().checked_sub(round_trip.as_millis() as u64)?;
+            Some(Instant::from_millis(millis))
+        });
+        AckTiming {
+            now,
+            min_rtt: self.recovery.rack.min_rtt(),
+            echoed,
+        }
+    }
+
+    /// The circumstances of an event as recovery sees them.
+    pub(super) fn recovery_context(&self, now: Instant) -> Context {
+        Context {
+            now,
+            snd_una: self.window.snd_una,
+            snd_nxt: self.window.snd_nxt,
+            sack: self.negotiated.sack,
+            mss: self.mss,
+            smoothed_rtt: self.rtt.smoothed().unwrap_or_default(),
+            threshold: self.config.duplicate_ack_threshold,
+        }
+    }
+
+    /// Applies what an ACK or the reordering timer did to recovery.
+    pub(super) fn note_recovery(&mut self, now: Instant, outcome: AckOutcome) {
+        let flight = self.board.outstanding() as usize;
+        if outcome.step == RecoveryStep::Entered {
+            self.congestion.on_congestion_event(now, flight);
+            self.stats.recoveries += 1;
+            tracing::debug!(una = ?self.window.snd_una, cwnd = self.congestion.cwnd(), "fast recovery");
+        } else if outcome.probe_repaired && !self.recovery.is_active() {
+            self.congestion.on_congestion_event(now, flight);
+            tracing::debug!(cwnd = self.congestion.cwnd(), "a probe has repaired a loss");
+        }
+    }
+
     /// Applies a cumulative acknowledgment.
-    fn advance_una(&mut self, now: Instant, ack: SeqNum, bytes_acked: u32) -> Delivered {
+    fn advance_una(&mut self, ack: SeqNum, bytes_acked: u32, timing: &AckTiming) -> Delivered {
         if bytes_acked == 0 {
             return Delivered::default();
         }
         self.window.snd_una = ack;
-        let delivered = self.board.acknowledge(ack);
+        let delivered = self.board.acknowledge(ack, timing);
         let data_end = self.buffer.end();
         let fin_acked = ack.after(data_end);
         let before = self.buffer.len();
@@ -314,7 +360,6 @@ impl Connection {
         }
         self.timers.progress();
         self.soft_error = None;
-        self.restart_retransmission_timer(now);
         self.tell_room();
         delivered
     }
@@ -342,9 +387,8 @@ impl Connection {
             .map(|sent_at| now - sent_at)
             .or_else(by_timestamp)?;
         self.rtt.sample(round_trip);
-        if bytes_acked > 0 {
-            self.restart_retransmission_timer(now);
-        }
+        self.recovery.rack.on_round_trip(now, round_trip);
+        self.recovery.probe.on_round_trip();
         Some(round_trip)
     }
 

@@ -1,24 +1,33 @@
 //! When loss recovery begins and ends.
 //!
-//! Owns the recovery phase and its recovery point, duplicate ACKs of peers without SACK, and the decision to enter or
-//! leave. Which octets are lost is written into the scoreboard, how much may be sent then is the congestion
-//! controller's window less [`Recovery::pipe`], and sending is `connection/output`'s.
+//! Owns the recovery phase and its recovery point, duplicate ACKs of peers without SACK, RACK's state, the loss probe,
+//! and the decision to enter or leave. Which octets are lost is written into the scoreboard, how much may be sent then
+//! is the congestion controller's window less [`Recovery::pipe`], and sending is `connection/output`'s.
 //!
+//! With SACK, RACK decides what is lost (RFC 8985 6): three segments SACKed above mean loss only as long as the path has
+//! not been seen to reorder, else time tells.
 //! Without SACK, each duplicate ACK stands for one segment that left the network: subtracting it from the pipe sends
 //! the same packets as inflating the window (RFC 5681 3.2, RFC 6582) and needs no second bookkeeping. The same
 //! subtraction is limited transmit (RFC 3042) before the threshold is met.
 //!
 //! ```text
-//!              3 segments SACKed above / 3 duplicate ACKs
+//!              RACK finds a loss / 3 duplicate ACKs
 //!        Open ─────────────────────────────────────────────▶ Fast(point)
 //!         ▲ ▲──────────────── SND.UNA ≥ point ──────────────────┘  │
 //!         │                                                        │ timeout
 //!         └────── SND.UNA ≥ point ────── Loss(point) ◀─────────────┘
 //! ```
-//! RFC 5681, RFC 6582, RFC 6675, RFC 3042.
+//! RFC 8985; without SACK RFC 5681, RFC 6582, RFC 3042.
+
+use std::time::Duration;
 
 use crate::tcp::SeqNum;
 use crate::tcp::send::Scoreboard;
+use crate::tcp::send::delivered::Delivered;
+use crate::tcp::send::rack::{Rack, WindowInput};
+use crate::tcp::send::scoreboard::Detected;
+use crate::tcp::send::tail_loss_probe::{ProbeAck, TailLossProbe};
+use crate::time::Instant;
 
 /// Where recovery stands. A recovery point is SND.NXT at the time of entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,27 +46,56 @@ enum Phase {
 /// An acceptable ACK, after the scoreboard has taken it.
 #[derive(Clone, Copy, Debug)]
 pub struct AckEvent {
-    /// SND.UNA, the acknowledgment applied.
-    pub snd_una: SeqNum,
-    /// SND.NXT.
-    pub snd_nxt: SeqNum,
+    /// What every detection of losses needs.
+    pub context: Context,
+    /// What it brought, cumulatively and selectively.
+    pub delivered: Delivered,
+    /// It carried SACK blocks.
+    pub has_sack: bool,
     /// Octets newly acknowledged cumulatively.
     pub bytes_acked: u32,
     /// Duplicate ACKs in the sense of RFC 5681 2 that this segment stands for, 0 if it is none. Counted only
     /// without SACK.
     pub duplicates: u32,
+}
+
+/// The circumstances of an event.
+#[derive(Clone, Copy, Debug)]
+pub struct Context {
+    /// Now.
+    pub now: Instant,
+    /// SND.UNA.
+    pub snd_una: SeqNum,
+    /// SND.NXT.
+    pub snd_nxt: SeqNum,
     /// SACK was negotiated.
     pub sack: bool,
     /// Effective MSS.
     pub mss: u32,
+    /// SRTT; zero before the first sample.
+    pub smoothed_rtt: Duration,
     /// Duplicate ACKs, or segments SACKed above, that mean loss (3).
     pub threshold: u32,
 }
 
 /// What an ACK did to recovery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AckOutcome {
+    /// What became of the phase.
+    pub step: RecoveryStep,
+    /// By then what may still arrive late is lost: the reordering timer (RFC 8985 6.2, step 5).
+    pub wait_until: Option<Instant>,
+    /// A loss probe has repaired a loss on its own: congestion control must react (RFC 8985 7.4.2).
+    pub probe_repaired: bool,
+    /// The path was seen to reorder for the first time.
+    pub reordering_found: bool,
+}
+
+/// What became of the phase.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RecoveryStep {
     /// No recovery, or one that goes on.
+    #[default]
     Nothing,
     /// Fast recovery has begun: the controller reduces its window, the first lost segment goes out at once.
     Entered,
@@ -75,10 +113,12 @@ pub struct Recovery {
     recover: Option<SeqNum>,
     /// The first retransmission of a recovery goes out whatever the pipe holds (RFC 6675 5, step 4.3).
     first_pending: bool,
-    /// An ACK has come since the last retransmission by NextSeg's rule 3.
-    unsacked_due: bool,
     /// SND.UNA when the retransmission timer fired last, to tell a repeated timeout.
     timed_out_at: Option<SeqNum>,
+    /// When something is lost.
+    pub rack: Rack,
+    /// The loss probe under way.
+    pub probe: TailLossProbe,
 }
 
 impl Recovery {
@@ -89,8 +129,9 @@ impl Recovery {
             duplicate_acks: 0,
             recover: None,
             first_pending: false,
-            unsacked_due: false,
             timed_out_at: None,
+            rack: Rack::new(),
+            probe: TailLossProbe::new(),
         }
     }
 
@@ -121,82 +162,146 @@ impl Recovery {
         self.first_pending = false;
     }
 
-    /// Whether what is neither SACKed nor lost may be retransmitted now (RFC 6675 4, NextSeg rule 3).
-    pub const fn may_retransmit_unsacked(&self) -> bool {
-        self.in_fast_recovery() && self.unsacked_due
-    }
-
-    /// Something went out by that rule.
-    pub const fn on_unsacked_retransmitted(&mut self) {
-        self.unsacked_due = false;
-    }
-
     /// Takes an ACK that the scoreboard has taken already.
-    pub fn on_ack(&mut self, event: AckEvent, board: &mut Scoreboard) -> RecoveryStep {
-        self.unsacked_due = true;
+    pub fn on_ack(&mut self, event: &AckEvent, board: &mut Scoreboard) -> AckOutcome {
+        let context = event.context;
         if event.bytes_acked > 0 {
             self.timed_out_at = None;
         }
-        let exited = self.advance(event, board);
-        if event.duplicates > 0 && !event.sack {
+        let mut outcome = AckOutcome {
+            reordering_found: self.rack.on_delivered(context.now, &event.delivered),
+            ..AckOutcome::default()
+        };
+        let duplicate = event.delivered.duplicate;
+        self.rack
+            .on_duplicates(context.snd_una, context.snd_nxt, duplicate.is_some());
+        if self.probe.is_under_way() {
+            outcome.probe_repaired = self.probe.on_ack(ProbeAck {
+                acknowledgment: context.snd_una,
+                duplicate_end: duplicate.map(|(_, end)| end),
+                plain_duplicate: event.duplicates > 0 && !event.has_sack,
+            });
+        }
+        outcome.step = self.advance(event, board);
+        if context.sack {
+            let detected = self.detect_losses(&context, board);
+            outcome.wait_until = detected.wait_until;
+        } else if event.duplicates > 0 {
             // More duplicates than segments in flight are somebody's invention.
-            let most = board.outstanding().div_ceil(event.mss.max(1));
+            let most = board.outstanding().div_ceil(context.mss.max(1));
             self.duplicate_acks = (self.duplicate_acks + event.duplicates).min(most);
         }
-        let newly_lost = if event.sack {
-            board.detect_losses(event.threshold)
-        } else {
-            0
-        };
-        if self.phase != Phase::Open {
-            return exited;
+        if self.is_recovery_due(&context, board) {
+            self.enter(&context, board);
+            outcome.step = RecoveryStep::Entered;
+            if context.sack {
+                // Within recovery the reordering window may be smaller (RFC 8985 6.2, step 4).
+                outcome.wait_until = self.detect_losses(&context, board).wait_until;
+            }
         }
-        let due = if event.sack {
-            newly_lost > 0
-        } else {
-            // RFC 6582 3.2 step 2: the ACK must cover more than `recover`, or duplicates of an earlier recovery's
-            // needless retransmissions would begin another.
-            self.duplicate_acks >= event.threshold
-                && self
-                    .recover
-                    .is_none_or(|recover| event.snd_una.after(recover))
-        };
-        if !due || board.is_empty() {
-            return exited;
-        }
-        self.phase = Phase::Fast {
-            point: event.snd_nxt,
-        };
-        self.recover = Some(event.snd_nxt);
-        self.first_pending = true;
-        board.mark_head_lost(event.mss);
-        RecoveryStep::Entered
+        outcome
     }
 
-    /// The retransmission timer fired: all that is not SACKed is lost. Says whether the same data timed out before.
-    pub fn on_timeout(&mut self, snd_una: SeqNum, snd_nxt: SeqNum, board: &mut Scoreboard) -> bool {
-        let repeated = self.timed_out_at == Some(snd_una);
-        self.timed_out_at = Some(snd_una);
-        self.phase = Phase::Loss { point: snd_nxt };
-        self.recover = Some(snd_nxt);
-        self.duplicate_acks = 0;
+    /// The reordering timer has fired: what has not arrived by now is lost (RFC 8985 6.2, step 5).
+    pub fn on_reordering_timeout(
+        &mut self,
+        context: &Context,
+        board: &mut Scoreboard,
+    ) -> AckOutcome {
+        let mut outcome = AckOutcome {
+            wait_until: self.detect_losses(context, board).wait_until,
+            ..AckOutcome::default()
+        };
+        if self.is_recovery_due(context, board) {
+            self.enter(context, board);
+            outcome.step = RecoveryStep::Entered;
+            outcome.wait_until = self.detect_losses(context, board).wait_until;
+        }
+        outcome
+    }
+
+    fn detect_losses(&self, context: &Context, board: &mut Scoreboard) -> Detected {
+        match self.rack.rule(self.window_input(context, board)) {
+            Some((newest, allowance)) => board.detect_losses(context.now, newest, allowance),
+            None => Detected::default(),
+        }
+    }
+
+    fn window_input(&self, context: &Context, board: &Scoreboard) -> WindowInput {
+        WindowInput {
+            recovering: self.is_active(),
+            sacked_segments: board.sacked_segments(),
+            threshold: context.threshold,
+            smoothed_rtt: context.smoothed_rtt,
+        }
+    }
+
+    /// Whether fast recovery has to begin.
+    fn is_recovery_due(&self, context: &Context, board: &Scoreboard) -> bool {
+        if self.is_active() || board.is_empty() {
+            return false;
+        }
+        if context.sack {
+            return board.lost() > 0;
+        }
+        // RFC 6582 3.2 step 2: the ACK must cover more than `recover`, or duplicates of an earlier recovery's
+        // needless retransmissions would begin another.
+        self.duplicate_acks >= context.threshold
+            && self
+                .recover
+                .is_none_or(|recover| context.snd_una.after(recover))
+    }
+
+    fn enter(&mut self, context: &Context, board: &mut Scoreboard) {
+        self.phase = Phase::Fast {
+            point: context.snd_nxt,
+        };
+        self.recover = Some(context.snd_nxt);
         self.first_pending = true;
-        board.mark_all_lost();
+        self.probe.reset();
+        if !context.sack {
+            board.mark_head_lost(context.mss);
+        }
+    }
+
+    /// The retransmission timer fired: what is not SACKed and was not sent just now is lost (RFC 8985 6.3). Says whether
+    /// the same data timed out before.
+    pub fn on_timeout(&mut self, context: &Context, board: &mut Scoreboard) -> bool {
+        let repeated = self.timed_out_at == Some(context.snd_una);
+        self.begin_loss(context.snd_nxt);
+        self.timed_out_at = Some(context.snd_una);
+        if context.sack {
+            let allowance = self.rack.allowance(self.window_input(context, board));
+            board.mark_lost_on_timeout(|sent_at| sent_at + allowance <= context.now);
+        } else {
+            board.mark_all_lost();
+        }
         repeated
     }
 
     /// The path carries less than was sent: all that is not SACKed goes out again, in segments that fit. Not a sign of
     /// congestion, and not a timeout.
     pub fn on_path_shrunk(&mut self, snd_nxt: SeqNum, board: &mut Scoreboard) {
+        self.begin_loss(snd_nxt);
+        board.mark_all_lost();
+    }
+
+    fn begin_loss(&mut self, snd_nxt: SeqNum) {
         self.phase = Phase::Loss { point: snd_nxt };
         self.recover = Some(snd_nxt);
         self.duplicate_acks = 0;
         self.first_pending = true;
-        board.mark_all_lost();
+        self.probe.reset();
+    }
+
+    /// A probe may be scheduled: nothing else is about to find out what is lost (RFC 8985 7.2).
+    pub fn may_probe(&self, board: &Scoreboard) -> bool {
+        !self.is_active() && !board.has_sacked() && !board.is_empty()
     }
 
     /// Applies what the cumulative acknowledgment means for the phase.
-    fn advance(&mut self, event: AckEvent, board: &mut Scoreboard) -> RecoveryStep {
+    fn advance(&mut self, event: &AckEvent, board: &mut Scoreboard) -> RecoveryStep {
+        let context = event.context;
         if event.bytes_acked == 0 {
             return RecoveryStep::Nothing;
         }
@@ -206,20 +311,21 @@ impl Recovery {
                 RecoveryStep::Nothing
             }
             Phase::Fast { point } | Phase::Loss { point }
-                if event.snd_una.at_or_after(point) || board.is_empty() =>
+                if context.snd_una.at_or_after(point) || board.is_empty() =>
             {
                 self.phase = Phase::Open;
                 self.duplicate_acks = 0;
                 self.first_pending = false;
+                self.rack.on_recovered();
                 RecoveryStep::Exited
             }
             Phase::Fast { .. } => {
-                if !event.sack {
+                if !context.sack {
                     // RFC 6582 3.2 step 3, partial acknowledgment: the segment behind it is lost too. One of the
                     // segments acknowledged was the retransmission, the others had been counted by duplicates.
-                    let segments = event.bytes_acked.div_ceil(event.mss.max(1));
+                    let segments = event.bytes_acked.div_ceil(context.mss.max(1));
                     self.duplicate_acks = self.duplicate_acks.saturating_sub(segments - 1);
-                    board.mark_head_lost(event.mss);
+                    board.mark_head_lost(context.mss);
                     self.first_pending = true;
                 }
                 RecoveryStep::Nothing
@@ -236,156 +342,4 @@ impl Default for Recovery {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::time::Instant;
-
-    const MSS: u32 = 1000;
-
-    struct Sender {
-        board: Scoreboard,
-        recovery: Recovery,
-        una: SeqNum,
-        nxt: SeqNum,
-        sack: bool,
-    }
-
-    impl Sender {
-        fn new(segments: u32, sack: bool) -> Self {
-            let mut sender = Self {
-                board: Scoreboard::new(SeqNum(0)),
-                recovery: Recovery::new(),
-                una: SeqNum(0),
-                nxt: SeqNum(0),
-                sack,
-            };
-            sender.send(segments);
-            sender
-        }
-
-        fn send(&mut self, segments: u32) {
-            for _ in 0..segments {
-                self.nxt += MSS;
-                self.board.on_sent(self.nxt, Instant::ZERO, MSS as u16);
-            }
-        }
-
-        fn ack(&mut self, ack: u32, duplicates: u32, blocks: &[(u32, u32)]) -> RecoveryStep {
-            let bytes_acked = SeqNum(ack).saturating_since(self.una);
-            self.una = self.una.max(SeqNum(ack));
-            self.board.acknowledge(self.una);
-            self.board.apply_sack(blocks, self.una);
-            self.recovery.on_ack(
-                AckEvent {
-                    snd_una: self.una,
-                    snd_nxt: self.nxt,
-                    bytes_acked,
-                    duplicates,
-                    sack: self.sack,
-                    mss: MSS,
-                    threshold: 3,
-                },
-                &mut self.board,
-            )
-        }
-
-        fn retransmit(&mut self) -> Option<u32> {
-            let (start, end) = self.board.next_lost(MSS)?;
-            self.board
-                .on_retransmitted(start, end, Instant::ZERO, MSS as u16);
-            self.recovery.on_retransmitted();
-            Some(start.0)
-        }
-
-        fn pipe(&self) -> u32 {
-            self.recovery.pipe(&self.board, MSS)
-        }
-    }
-
-    #[test]
-    fn third_duplicate_ack_begins_fast_retransmit() {
-        // RFC 5681 3.2 step 2.
-        let mut sender = Sender::new(10, false);
-        assert_eq!(sender.ack(0, 1, &[]), RecoveryStep::Nothing);
-        assert_eq!(sender.pipe(), 9000, "RFC 3042: one more segment may go");
-        assert_eq!(sender.ack(0, 1, &[]), RecoveryStep::Nothing);
-        assert_eq!(sender.retransmit(), None);
-        assert_eq!(sender.ack(0, 1, &[]), RecoveryStep::Entered);
-        assert!(sender.recovery.first_retransmission_pending());
-        assert_eq!(sender.retransmit(), Some(0));
-        assert_eq!(sender.pipe(), 7000);
-    }
-
-    #[test]
-    fn partial_ack_retransmits_the_next_segment() {
-        // RFC 6582 3.2 step 3.
-        let mut sender = Sender::new(10, false);
-        sender.ack(0, 3, &[]);
-        assert_eq!(sender.retransmit(), Some(0));
-        assert_eq!(sender.ack(4000, 0, &[]), RecoveryStep::Nothing);
-        assert_eq!(sender.retransmit(), Some(4000));
-        assert_eq!(sender.ack(10_000, 0, &[]), RecoveryStep::Exited);
-        assert!(!sender.recovery.is_active());
-    }
-
-    #[test]
-    fn duplicates_of_an_old_recovery_begin_no_new_one() {
-        // RFC 6582 3.2 step 2 and section 4.1.
-        let mut sender = Sender::new(10, false);
-        sender
-            .recovery
-            .on_timeout(sender.una, sender.nxt, &mut sender.board);
-        assert_eq!(sender.ack(10_000, 0, &[]), RecoveryStep::Exited);
-        sender.send(5);
-        assert_eq!(sender.ack(10_000, 3, &[]), RecoveryStep::Nothing);
-        assert_eq!(sender.ack(11_000, 0, &[]), RecoveryStep::Nothing);
-        assert_eq!(sender.ack(11_000, 3, &[]), RecoveryStep::Entered);
-    }
-
-    #[test]
-    fn sacked_segments_begin_recovery_and_partial_acks_keep_it() {
-        // RFC 6675 5.
-        let mut sender = Sender::new(10, true);
-        assert_eq!(sender.ack(0, 1, &[(1000, 2000)]), RecoveryStep::Nothing);
-        assert_eq!(sender.ack(0, 1, &[(1000, 3000)]), RecoveryStep::Nothing);
-        assert_eq!(sender.ack(0, 1, &[(1000, 4000)]), RecoveryStep::Entered);
-        assert_eq!(sender.retransmit(), Some(0));
-        assert_eq!(sender.pipe(), 7000);
-        assert_eq!(sender.ack(4000, 0, &[(5000, 6000)]), RecoveryStep::Nothing);
-        assert!(sender.recovery.in_fast_recovery());
-        assert_eq!(sender.ack(10_000, 0, &[]), RecoveryStep::Exited);
-    }
-
-    #[test]
-    fn no_fast_recovery_within_recovery_from_a_timeout() {
-        // RFC 6675 5.1: not until HighACK has passed the recovery point.
-        let mut sender = Sender::new(10, true);
-        assert!(
-            !sender
-                .recovery
-                .on_timeout(sender.una, sender.nxt, &mut sender.board)
-        );
-        assert_eq!(sender.ack(0, 1, &[(4000, 8000)]), RecoveryStep::Nothing);
-        assert!(!sender.recovery.in_fast_recovery());
-        assert!(
-            sender
-                .recovery
-                .on_timeout(sender.una, sender.nxt, &mut sender.board),
-            "the same data again"
-        );
-        assert_eq!(sender.ack(9000, 0, &[]), RecoveryStep::Nothing);
-        assert!(
-            !sender
-                .recovery
-                .on_timeout(sender.una, sender.nxt, &mut sender.board),
-            "later data"
-        );
-    }
-
-    #[test]
-    fn invented_duplicates_do_not_empty_the_pipe_below_the_flight() {
-        let mut sender = Sender::new(4, false);
-        sender.ack(0, 1_000_000, &[]);
-        assert!(sender.recovery.duplicate_acks <= 4);
-    }
-}
+mod tests;

@@ -1,0 +1,168 @@
+//! Loss detection and recovery: what is lost, when that shows, and what is done about it.
+
+use super::script::{Script, config};
+use super::*;
+
+/// An established connection with SACK and an MSS of 1000 over a path of 100 ms, and a window of `segments`.
+pub(super) fn far(segments: u32) -> Script {
+    far_with(segments, "sackok")
+}
+
+/// The same with other options in the peer's SYN-ACK.
+pub(super) fn far_with(segments: u32, options: &str) -> Script {
+    let mut config = config();
+    config.initial_window = segments;
+    let mut script = Script::opening(config);
+    script.run("> S 0:0(0)\n+100");
+    script.run(&format!("< S. 0:0(0) ack 1 win 60000 mss 1000 {options}"));
+    script.run("> . 1:1(0) ack 1");
+    assert_eq!(script.connection.info().rtt, ms(100));
+    script
+}
+
+/// Writes `segments` full ones and takes what was sent: all of them.
+fn send(script: &mut Script, segments: usize) {
+    script.write(segments * 1000);
+    assert_eq!(script.take_output(), (segments, segments * 1000));
+}
+
+#[test]
+fn retransmits_lost_tail_without_timeout() {
+    // RFC 8985 7.3 and 7.4.1: 2 SRTT (and Linux's 2 ms) after the ACK the last segment goes out again, its SACK tells that
+    // those before it are lost.
+    let mut script = far(10);
+    send(&mut script, 10);
+    script.run("+100\n< . 1:1(0) ack 7001\n+201\n-\n+1\n> P. 9001:10001(1000) ack 1");
+    script.run("+100\n< . 1:1(0) ack 7001 sack 9001:10001");
+    script.run("> . 7001:8001(1000) ack 1\n> . 8001:9001(1000) ack 1");
+    script.run("+100\n< . 1:1(0) ack 10001\n+10000\n-");
+    let info = script.connection.info();
+    assert_eq!(
+        (info.timeouts, info.recoveries, info.tail_loss_probes),
+        (0, 1, 1)
+    );
+}
+
+#[test]
+fn probe_sends_new_data_beyond_the_congestion_window() {
+    // RFC 8985 7.3: new data is preferred, Nagle and cwnd are not asked.
+    let mut script = far(4);
+    script.write(4500);
+    assert_eq!(script.take_output(), (4, 4000));
+    script.run("+202\n> P. 4001:4501(500) ack 1");
+    script.run("+100\n< . 1:1(0) ack 1 sack 4001:4501");
+    let info = script.connection.info();
+    assert_eq!(info.recoveries, 1, "everything before the probe is lost");
+    assert!(script.take_output().0 > 0);
+    script.run("+100\n< . 1:1(0) ack 4501");
+    assert_eq!(script.connection.info().timeouts, 0);
+}
+
+#[test]
+fn lone_segment_waits_for_the_peers_delayed_ack() {
+    // RFC 8985 7.2: 2 SRTT + 200 ms, but the timeout's 300 ms come first; the timeout itself follows an RTO later.
+    let mut script = far(10);
+    send(&mut script, 1);
+    script.run("+299\n-\n+1\n> P. 1:1001(1000) ack 1");
+    assert_eq!(script.connection.info().timeouts, 0);
+    script.run("+299\n-\n+1\n> P. 1:1001(1000) ack 1");
+    assert_eq!(script.connection.info().timeouts, 1);
+    script.run("< . 1:1(0) ack 1001");
+}
+
+#[test]
+fn loss_repaired_by_a_probe_reduces_the_window() {
+    // RFC 8985 7.4.2: the ACK of the probe alone looks like any other; one behind it, without a DSACK, tells.
+    let mut script = far(10);
+    send(&mut script, 2);
+    script.run("+100\n< . 1:1(0) ack 1001\n+300\n> P. 1001:2001(1000) ack 1");
+    script.run("+100\n< . 1:1(0) ack 2001");
+    let before = script.connection.info().cwnd;
+    send(&mut script, 1);
+    script.run("+100\n< . 1:1(0) ack 3001");
+    let info = script.connection.info();
+    assert!(info.cwnd < before, "{} {before}", info.cwnd);
+    assert_eq!((info.timeouts, info.tail_loss_probes), (0, 1));
+}
+
+#[test]
+fn needless_probe_leaves_the_window_alone() {
+    // RFC 8985 7.4.2, cases 1 (DSACK) and 2 (a duplicate ACK).
+    for answer in ["ack 2001 sack 1001:2001", "ack 2001"] {
+        let mut script = far(10);
+        send(&mut script, 2);
+        script.run("+100\n< . 1:1(0) ack 1001\n+300\n> P. 1001:2001(1000) ack 1");
+        script.run(&format!(
+            "+1\n< . 1:1(0) ack 2001\n+99\n< . 1:1(0) {answer}"
+        ));
+        let before = script.connection.info().cwnd;
+        send(&mut script, 1);
+        script.run("+100\n< . 1:1(0) ack 3001");
+        assert!(script.connection.info().cwnd >= before, "{answer}");
+    }
+}
+
+#[test]
+fn second_probe_waits_for_the_first_ones_answer() {
+    // RFC 8985 7.3: else a retransmission timeout.
+    let mut script = far(10);
+    send(&mut script, 2);
+    script.run("+202\n> P. 1001:2001(1000) ack 1");
+    script.run("+299\n-\n+1\n> . 1:1001(1000) ack 1");
+    let info = script.connection.info();
+    assert_eq!((info.timeouts, info.tail_loss_probes), (1, 1));
+    script.run("+100\n< . 1:1(0) ack 2001");
+}
+
+#[test]
+fn hole_is_lost_a_quarter_of_a_round_trip_after_something_behind_it_came() {
+    // RFC 8985 6.2, step 5: one segment SACKed above is enough, after min_RTT / 4.
+    let mut script = far(10);
+    send(&mut script, 2);
+    script.run("+100\n< . 1:1(0) ack 1 sack 1001:2001\n+24\n-\n+1\n> . 1:1001(1000) ack 1");
+    script.run("+100\n< . 1:1(0) ack 2001");
+    let info = script.connection.info();
+    assert_eq!(
+        (info.timeouts, info.recoveries, info.retransmits),
+        (0, 1, 1)
+    );
+}
+
+#[test]
+fn reordered_segment_that_comes_in_time_is_not_retransmitted() {
+    // RFC 8985 6.2, steps 3 and 4: from then on three SACKed are no sign of loss either.
+    let mut script = far(20);
+    send(&mut script, 10);
+    script.run("+100\n< . 1:1(0) ack 1 sack 1001:3001\n+20\n< . 1:1(0) ack 3001\n-");
+    assert_eq!(script.connection.info().reord_seen, 1);
+    script.run("< . 1:1(0) ack 3001 sack 4001:10001\n+20\n-\n< . 1:1(0) ack 10001\n+10000\n-");
+    assert_eq!(script.connection.info().retransmits, 0);
+}
+
+#[test]
+fn lost_retransmission_goes_out_again_without_a_timeout() {
+    // RFC 8985 3.1: something sent after it has arrived.
+    let mut script = far(10);
+    script.write(60_000);
+    script.take_output();
+    script.run("+100\n< . 1:1(0) ack 1 sack 1001:10001\n> . 1:1001(1000) ack 1");
+    let (segments, _) = script.take_output();
+    assert!(segments > 0, "new data follows");
+    script.run("+101\n< . 1:1(0) ack 1 sack 1001:12001\n> . 1:1001(1000) ack 1");
+    script.take_output();
+    let info = script.connection.info();
+    assert_eq!(
+        (info.timeouts, info.recoveries, info.retransmits),
+        (0, 1, 2)
+    );
+}
+
+#[test]
+fn probes_can_be_turned_off() {
+    let mut config = config();
+    config.tail_loss_probe = false;
+    let mut script = Script::established_with(config, "mss 1000 sackok");
+    script.write(1000);
+    script.run("> P. 1:1001(1000) ack 1\n+200\n> P. 1:1001(1000) ack 1\n< . 1:1(0) ack 1001");
+    assert_eq!(script.connection.info().timeouts, 1);
+}
