@@ -266,6 +266,7 @@ impl Connection {
         };
         let rtt = self.sample(now, segment, bytes_acked, acked, sacked);
         let delivered = acked.and(sacked);
+        let was_recovering = self.recovery.in_fast_recovery();
         let outcome = self.recovery.on_ack(
             &AckEvent {
                 context: self.recovery_context(now),
@@ -280,7 +281,11 @@ impl Connection {
             self.stats.duplicates_reported += u64::from((right - left).div_ceil(self.mss));
         }
         self.stats.reorderings += u64::from(delivered.reordered);
-        self.note_recovery(now, outcome);
+        if was_recovering && outcome.step != RecoveryStep::Nothing {
+            // Fast recovery is over: PRR ends at the target (RFC 6937 3).
+            self.congestion.set_cwnd(self.congestion.ssthresh());
+        }
+        self.note_recovery(now, outcome, bytes_acked > 0);
         if acked.bytes > 0
             && outcome.step == RecoveryStep::Nothing
             && !outcome.probe_repaired
@@ -330,16 +335,27 @@ impl Connection {
         }
     }
 
-    /// Applies what an ACK or the reordering timer did to recovery.
-    pub(super) fn note_recovery(&mut self, now: Instant, outcome: AckOutcome) {
-        let flight = self.board.outstanding() as usize;
+    /// Applies what an ACK or the reordering timer did to recovery; `advanced` tells that SND.UNA did.
+    pub(super) fn note_recovery(&mut self, now: Instant, outcome: AckOutcome, advanced: bool) {
         if outcome.step == RecoveryStep::Entered {
+            let flight = self.board.outstanding() as usize;
             self.congestion.on_congestion_event(now, flight);
             self.stats.recoveries += 1;
-            tracing::debug!(una = ?self.window.snd_una, cwnd = self.congestion.cwnd(), "fast recovery");
+            tracing::debug!(una = ?self.window.snd_una, ssthresh = self.congestion.ssthresh(), "fast recovery");
         } else if outcome.probe_repaired && !self.recovery.is_active() {
+            let flight = self.board.outstanding() as usize;
             self.congestion.on_congestion_event(now, flight);
             tracing::debug!(cwnd = self.congestion.cwnd(), "a probe has repaired a loss");
+        }
+        if self.recovery.in_fast_recovery() {
+            let pipe = self.recovery.pipe(&self.board, self.mss);
+            let ssthresh = u32::try_from(self.congestion.ssthresh()).unwrap_or(u32::MAX);
+            let window = self
+                .recovery
+                .window(&outcome, advanced, pipe, ssthresh, self.mss);
+            if let Some(window) = window {
+                self.congestion.set_cwnd(window as usize);
+            }
         }
     }
 

@@ -337,6 +337,9 @@ impl Connection {
                 self.lifecycle.set_send_half(SendHalf::FinSent);
             }
         }
+        if self.recovery.in_fast_recovery() {
+            self.recovery.on_sent(len as u32);
+        }
         self.last_sent = now;
         self.receive.acks.on_data_sent(now);
         // A retransmission of the oldest octet has a round trip of its own to come back in: the timer of the original

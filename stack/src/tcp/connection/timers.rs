@@ -231,7 +231,7 @@ impl Connection {
         let outcome = self
             .recovery
             .on_reordering_timeout(&context, &mut self.board);
-        self.note_recovery(now, outcome);
+        self.note_recovery(now, outcome, false);
         match outcome.wait_until {
             Some(at) => self
                 .timers

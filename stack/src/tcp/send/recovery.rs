@@ -24,8 +24,8 @@ use std::time::Duration;
 use crate::tcp::SeqNum;
 use crate::tcp::send::Scoreboard;
 use crate::tcp::send::delivered::Delivered;
+use crate::tcp::send::prr::{Prr, PrrAck};
 use crate::tcp::send::rack::{Rack, WindowInput};
-use crate::tcp::send::scoreboard::Detected;
 use crate::tcp::send::tail_loss_probe::{ProbeAck, TailLossProbe};
 use crate::time::Instant;
 
@@ -89,6 +89,10 @@ pub struct AckOutcome {
     pub probe_repaired: bool,
     /// The path was seen to reorder for the first time.
     pub reordering_found: bool,
+    /// Octets newly deemed lost.
+    pub newly_lost: u32,
+    /// DeliveredData of PRR: without SACK, a duplicate stands for a segment.
+    pub delivered: u32,
 }
 
 /// What became of the phase.
@@ -119,6 +123,8 @@ pub struct Recovery {
     pub rack: Rack,
     /// The loss probe under way.
     pub probe: TailLossProbe,
+    /// The window of fast recovery.
+    prr: Prr,
 }
 
 impl Recovery {
@@ -132,6 +138,7 @@ impl Recovery {
             timed_out_at: None,
             rack: Rack::new(),
             probe: TailLossProbe::new(),
+            prr: Prr::begin(0),
         }
     }
 
@@ -182,23 +189,23 @@ impl Recovery {
                 plain_duplicate: event.duplicates > 0 && !event.has_sack,
             });
         }
-        outcome.step = self.advance(event, board);
+        let duplicates_before = self.duplicate_acks;
+        self.advance(event, board, &mut outcome);
         if context.sack {
-            let detected = self.detect_losses(&context, board);
-            outcome.wait_until = detected.wait_until;
+            self.detect_losses(&context, board, &mut outcome);
         } else if event.duplicates > 0 {
             // More duplicates than segments in flight are somebody's invention.
             let most = board.outstanding().div_ceil(context.mss.max(1));
             self.duplicate_acks = (self.duplicate_acks + event.duplicates).min(most);
         }
-        if self.is_recovery_due(&context, board) {
-            self.enter(&context, board);
-            outcome.step = RecoveryStep::Entered;
-            if context.sack {
-                // Within recovery the reordering window may be smaller (RFC 8985 6.2, step 4).
-                outcome.wait_until = self.detect_losses(&context, board).wait_until;
-            }
-        }
+        outcome.delivered = if context.sack {
+            event.delivered.bytes
+        } else {
+            let counted = duplicates_before.saturating_mul(context.mss);
+            let counts = self.duplicate_acks.saturating_mul(context.mss);
+            (event.bytes_acked.saturating_add(counts)).saturating_sub(counted)
+        };
+        self.enter_if_due(&context, board, &mut outcome);
         outcome
     }
 
@@ -208,22 +215,66 @@ impl Recovery {
         context: &Context,
         board: &mut Scoreboard,
     ) -> AckOutcome {
-        let mut outcome = AckOutcome {
-            wait_until: self.detect_losses(context, board).wait_until,
-            ..AckOutcome::default()
-        };
-        if self.is_recovery_due(context, board) {
-            self.enter(context, board);
-            outcome.step = RecoveryStep::Entered;
-            outcome.wait_until = self.detect_losses(context, board).wait_until;
-        }
+        let mut outcome = AckOutcome::default();
+        self.detect_losses(context, board, &mut outcome);
+        self.enter_if_due(context, board, &mut outcome);
         outcome
     }
 
-    fn detect_losses(&self, context: &Context, board: &mut Scoreboard) -> Detected {
-        match self.rack.rule(self.window_input(context, board)) {
-            Some((newest, allowance)) => board.detect_losses(context.now, newest, allowance),
-            None => Detected::default(),
+    /// The congestion window that PRR gives in fast recovery, after an event that `outcome` is of; `ssthresh` is the
+    /// controller's. `None` leaves it as it is.
+    pub fn window(
+        &mut self,
+        outcome: &AckOutcome,
+        advanced: bool,
+        pipe: u32,
+        ssthresh: u32,
+        mss: u32,
+    ) -> Option<u32> {
+        self.prr.on_ack(PrrAck {
+            delivered: outcome.delivered,
+            pipe,
+            safe: advanced && outcome.newly_lost == 0,
+            ssthresh,
+            mss,
+        })
+    }
+
+    /// `octets` went out, new or again.
+    pub const fn on_sent(&mut self, octets: u32) {
+        self.prr.on_sent(octets);
+    }
+
+    fn detect_losses(&self, context: &Context, board: &mut Scoreboard, outcome: &mut AckOutcome) {
+        if let Some((newest, allowance)) = self.rack.rule(self.window_input(context, board)) {
+            let detected = board.detect_losses(context.now, newest, allowance);
+            outcome.wait_until = detected.wait_until;
+            outcome.newly_lost += detected.lost;
+        }
+    }
+
+    fn enter_if_due(
+        &mut self,
+        context: &Context,
+        board: &mut Scoreboard,
+        outcome: &mut AckOutcome,
+    ) {
+        if !self.is_recovery_due(context, board) {
+            return;
+        }
+        self.phase = Phase::Fast {
+            point: context.snd_nxt,
+        };
+        self.recover = Some(context.snd_nxt);
+        self.first_pending = true;
+        self.probe.reset();
+        self.prr = Prr::begin(board.outstanding() - board.sacked() + outcome.delivered);
+        outcome.step = RecoveryStep::Entered;
+        if context.sack {
+            // Within recovery the reordering window may be smaller (RFC 8985 6.2, step 4).
+            self.detect_losses(context, board, outcome);
+        } else {
+            outcome.newly_lost += board.mark_head_lost(context.mss);
         }
     }
 
@@ -250,18 +301,6 @@ impl Recovery {
             && self
                 .recover
                 .is_none_or(|recover| context.snd_una.after(recover))
-    }
-
-    fn enter(&mut self, context: &Context, board: &mut Scoreboard) {
-        self.phase = Phase::Fast {
-            point: context.snd_nxt,
-        };
-        self.recover = Some(context.snd_nxt);
-        self.first_pending = true;
-        self.probe.reset();
-        if !context.sack {
-            board.mark_head_lost(context.mss);
-        }
     }
 
     /// The retransmission timer fired: what is not SACKed and was not sent just now is lost (RFC 8985 6.3). Says whether
@@ -300,16 +339,13 @@ impl Recovery {
     }
 
     /// Applies what the cumulative acknowledgment means for the phase.
-    fn advance(&mut self, event: &AckEvent, board: &mut Scoreboard) -> RecoveryStep {
+    fn advance(&mut self, event: &AckEvent, board: &mut Scoreboard, outcome: &mut AckOutcome) {
         let context = event.context;
         if event.bytes_acked == 0 {
-            return RecoveryStep::Nothing;
+            return;
         }
         match self.phase {
-            Phase::Open => {
-                self.duplicate_acks = 0;
-                RecoveryStep::Nothing
-            }
+            Phase::Open => self.duplicate_acks = 0,
             Phase::Fast { point } | Phase::Loss { point }
                 if context.snd_una.at_or_after(point) || board.is_empty() =>
             {
@@ -317,7 +353,7 @@ impl Recovery {
                 self.duplicate_acks = 0;
                 self.first_pending = false;
                 self.rack.on_recovered();
-                RecoveryStep::Exited
+                outcome.step = RecoveryStep::Exited;
             }
             Phase::Fast { .. } => {
                 if !context.sack {
@@ -325,12 +361,11 @@ impl Recovery {
                     // segments acknowledged was the retransmission, the others had been counted by duplicates.
                     let segments = event.bytes_acked.div_ceil(context.mss.max(1));
                     self.duplicate_acks = self.duplicate_acks.saturating_sub(segments - 1);
-                    board.mark_head_lost(context.mss);
+                    outcome.newly_lost += board.mark_head_lost(context.mss);
                     self.first_pending = true;
                 }
-                RecoveryStep::Nothing
             }
-            Phase::Loss { .. } => RecoveryStep::Nothing,
+            Phase::Loss { .. } => {}
         }
     }
 }

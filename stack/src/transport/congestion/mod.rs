@@ -94,7 +94,7 @@ pub trait Controller: fmt::Debug + Send {
     /// The slow start threshold; `usize::MAX` before the first loss.
     fn ssthresh(&self) -> usize;
 
-    /// Sets the window: for the inflation and deflation of a recovery. At least one segment is kept.
+    /// Sets the window: while a recovery paces its reduction (RFC 6937), and to `ssthresh` when it is over. At least one segment is kept.
     fn set_cwnd(&mut self, cwnd: usize);
 
     /// The path's segment size changed. The window keeps its octets, but at least one segment.

@@ -34,7 +34,9 @@ fn retransmits_lost_tail_without_timeout() {
     send(&mut script, 10);
     script.run("+100\n< . 1:1(0) ack 7001\n+201\n-\n+1\n> P. 9001:10001(1000) ack 1");
     script.run("+100\n< . 1:1(0) ack 7001 sack 9001:10001");
-    script.run("> . 7001:8001(1000) ack 1\n> . 8001:9001(1000) ack 1");
+    // One for the one delivered, then one more for each (RFC 6937 3.1).
+    script.run("> . 7001:8001(1000) ack 1\n-\n+100");
+    script.run("< . 1:1(0) ack 8001 sack 9001:10001\n> . 8001:9001(1000) ack 1");
     script.run("+100\n< . 1:1(0) ack 10001\n+10000\n-");
     let info = script.connection.info();
     assert_eq!(
@@ -165,4 +167,50 @@ fn probes_can_be_turned_off() {
     script.write(1000);
     script.run("> P. 1:1001(1000) ack 1\n+200\n> P. 1:1001(1000) ack 1\n< . 1:1(0) ack 1001");
     assert_eq!(script.connection.info().timeouts, 1);
+}
+
+#[test]
+fn recovery_halves_the_flight_one_segment_for_two() {
+    // RFC 6937 3: twenty in flight, NewReno's target is ten; each second segment that arrives lets one go.
+    let mut script = far(20);
+    script.write(60_000);
+    assert_eq!(script.take_output(), (20, 20_000));
+    script.run("+100");
+    let mut sent = Vec::new();
+    for arrived in 2..=20 {
+        script.run_batch(&format!("< . 1:1(0) ack 1 sack 1001:{arrived}001"));
+        sent.push(script.take_output().0);
+    }
+    // The first two prove nothing yet (limited transmit); the third begins recovery with the retransmission.
+    assert!(sent.iter().all(|count| *count <= 1), "{sent:?}");
+    assert_eq!(sent[..3], [1, 1, 1]);
+    let rest: usize = sent[3..].iter().sum();
+    assert_eq!(rest, 7, "eight for seventeen, the first included: {sent:?}");
+    script.run_batch("< . 1:1(0) ack 31001");
+    assert_eq!(script.connection.info().cwnd, 10_000, "RFC 9937: no less");
+    script.take_output();
+}
+
+#[test]
+fn heavy_loss_is_repaired_in_slow_start_not_in_a_burst() {
+    // RFC 6937 3.1, RFC 9937: most of the flight is lost, so less than the target is in flight.
+    let mut script = far(20);
+    script.write(20_000);
+    assert_eq!(script.take_output(), (20, 20_000));
+    script.run("+100");
+    script.run_batch("< . 1:1(0) ack 1 sack 17001:18001");
+    script.take_output();
+    script.run_batch("< . 1:1(0) ack 1 sack 17001:20001");
+    let burst = script.take_output().0;
+    assert!(
+        (1..=3).contains(&burst),
+        "{burst}: what was delivered is replaced"
+    );
+    script.run("+100");
+    script.run_batch("< . 1:1(0) ack 1001 sack 17001:20001");
+    let next = script.take_output().0;
+    assert_eq!(
+        next, 2,
+        "a safe ACK: one for the one delivered, and one more"
+    );
 }
