@@ -266,12 +266,16 @@ impl Connection {
         };
         let rtt = self.sample(now, segment, bytes_acked, acked, sacked);
         let delivered = acked.and(sacked);
+        let can_send_new =
+            self.recovery.may_prefer_new_data() && self.unsent() > 0 && self.window.usable() > 0;
         let was_recovering = self.recovery.in_fast_recovery();
         let outcome = self.recovery.on_ack(
             &AckEvent {
                 context: self.recovery_context(now),
                 delivered,
                 has_sack,
+                echoed: timing.echoed,
+                can_send_new,
                 bytes_acked,
                 duplicates: u32::from(duplicate),
             },
@@ -281,7 +285,11 @@ impl Connection {
             self.stats.duplicates_reported += u64::from((right - left).div_ceil(self.mss));
         }
         self.stats.reorderings += u64::from(delivered.reordered);
-        if was_recovering && outcome.step != RecoveryStep::Nothing {
+        if outcome.undone {
+            self.congestion.undo();
+            self.stats.undos += 1;
+            tracing::debug!(cwnd = self.congestion.cwnd(), "the recovery was spurious");
+        } else if was_recovering && outcome.step != RecoveryStep::Nothing {
             // Fast recovery is over: PRR ends at the target (RFC 6937 3).
             self.congestion.set_cwnd(self.congestion.ssthresh());
         }

@@ -153,6 +153,7 @@ struct Counters {
     retransmits: u64,
     timeouts: u64,
     recoveries: u64,
+    undos: u64,
     loss_probes: u64,
     duplicates_reported: u64,
     reorderings: u64,

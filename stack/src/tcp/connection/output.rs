@@ -132,7 +132,7 @@ impl Connection {
 
     /// Retransmits what is deemed lost (RFC 6675 4, NextSeg rule 1; RFC 6582).
     fn transmit_lost(&mut self, now: Instant, limits: &TransmitLimits) -> Option<Transmit> {
-        if self.board.waiting() == 0 {
+        if self.board.waiting() == 0 || self.recovery.holds_back_retransmissions() {
             return None;
         }
         let mss = self.segment_room();
@@ -327,7 +327,7 @@ impl Connection {
         self.stats.bytes_sent += len as u64;
         if stretch.retransmission {
             self.board.on_retransmitted(start, end, now, mss as u16);
-            self.recovery.on_retransmitted();
+            self.recovery.on_retransmitted(now, end - start);
             self.stats.retransmits += segments as u64;
             self.stats.bytes_retransmitted += len as u64;
         } else {

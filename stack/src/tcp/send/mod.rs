@@ -15,6 +15,7 @@ pub mod rack;
 pub mod recovery;
 pub mod scoreboard;
 pub mod tail_loss_probe;
+pub mod undo;
 pub mod window;
 
 pub use buffer::SendBuffer;

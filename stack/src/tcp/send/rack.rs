@@ -66,6 +66,11 @@ impl Rack {
         first
     }
 
+    /// An original arrived after its retransmission had been sent: so it had been overtaken.
+    pub const fn on_reordering_found(&mut self) {
+        self.reordering_seen = true;
+    }
+
     /// Takes a measured round trip (step 1).
     pub fn on_round_trip(&mut self, now: Instant, round_trip: Duration) {
         self.min_rtt.sample(now, round_trip);

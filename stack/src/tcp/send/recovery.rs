@@ -17,7 +17,13 @@
 //!         │                                                        │ timeout
 //!         └────── SND.UNA ≥ point ────── Loss(point) ◀─────────────┘
 //! ```
-//! RFC 8985; without SACK RFC 5681, RFC 6582, RFC 3042.
+//! Either ends at once when it proves spurious ([`Undo`], F-RTO).
+//!
+//! F-RTO, in the variant for SACK (RFC 5682 3): after a timeout only the first segment goes out again. If the next ACK
+//! advances no further, new data follows, and what comes back then tells: an ACK of anything that was sent only
+//! once shows that the timeout was spurious, anything else that the loss was real.
+//!
+//! RFC 8985, RFC 5682, RFC 6937; without SACK RFC 5681, RFC 6582, RFC 3042.
 
 use std::time::Duration;
 
@@ -27,6 +33,7 @@ use crate::tcp::send::delivered::Delivered;
 use crate::tcp::send::prr::{Prr, PrrAck};
 use crate::tcp::send::rack::{Rack, WindowInput};
 use crate::tcp::send::tail_loss_probe::{ProbeAck, TailLossProbe};
+use crate::tcp::send::undo::Undo;
 use crate::time::Instant;
 
 /// Where recovery stands. A recovery point is SND.NXT at the time of entry.
@@ -43,6 +50,17 @@ enum Phase {
     },
 }
 
+/// How far F-RTO has come (RFC 5682 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ForwardRto {
+    /// Not at work, or decided.
+    Off,
+    /// The first segment was retransmitted.
+    Retransmitted,
+    /// New data goes out in place of retransmissions, until an ACK answers it.
+    NewData,
+}
+
 /// An acceptable ACK, after the scoreboard has taken it.
 #[derive(Clone, Copy, Debug)]
 pub struct AckEvent {
@@ -52,6 +70,10 @@ pub struct AckEvent {
     pub delivered: Delivered,
     /// It carried SACK blocks.
     pub has_sack: bool,
+    /// When the segment it answers was sent, if timestamps tell.
+    pub echoed: Option<Instant>,
+    /// There is new data, and the peer's window has room for some.
+    pub can_send_new: bool,
     /// Octets newly acknowledged cumulatively.
     pub bytes_acked: u32,
     /// Duplicate ACKs in the sense of RFC 5681 2 that this segment stands for, 0 if it is none. Counted only
@@ -89,6 +111,8 @@ pub struct AckOutcome {
     pub probe_repaired: bool,
     /// The path was seen to reorder for the first time.
     pub reordering_found: bool,
+    /// The latest reduction of the window was needless: the controller takes it back.
+    pub undone: bool,
     /// Octets newly deemed lost.
     pub newly_lost: u32,
     /// DeliveredData of PRR: without SACK, a duplicate stands for a segment.
@@ -125,6 +149,8 @@ pub struct Recovery {
     pub probe: TailLossProbe,
     /// The window of fast recovery.
     prr: Prr,
+    undo: Undo,
+    forward_rto: ForwardRto,
 }
 
 impl Recovery {
@@ -139,6 +165,8 @@ impl Recovery {
             rack: Rack::new(),
             probe: TailLossProbe::new(),
             prr: Prr::begin(0),
+            undo: Undo::new(),
+            forward_rto: ForwardRto::Off,
         }
     }
 
@@ -164,9 +192,20 @@ impl Recovery {
         self.first_pending
     }
 
-    /// A retransmission went out.
-    pub const fn on_retransmitted(&mut self) {
+    /// A retransmission of `octets` went out.
+    pub fn on_retransmitted(&mut self, now: Instant, octets: u32) {
         self.first_pending = false;
+        self.undo.on_retransmitted(now, octets);
+    }
+
+    /// New data has to show first whether anything is lost at all (RFC 5682 3, step 2).
+    pub const fn holds_back_retransmissions(&self) -> bool {
+        matches!(self.forward_rto, ForwardRto::NewData)
+    }
+
+    /// Whether [`AckEvent::can_send_new`] matters.
+    pub const fn may_prefer_new_data(&self) -> bool {
+        matches!(self.forward_rto, ForwardRto::Retransmitted)
     }
 
     /// Takes an ACK that the scoreboard has taken already.
@@ -188,10 +227,16 @@ impl Recovery {
                 duplicate_end: duplicate.map(|(_, end)| end),
                 plain_duplicate: event.duplicates > 0 && !event.has_sack,
             });
+            if outcome.probe_repaired {
+                self.undo = Undo::new();
+            }
         }
         let duplicates_before = self.duplicate_acks;
+        let original_arrived = self.undo_if_spurious(event, board, &mut outcome);
         self.advance(event, board, &mut outcome);
-        if context.sack {
+        if original_arrived {
+            // What RACK knows is of the time when the original was late: it judges from the next ACK on.
+        } else if context.sack {
             self.detect_losses(&context, board, &mut outcome);
         } else if event.duplicates > 0 {
             // More duplicates than segments in flight are somebody's invention.
@@ -207,6 +252,69 @@ impl Recovery {
         };
         self.enter_if_due(&context, board, &mut outcome);
         outcome
+    }
+
+    /// Ends a recovery that this ACK shows to have been needless, and says whether that is because an original arrived.
+    fn undo_if_spurious(
+        &mut self,
+        event: &AckEvent,
+        board: &mut Scoreboard,
+        outcome: &mut AckOutcome,
+    ) -> bool {
+        if let Some((left, right)) = event.delivered.duplicate {
+            self.undo.on_duplicate(left, right);
+        }
+        let answers_original = event.bytes_acked > 0
+            && event.delivered.retransmitted
+            && self.is_active()
+            && self.undo.is_answer_to_original(event.echoed);
+        let original_arrived = answers_original || self.forward_rto_step(event);
+        // Duplicates are proof also when the recovery is over.
+        if !original_arrived && !self.undo.all_were_duplicates() {
+            return false;
+        }
+        if answers_original && self.in_fast_recovery() {
+            self.rack.on_reordering_found();
+        }
+        if self.is_active() {
+            self.phase = Phase::Open;
+            self.duplicate_acks = 0;
+            self.first_pending = false;
+            board.unmark_lost();
+            outcome.step = RecoveryStep::Exited;
+        }
+        self.forward_rto = ForwardRto::Off;
+        self.undo = Undo::new();
+        outcome.undone = true;
+        original_arrived
+    }
+
+    /// One step of F-RTO; whether the timeout was spurious.
+    fn forward_rto_step(&mut self, event: &AckEvent) -> bool {
+        let Phase::Loss { point } = self.phase else {
+            return false;
+        };
+        if self.forward_rto == ForwardRto::Off {
+            return false;
+        }
+        let original = event.delivered.lowest_original;
+        if original.is_some_and(|end| end.at_or_before(point)) {
+            return true; // step 3.b
+        }
+        let advanced = event.bytes_acked > 0;
+        if self.forward_rto == ForwardRto::NewData {
+            if event.duplicates > 0 || event.delivered.bytes > 0 {
+                self.forward_rto = ForwardRto::Off; // step 3.a: the loss was real
+            }
+        } else if advanced && event.context.snd_una.before(point) && event.can_send_new {
+            self.phase = Phase::Loss {
+                point: event.context.snd_nxt,
+            };
+            self.forward_rto = ForwardRto::NewData; // step 2.b
+        } else if advanced {
+            self.forward_rto = ForwardRto::Off;
+        }
+        false
     }
 
     /// The reordering timer has fired: what has not arrived by now is lost (RFC 8985 6.2, step 5).
@@ -268,6 +376,7 @@ impl Recovery {
         self.recover = Some(context.snd_nxt);
         self.first_pending = true;
         self.probe.reset();
+        self.undo.begin(context.snd_una, board.retransmitted());
         self.prr = Prr::begin(board.outstanding() - board.sacked() + outcome.delivered);
         outcome.step = RecoveryStep::Entered;
         if context.sack {
@@ -307,8 +416,14 @@ impl Recovery {
     /// the same data timed out before.
     pub fn on_timeout(&mut self, context: &Context, board: &mut Scoreboard) -> bool {
         let repeated = self.timed_out_at == Some(context.snd_una);
+        if !repeated {
+            self.undo.begin(context.snd_una, board.retransmitted());
+        }
         self.begin_loss(context.snd_nxt);
         self.timed_out_at = Some(context.snd_una);
+        if context.sack && !board.has_reneged() {
+            self.forward_rto = ForwardRto::Retransmitted;
+        }
         if context.sack {
             let allowance = self.rack.allowance(self.window_input(context, board));
             board.mark_lost_on_timeout(|sent_at| sent_at + allowance <= context.now);
@@ -322,6 +437,7 @@ impl Recovery {
     /// congestion, and not a timeout.
     pub fn on_path_shrunk(&mut self, snd_nxt: SeqNum, board: &mut Scoreboard) {
         self.begin_loss(snd_nxt);
+        self.undo = Undo::new();
         board.mark_all_lost();
     }
 
@@ -330,6 +446,7 @@ impl Recovery {
         self.recover = Some(snd_nxt);
         self.duplicate_acks = 0;
         self.first_pending = true;
+        self.forward_rto = ForwardRto::Off;
         self.probe.reset();
     }
 
@@ -352,6 +469,7 @@ impl Recovery {
                 self.phase = Phase::Open;
                 self.duplicate_acks = 0;
                 self.first_pending = false;
+                self.forward_rto = ForwardRto::Off;
                 self.rack.on_recovered();
                 outcome.step = RecoveryStep::Exited;
             }

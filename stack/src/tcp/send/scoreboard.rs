@@ -169,6 +169,11 @@ impl Scoreboard {
         self.waiting
     }
 
+    /// The peer has SACKed the first octet in flight and yet does not acknowledge it: it has reneged (RFC 2018 8).
+    pub fn has_reneged(&self) -> bool {
+        self.ranges.front().is_some_and(|front| front.sacked)
+    }
+
     /// When the oldest octet in flight was sent last.
     pub fn head_sent_at(&self) -> Option<Instant> {
         self.ranges.front().map(|front| front.sent_at)
@@ -425,7 +430,7 @@ impl Scoreboard {
     /// SACKed, is lost, retransmissions included (RFC 8985 6.3). If the very first octet had been SACKed, the peer has
     /// reneged, no SACK counts any more, and everything is lost (RFC 2018 8).
     pub fn mark_lost_on_timeout(&mut self, is_lost: impl Fn(Instant) -> bool) {
-        let reneged = self.ranges.front().is_some_and(|front| front.sacked);
+        let reneged = self.has_reneged();
         if reneged {
             self.sacked = 0;
             self.sacked_segments = 0;

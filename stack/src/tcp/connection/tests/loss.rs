@@ -4,17 +4,23 @@ use super::script::{Script, config};
 use super::*;
 
 /// An established connection with SACK and an MSS of 1000 over a path of 100 ms, and a window of `segments`.
-pub(super) fn far(segments: u32) -> Script {
+fn far(segments: u32) -> Script {
     far_with(segments, "sackok")
 }
 
 /// The same with other options in the peer's SYN-ACK.
-pub(super) fn far_with(segments: u32, options: &str) -> Script {
+fn far_with(segments: u32, options: &str) -> Script {
     let mut config = config();
     config.initial_window = segments;
+    far_of(config, options)
+}
+
+fn far_of(config: Config, options: &str) -> Script {
     let mut script = Script::opening(config);
     script.run("> S 0:0(0)\n+100");
-    script.run(&format!("< S. 0:0(0) ack 1 win 60000 mss 1000 {options}"));
+    // Timestamps take 12 octets of each segment.
+    let mss = if options.contains("ts ") { 1012 } else { 1000 };
+    script.run(&format!("< S. 0:0(0) ack 1 win 60000 mss {mss} {options}"));
     script.run("> . 1:1(0) ack 1");
     assert_eq!(script.connection.info().rtt, ms(100));
     script
@@ -213,4 +219,128 @@ fn heavy_loss_is_repaired_in_slow_start_not_in_a_burst() {
         next, 2,
         "a safe ACK: one for the one delivered, and one more"
     );
+}
+
+/// Eleven segments of which the first is late: fast recovery begins, the first goes out again at 10,200 ms on the clock
+/// that starts at 10,000.
+fn needless_fast_recovery(options: &str, ack: &str) -> (Script, usize) {
+    let mut script = far_with(20, options);
+    send(&mut script, 11);
+    let before = script.connection.info().cwnd;
+    script.run("+100");
+    script.run(&format!("< . 1:1(0) {ack} sack 1001:11001"));
+    script.run("> . 1:1001(1000) ack 1");
+    assert!(script.connection.info().ssthresh < before);
+    (script, before)
+}
+
+#[test]
+fn timestamp_of_the_original_takes_a_fast_recovery_back() {
+    // RFC 3522 3.2, RFC 4015 3.4: the ACK echoes what left before the retransmission.
+    let options = "sackok ts 1 10077";
+    let (mut script, before) = needless_fast_recovery(options, "ack 1 ts 2 10177");
+    script.run("+10\n< . 1:1(0) ack 11001 ts 3 10177");
+    let info = script.connection.info();
+    assert_eq!((info.undos, info.ssthresh), (1, usize::MAX));
+    assert!(info.cwnd >= before, "{}", info.cwnd);
+    // An echo of the retransmission takes nothing back.
+    let (mut script, before) = needless_fast_recovery(options, "ack 1 ts 2 10177");
+    script.run("+100\n< . 1:1(0) ack 11001 ts 3 10277");
+    let info = script.connection.info();
+    assert_eq!(info.undos, 0);
+    assert!(info.cwnd < before);
+}
+
+#[test]
+fn duplicate_reports_take_a_recovery_back_after_its_end() {
+    // RFC 2883 5: the report comes behind the ACK that ends recovery.
+    let (mut script, before) = needless_fast_recovery("sackok", "ack 1");
+    script.run("+10\n< . 1:1(0) ack 11001\n");
+    assert!(script.connection.info().cwnd < before);
+    script.run("+90\n< . 1:1(0) ack 11001 sack 1:1001");
+    let info = script.connection.info();
+    assert_eq!(
+        (info.undos, info.dsack_dups, info.ssthresh),
+        (1, 1, usize::MAX)
+    );
+    assert!(info.cwnd >= before);
+}
+
+/// `segments` in flight, the peer silent until the timeout has sent the first again; no probes.
+fn timed_out(segments: usize, options: &str) -> (Script, usize) {
+    let mut config = config();
+    config.tail_loss_probe = false;
+    let mut script = far_of(config, options);
+    send(&mut script, segments);
+    let before = script.connection.info().cwnd;
+    // Just sent, so the last are not lost yet, and lost they are only when the first has been acknowledged.
+    script.run("+300\n> . 1:1001(1000) ack 1");
+    assert_eq!(script.connection.info().cwnd, 1000);
+    (script, before)
+}
+
+#[test]
+fn originals_acknowledged_after_a_timeout_take_it_back() {
+    // RFC 5682 3.1, step 3.b: what was sent only once has arrived.
+    let (mut script, before) = timed_out(5, "sackok");
+    script.run("+50\n< . 1:1(0) ack 3001\n-");
+    let info = script.connection.info();
+    assert_eq!(
+        (info.undos, info.ssthresh, info.retransmits),
+        (1, usize::MAX, 1)
+    );
+    assert!(info.cwnd >= before);
+    assert!(info.rto > ms(300), "the delay counts for the next timeout");
+    script.run("+1\n< . 1:1(0) ack 5001");
+}
+
+#[test]
+fn new_data_tells_after_a_timeout_whether_the_rest_is_lost() {
+    // RFC 5682 3.1, step 2.b: only the first was acknowledged, so two new segments go out before any retransmission.
+    for spurious in [true, false] {
+        let (mut script, before) = timed_out(5, "sackok");
+        script.write(5000);
+        script.run("-\n+50\n< . 1:1(0) ack 1001");
+        script.run("> . 5001:6001(1000) ack 1\n> . 6001:7001(1000) ack 1");
+        if spurious {
+            // Step 3.b: the second original.
+            script.run_batch("< . 1:1(0) ack 2001");
+            script.take_output();
+            let info = script.connection.info();
+            assert_eq!((info.undos, info.retransmits), (1, 1));
+            assert!(info.cwnd >= before);
+        } else {
+            // Step 3.a: nothing new is acknowledged.
+            script.run("< . 1:1(0) ack 1001 sack 5001:6001");
+            script.run("> . 1001:2001(1000) ack 1");
+            script.take_output();
+            assert_eq!(script.connection.info().undos, 0);
+        }
+        script.run_batch("< . 1:1(0) ack 7001");
+        script.take_output();
+    }
+}
+
+#[test]
+fn timestamps_take_a_timeout_back_without_sack() {
+    // RFC 3522: the first original was late; what was deemed lost with it is not sent again.
+    let (mut script, _) = timed_out(2, "ts 1 10077");
+    script.run("+50\n< . 1:1(0) ack 1001 ts 2 10177\n-");
+    let info = script.connection.info();
+    assert_eq!(
+        (info.undos, info.timeouts, info.ssthresh),
+        (1, 1, usize::MAX)
+    );
+}
+
+#[test]
+fn peer_that_reneges_gets_everything_again_after_a_timeout() {
+    // RFC 2018 8: the first octet in flight had been SACKed and is not acknowledged.
+    let mut script = far(10);
+    send(&mut script, 4);
+    script.run("+100\n< . 1:1(0) ack 1 sack 1001:4001\n> . 1:1001(1000) ack 1");
+    script.run("+100\n< . 1:1(0) ack 1001\n+300\n> . 1001:2001(1000) ack 1");
+    script.run("+100\n< . 1:1(0) ack 2001\n> . 2001:3001(1000) ack 1\n> P. 3001:4001(1000) ack 1");
+    script.run("+100\n< . 1:1(0) ack 4001");
+    assert_eq!(script.connection.info().timeouts, 1);
 }

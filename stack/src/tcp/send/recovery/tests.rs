@@ -71,6 +71,8 @@ impl Sender {
             context: self.context(),
             delivered,
             has_sack: !blocks.is_empty(),
+            echoed: None,
+            can_send_new: false,
             bytes_acked,
             duplicates,
         };
@@ -96,7 +98,7 @@ impl Sender {
         let (start, end) = self.board.next_lost(MSS)?;
         self.board
             .on_retransmitted(start, end, self.now, MSS as u16);
-        self.recovery.on_retransmitted();
+        self.recovery.on_retransmitted(self.now, MSS);
         Some(start.0)
     }
 
@@ -255,11 +257,15 @@ fn no_fast_recovery_within_recovery_from_a_timeout() {
     let mut sender = Sender::new(10, true);
     sender.wait(300);
     assert!(!sender.timeout());
-    assert_eq!(sender.ack(0, 1, &[(4000, 8000)]), RecoveryStep::Nothing);
-    assert!(!sender.recovery.in_fast_recovery());
-    assert!(sender.timeout(), "the same data again");
-    assert_eq!(sender.ack(9000, 0, &[]), RecoveryStep::Nothing);
+    assert_eq!(sender.retransmit(), Some(0));
+    sender.wait(100);
+    // Nothing new to send, so F-RTO cannot tell whether the timeout was spurious.
+    assert_eq!(sender.ack(1000, 0, &[]), RecoveryStep::Nothing);
+    assert_eq!(sender.ack(1000, 1, &[(4000, 8000)]), RecoveryStep::Nothing);
+    assert!(!sender.recovery.in_fast_recovery() && sender.recovery.is_active());
     assert!(!sender.timeout(), "later data");
+    assert!(sender.timeout(), "the same data again");
+    assert_eq!(sender.ack(10_000, 0, &[]), RecoveryStep::Exited);
 }
 
 #[test]
