@@ -2,7 +2,7 @@
 //!
 //! Owns the deadlines and the count of unanswered retransmissions and probes. The delayed ACK's deadline lives in the
 //! receive half's `AckSchedule` and is merged in by [`Connection::poll_timeout`].
-//! RFC 6298 5 (retransmission), RFC 8985 6.2, 7 and 8 (reordering, loss probes), RFC 9293 3.8.3 (giving up), 3.8.6.1 (zero-window probes), RFC 1122 4.2.3.5.
+//! RFC 6298 5 and RFC 7765 (retransmission), RFC 8985 6.2, 7 and 8 (reordering, loss probes), RFC 9293 3.8.3 (giving up), 3.8.6.1 (zero-window probes), RFC 1122 4.2.3.5.
 
 use std::time::Duration;
 
@@ -158,6 +158,23 @@ impl Connection {
             .set_retransmit(RetransmitCause::Timeout, deadline);
     }
 
+    /// Restarts the retransmission timer when SND.UNA has advanced. With so little in flight and to be sent that no fast
+    /// retransmit could come of it, the time since the oldest segment was sent counts (RFC 7765 4): else a round trip
+    /// would be waited for twice. But from now on the peer may delay its next ACK, which `min_rto` allows for: RFC 7765
+    /// takes an RTO of a second at least for granted.
+    fn restart_retransmission_timer_after_ack(&mut self, now: Instant) {
+        let unsent = self.unsent().div_ceil(self.mss as usize);
+        let rest = RESTART_THRESHOLD.checked_sub(1 + unsent);
+        let few = rest.is_some_and(|rest| self.board.is_flight_within(rest as u32));
+        let head = self.board.head_sent_at().filter(|_| few);
+        let since = head.map_or(now, |sent_at| {
+            // No later than the plain restart, no sooner than the peer may answer.
+            let patience = self.config.min_rto.min(self.rtt.rto());
+            sent_at.max((now + patience) - self.rtt.rto()).min(now)
+        });
+        self.set_retransmission_timer(now, since);
+    }
+
     /// Sets the retransmission timer an RTO after the oldest octet in flight was sent.
     fn set_retransmission_timer_of_head(&mut self, now: Instant) {
         let since = self.board.head_sent_at().unwrap_or(now);
@@ -178,7 +195,7 @@ impl Connection {
             self.timers.set_retransmit(RetransmitCause::Reordering, at);
         } else if advanced {
             if !self.schedule_probe(now, now) {
-                self.restart_retransmission_timer(now);
+                self.restart_retransmission_timer_after_ack(now);
             }
         } else if self.timers.waits_for(RetransmitCause::Reordering)
             || (self.timers.waits_for(RetransmitCause::Probe)
@@ -379,6 +396,8 @@ impl Connection {
     }
 }
 
+/// rrthresh: as many segments in flight and unsent, and fast retransmit can be left to find a loss (RFC 7765 5).
+const RESTART_THRESHOLD: usize = 4;
 /// Retransmissions after which the path is in doubt (RFC 9293 3.8.3, SHLD-9: at least 3).
 const R1: u32 = 3;
 /// Bounds of the wait before a small window is used as it is.

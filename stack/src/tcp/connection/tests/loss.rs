@@ -344,3 +344,28 @@ fn peer_that_reneges_gets_everything_again_after_a_timeout() {
     script.run("+100\n< . 1:1(0) ack 4001");
     assert_eq!(script.connection.info().timeouts, 1);
 }
+
+#[test]
+fn timer_of_a_few_segments_counts_from_their_sending() {
+    // RFC 7765 4: sent at 0, the RTO is 300 ms; an ACK at 100 ms leaves 200 of them with fewer than four segments.
+    for (segments, wait) in [(2, 200), (4, 200), (5, 300), (10, 300)] {
+        let mut script = far_with(10, "");
+        send(&mut script, segments);
+        script.run("+100\n< . 1:1(0) ack 1001");
+        let rto = script.connection.info().rto.as_millis() as u64;
+        assert_eq!(rto, 300);
+        script.run(&format!("+{}\n-\n+1", wait - 1));
+        assert_eq!(script.take_output().0, 1, "{segments} segments");
+        assert_eq!(script.connection.info().timeouts, 1);
+    }
+}
+
+#[test]
+fn timer_of_a_few_segments_still_allows_for_a_delayed_ack() {
+    // RFC 9293 3.8.6.3: a peer may hold its ACK back; the ACK at 250 ms is late, 200 ms from then on are waited.
+    let mut script = far_with(10, "");
+    send(&mut script, 2);
+    script.run("+250\n< . 1:1(0) ack 1001\n+199\n-");
+    script.run("< . 1:1(0) ack 2001");
+    assert_eq!(script.connection.info().timeouts, 0);
+}
