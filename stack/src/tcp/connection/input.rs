@@ -29,6 +29,7 @@ impl Connection {
     /// # Errors
     /// Why it was dropped. With [`DropReason::Closed`] the engine answers it like a segment nobody owns.
     pub fn handle_segment(&mut self, now: Instant, segment: Segment) -> Result<(), DropReason> {
+        let now = self.advance_clock(now);
         self.stats.segments_received += u64::from(segment.segment_count());
         match &self.lifecycle {
             Lifecycle::Closed => Err(DropReason::Closed),

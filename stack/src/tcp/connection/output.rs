@@ -69,6 +69,7 @@ struct Stretch {
 impl Connection {
     /// Builds the next segment (or super-packet), if there is one to send now. Call until it gives `None`.
     pub fn poll_transmit(&mut self, now: Instant, limits: &TransmitLimits) -> Option<Transmit> {
+        let now = self.advance_clock(now);
         self.set_path(limits);
         let transmit = self.next_transmit(now, limits);
         if transmit.is_none() {
@@ -203,6 +204,8 @@ impl Connection {
         len = len.min(self.burst(limits, mss));
         let fin = u32::from(with_fin && len == data);
         self.timers.clear(Timer::Persist);
+        // A probe that fell due while the device held everything back: data asks as well.
+        self.pending.window_probe = false;
         let stretch = Stretch {
             start: self.window.snd_nxt,
             end: self.window.snd_nxt + len as u32 + fin,

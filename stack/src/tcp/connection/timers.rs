@@ -119,6 +119,7 @@ impl Connection {
 
     /// Lets the timers that are due fire. Calling early or often is harmless.
     pub fn handle_timeout(&mut self, now: Instant) {
+        let now = self.advance_clock(now);
         if self.ack_deadline().is_some_and(|deadline| deadline <= now) {
             self.ack_timeout(now);
         }
@@ -297,6 +298,9 @@ impl Connection {
     /// The device is full, or its link down, so what is to be sent stays here. Time runs all the same: a connection whose
     /// packets do not even leave the host is given up as one whose packets are lost (RFC 9293 3.8.3, R2).
     pub fn handle_held_back(&mut self, now: Instant) {
+        let now = self.advance_clock(now);
+        // What an ACK is overdue for may not have left either: no reason to send it twice, as with Linux.
+        self.pending.loss_probe = false;
         let opening = matches!(self.lifecycle, Lifecycle::Opening(_));
         if opening && !self.timers.is_set(Timer::Retransmit) {
             self.timers.stalled_since.get_or_insert(now);
