@@ -30,6 +30,8 @@ pub(super) struct Pending {
     pub(super) window_probe: bool,
     /// A loss probe (RFC 8985 7.3).
     pub(super) loss_probe: bool,
+    /// New data went out: the timer of the next loss probe is to be set, once for all that goes out now.
+    pub(super) sent_new: bool,
     /// A keepalive probe.
     pub(super) keepalive_probe: bool,
     /// ACKs that stand for one received segment each; allocated only while some wait.
@@ -74,6 +76,9 @@ impl Connection {
         let transmit = self.next_transmit(now, limits);
         if transmit.is_none() {
             self.dirty = false;
+            if std::mem::take(&mut self.pending.sent_new) {
+                self.set_timer_after_sending(now);
+            }
         }
         transmit
     }
@@ -257,6 +262,7 @@ impl Connection {
             .probe
             .on_sent(self.window.snd_nxt, stretch.retransmission);
         self.stats.loss_probes += 1;
+        self.pending.sent_new = false;
         self.restart_retransmission_timer(now);
         Some(transmit)
     }
@@ -353,9 +359,7 @@ impl Connection {
         if oldest_again || !self.timers.is_set(Timer::Retransmit) {
             self.restart_retransmission_timer(now);
         }
-        if !stretch.retransmission {
-            self.set_timer_after_sending(now);
-        }
+        self.pending.sent_new |= !stretch.retransmission;
         Transmit {
             header,
             payload,
