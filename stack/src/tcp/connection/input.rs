@@ -266,7 +266,7 @@ impl Connection {
             Delivered::default()
         };
         let rtt = self.sample(now, segment, bytes_acked, acked, sacked);
-        let delivered = acked.and(sacked);
+        let delivered = if has_sack { acked.and(sacked) } else { acked };
         let can_send_new =
             self.recovery.may_prefer_new_data() && self.unsent() > 0 && self.window.usable() > 0;
         let was_recovering = self.recovery.in_fast_recovery();
@@ -318,7 +318,10 @@ impl Connection {
 
     /// What tells the copies of a segment apart.
     fn ack_timing(&self, now: Instant, segment: &Segment) -> AckTiming {
-        let echoed = self.negotiated.timestamps.and_then(|state| {
+        // Outside of a recovery nothing in flight has copies, but for a loss probe.
+        let copies = self.recovery.is_active() || self.recovery.probe.is_under_way();
+        let timestamps = self.negotiated.timestamps.filter(|_| copies);
+        let echoed = timestamps.and_then(|state| {
             let option = segment.header.options.timestamps?;
             let round_trip = state.round_trip(option.echo, now)?;
             let millis = now.as_millis().checked_sub(round_trip.as_millis() as u64)?;

@@ -356,10 +356,10 @@ impl Connection {
         let oldest_again = stretch.retransmission
             && start == self.window.snd_una
             && !self.timers.waits_for(RetransmitCause::Reordering);
+        self.pending.sent_new |= !stretch.retransmission;
         if oldest_again || !self.timers.is_set(Timer::Retransmit) {
             self.restart_retransmission_timer(now);
         }
-        self.pending.sent_new |= !stretch.retransmission;
         Transmit {
             header,
             payload,

@@ -299,6 +299,9 @@ impl Connection {
     /// packets do not even leave the host is given up as one whose packets are lost (RFC 9293 3.8.3, R2).
     pub fn handle_held_back(&mut self, now: Instant) {
         let now = self.advance_clock(now);
+        if std::mem::take(&mut self.pending.sent_new) {
+            self.set_timer_after_sending(now);
+        }
         // What an ACK is overdue for may not have left either: no reason to send it twice, as with Linux.
         self.pending.loss_probe = false;
         let opening = matches!(self.lifecycle, Lifecycle::Opening(_));

@@ -147,7 +147,7 @@ impl RecentMinimum {
     }
 
     fn sample(&mut self, now: Instant, sample: Duration) {
-        if now - self.since >= PERIOD {
+        if self.since + PERIOD <= now {
             self.before = self.present;
             self.present = u64::MAX;
             self.since = now;
