@@ -266,7 +266,8 @@ impl Connection {
             Delivered::default()
         };
         let rtt = self.sample(now, segment, bytes_acked, acked, sacked);
-        let delivered = if has_sack { acked.and(sacked) } else { acked };
+        let mut delivered = if has_sack { acked.and(sacked) } else { acked };
+        delivered.duplicate = self.count_duplicate(delivered.duplicate);
         let can_send_new =
             self.recovery.may_prefer_new_data() && self.unsent() > 0 && self.window.usable() > 0;
         let was_recovering = self.recovery.in_fast_recovery();
@@ -282,9 +283,6 @@ impl Connection {
             },
             &mut self.board,
         );
-        if let Some((left, right)) = delivered.duplicate {
-            self.stats.duplicates_reported += u64::from((right - left).div_ceil(self.mss));
-        }
         self.stats.reorderings += u64::from(delivered.reordered);
         if outcome.undone {
             self.congestion.undo();
@@ -314,6 +312,15 @@ impl Connection {
             self.window_opened(now);
         }
         self.dirty |= bytes_acked > 0 || changed || duplicate || sacked.bytes > 0;
+    }
+
+    /// Counts what a DSACK reports, and gives it if it can be of a retransmission: more reports than those were are of
+    /// duplicates that the path has made, and longer ones than any window are nobody's (as Linux).
+    fn count_duplicate(&mut self, duplicate: Option<(SeqNum, SeqNum)>) -> Option<(SeqNum, SeqNum)> {
+        let (left, right) =
+            duplicate.filter(|(left, right)| *right - *left <= self.window.max_window)?;
+        self.stats.duplicates_reported += u64::from((right - left).div_ceil(self.mss));
+        (self.stats.duplicates_reported <= self.stats.retransmits).then_some((left, right))
     }
 
     /// What tells the copies of a segment apart.

@@ -219,8 +219,10 @@ impl Recovery {
             ..AckOutcome::default()
         };
         let duplicate = event.delivered.duplicate;
+        // That a probe was needless says nothing of reordering (as Linux).
+        let reported = duplicate.is_some_and(|(_, end)| !self.probe.ends_at(end));
         self.rack
-            .on_duplicates(context.snd_una, context.snd_nxt, duplicate.is_some());
+            .on_duplicates(context.snd_una, context.snd_nxt, reported);
         if self.probe.is_under_way() {
             outcome.probe_repaired = self.probe.on_ack(ProbeAck {
                 acknowledgment: context.snd_una,

@@ -44,6 +44,11 @@ impl TailLossProbe {
         self.end.is_some()
     }
 
+    /// A retransmitted probe ends there.
+    pub fn ends_at(&self, end: SeqNum) -> bool {
+        self.retransmission && self.end == Some(end)
+    }
+
     /// A probe may be sent (RFC 8985 7.3, both conditions).
     pub const fn is_permitted(&self) -> bool {
         self.end.is_none() && self.measured

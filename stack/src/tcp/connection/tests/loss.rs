@@ -369,3 +369,15 @@ fn timer_of_a_few_segments_still_allows_for_a_delayed_ack() {
     script.run("< . 1:1(0) ack 2001");
     assert_eq!(script.connection.info().timeouts, 0);
 }
+
+#[test]
+fn duplicates_that_the_path_makes_do_not_widen_the_reordering_window() {
+    // RFC 8985 6.2, step 4 means needless retransmissions; there were none. The second report is longer than any window.
+    let mut script = far(10);
+    send(&mut script, 3);
+    script.run("+100\n< . 1:1(0) ack 3001 sack 1:1001\n< . 1:1(0) ack 3001 sack -100000:1");
+    assert_eq!(script.connection.info().dsack_dups, 1);
+    send(&mut script, 2);
+    script.run("+100\n< . 1:1(0) ack 3001 sack 4001:5001\n+24\n-\n+1\n> . 3001:4001(1000) ack 1");
+    script.run("+100\n< . 1:1(0) ack 5001");
+}
