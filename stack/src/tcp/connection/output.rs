@@ -245,7 +245,7 @@ impl Connection {
                 retransmission: false,
             }
         } else {
-            let (start, end) = self.board.last_segment(mss as u32)?;
+            let (start, end) = self.board.last_segment(mss as u32, self.buffer.end())?;
             // The peer would refuse what lies beyond a window that it has shrunk.
             if end.after(self.window.right_edge()) && start != self.window.snd_una {
                 return None;

@@ -37,14 +37,28 @@ pub struct AckTiming {
 }
 
 impl AckTiming {
-    /// The latest transmission of something retransmitted is not what was acknowledged.
+    /// The same for what SACK blocks report: they come with the timestamp of the last segment in order (RFC 7323 4.3), which
+    /// says nothing of the segments they are about.
+    pub(super) fn of_blocks(&self) -> Self {
+        Self {
+            echoed: None,
+            ..*self
+        }
+    }
+
+    /// The latest transmission of something retransmitted is not what was acknowledged. Timestamps decide, unless the round
+    /// trip is shorter than they can tell.
     fn is_ambiguous(&self, sent_at: Instant) -> bool {
-        self.now - sent_at < self.min_rtt
-            || self
-                .echoed
-                .is_some_and(|echoed| echoed.as_millis() < sent_at.as_millis())
+        match self.echoed {
+            Some(echoed) if echoed.as_millis() < sent_at.as_millis() => true,
+            Some(_) if self.min_rtt >= TIMESTAMP_RESOLUTION * 2 => false,
+            _ => self.now - sent_at < self.min_rtt,
+        }
     }
 }
+
+/// Of our timestamp clock.
+const TIMESTAMP_RESOLUTION: Duration = Duration::from_millis(1);
 
 /// A part of what was in flight and has arrived.
 #[derive(Clone, Copy, Debug)]

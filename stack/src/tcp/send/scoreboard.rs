@@ -188,11 +188,13 @@ impl Scoreboard {
         })
     }
 
-    /// The last segment in flight, at most `limit` octets, if the peer does not have it.
-    pub fn last_segment(&self, limit: u32) -> Option<(SeqNum, SeqNum)> {
+    /// The last segment in flight, at most `limit` octets, if the peer does not have it. Data ends at `data_end`; a FIN
+    /// behind it goes with the last of it.
+    pub fn last_segment(&self, limit: u32, data_end: SeqNum) -> Option<(SeqNum, SeqNum)> {
         let last = self.ranges.back().filter(|last| !last.sacked)?;
         let size = limit.clamp(1, u32::from(last.segment_size.max(1)));
-        let start = last.start + (last.len() - 1) / size * size;
+        let data = last.end.min(data_end).saturating_since(last.start);
+        let start = last.start + data.saturating_sub(1) / size * size;
         Some((start, last.end))
     }
 
@@ -279,6 +281,7 @@ impl Scoreboard {
             return delivered;
         };
         let fack = self.highest_sacked;
+        let timing = &timing.of_blocks();
         let before = std::mem::take(&mut self.applied);
         for &(left, right) in blocks.iter().take(MAX_BLOCKS) {
             let (left, right) = (SeqNum(left), SeqNum(right));

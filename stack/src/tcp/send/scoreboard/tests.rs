@@ -123,7 +123,7 @@ fn lost_retransmissions_are_found_in_the_order_of_their_sending() {
 fn loss_probe_that_is_lost_makes_its_original_lost() {
     // RFC 8985 7.3: a probe follows the rules of a retransmission.
     let mut board = sent(3);
-    let probe = board.last_segment(1000).unwrap();
+    let probe = board.last_segment(1000, SeqNum(3000)).unwrap();
     assert_eq!(probe, (SeqNum(2000), SeqNum(3000)));
     board.on_retransmitted(probe.0, probe.1, Instant::from_millis(20), MSS);
     assert_eq!((board.lost(), board.pipe()), (0, 4000));
@@ -331,7 +331,7 @@ fn totals_hold_under_random_operations() {
                     }
                 }
                 6 => {
-                    if let Some((a, b)) = board.last_segment(1000) {
+                    if let Some((a, b)) = board.last_segment(1000, end) {
                         board.on_retransmitted(a, b, at, MSS);
                     }
                 }
@@ -388,4 +388,47 @@ fn single_octets_sacked_do_not_grow_the_board_without_bound() {
     board.mark_all_lost();
     acknowledge(&mut board, 400_000);
     assert!(board.is_empty());
+}
+
+#[test]
+fn last_segment_takes_its_fin_along() {
+    // RFC 8985 7.3: the segment as it was sent; data ends at 2,500, or with the last full segment.
+    for (end, data_end, segment) in [
+        (2501, 2500, (2000, 2501)),
+        (2001, 2000, (1000, 2001)),
+        (2000, 2000, (1000, 2000)),
+        (1, 0, (0, 1)),
+    ] {
+        let mut board = Scoreboard::new(SeqNum(0));
+        board.on_sent(SeqNum(end), Instant::ZERO, MSS);
+        let last = board.last_segment(1000, SeqNum(data_end));
+        assert_eq!(last, Some((SeqNum(segment.0), SeqNum(segment.1))));
+    }
+}
+
+#[test]
+fn sacked_retransmission_counts_whatever_timestamp_comes_with_it() {
+    // RFC 7323 4.3: the echo is of the last segment in order; RFC 8985 6.2, step 2 goes by the time then.
+    let mut board = sent(3);
+    let at = Instant::from_millis(20);
+    board.on_retransmitted(SeqNum(2000), SeqNum(3000), at, MSS);
+    let timing = AckTiming {
+        now: Instant::from_millis(40),
+        min_rtt: Duration::from_millis(20),
+        echoed: Some(Instant::from_millis(1)),
+    };
+    let delivered = board.apply_sack(&[(2000, 3000)], SeqNum(0), &timing);
+    assert_eq!(delivered.newest.map(|sent| sent.at), Some(at));
+    // A cumulative one tells, and then a round trip a little shorter than all before is none too short.
+    for (echoed, counts) in [(19, false), (20, true)] {
+        let mut board = sent(1);
+        board.on_retransmitted(SeqNum(0), SeqNum(1000), at, MSS);
+        let timing = AckTiming {
+            min_rtt: Duration::from_millis(21),
+            echoed: Some(Instant::from_millis(echoed)),
+            ..timing
+        };
+        let delivered = board.acknowledge(SeqNum(1000), &timing);
+        assert_eq!(delivered.newest.is_some(), counts, "{echoed}");
+    }
 }
