@@ -356,9 +356,15 @@ impl Connection {
         let oldest_again = stretch.retransmission
             && start == self.window.snd_una
             && !self.timers.waits_for(RetransmitCause::Reordering);
-        self.pending.sent_new |= !stretch.retransmission;
-        if oldest_again || !self.timers.is_set(Timer::Retransmit) {
-            self.restart_retransmission_timer(now);
+        let is_set = self.timers.is_set(Timer::Retransmit);
+        if stretch.retransmission {
+            if oldest_again || !is_set {
+                self.restart_retransmission_timer(now);
+            }
+        } else if is_set {
+            self.pending.sent_new = true;
+        } else {
+            self.set_timer_after_sending(now);
         }
         Transmit {
             header,
