@@ -162,7 +162,7 @@ impl Connection {
     /// Restarts the retransmission timer when SND.UNA has advanced. With so little in flight and to be sent that no fast
     /// retransmit could come of it, the time since the oldest segment was sent counts (RFC 7765 4): else a round trip
     /// would be waited for twice. But from now on the peer may delay its next ACK, which `min_rto` allows for: RFC 7765
-    /// takes an RTO of a second at least for granted.
+    /// takes an RTO of a second at least for granted. (Its text was not at hand: followed from general knowledge of it.)
     fn restart_retransmission_timer_after_ack(&mut self, now: Instant) {
         let unsent = self.unsent().div_ceil(self.mss as usize);
         let rest = RESTART_THRESHOLD.checked_sub(1 + unsent);
