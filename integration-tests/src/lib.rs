@@ -13,4 +13,5 @@ pub mod namespace;
 pub mod peers;
 pub mod requirements;
 pub mod scenarios;
+pub mod transfer;
 pub mod world;

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
 /// How long a transfer there and back takes over a path that does everything to packets that a path can.
-async fn transfer(coalesce: bool, server: &str) -> io::Result<Duration> {
+async fn transfer(coalesce: bool, server: &str, seed: u64) -> io::Result<Duration> {
     let config = PairConfig {
         coalesce,
         ..PairConfig::default()
@@ -21,7 +21,7 @@ async fn transfer(coalesce: bool, server: &str) -> io::Result<Duration> {
             .with_loss(0.01)
             .with_reorder(0.02, Duration::from_millis(3))
     };
-    let (a, b) = impaired_pair(config, path.clone(), path, 3);
+    let (a, b) = impaired_pair(config, path.clone(), path, seed);
     let host = |device, number: u64| {
         Stack::builder()
             .device(device)
@@ -58,11 +58,15 @@ async fn transfer(coalesce: bool, server: &str) -> io::Result<Duration> {
 #[tokio::test(start_paused = true)]
 async fn a_transfer_through_loss_and_corruption_does_not_suffer_from_coalescing() {
     for server in ["10.6.0.2:80", "[fd00:6::2]:80"] {
-        let plain = transfer(false, server).await.expect("a transfer");
-        let joined = transfer(true, server).await.expect("a transfer");
+        // The two draw different lots once their timing differs, and one lot is a matter of luck: many count.
+        let (mut plain, mut joined) = (Duration::ZERO, Duration::ZERO);
+        for seed in 1..=12 {
+            plain += transfer(false, server, seed).await.expect("a transfer");
+            joined += transfer(true, server, seed).await.expect("a transfer");
+        }
         println!("{server}: {plain:?}, joined {joined:?}");
-        // The two draw different lots once their timing differs.
-        assert!(joined < plain * 2, "{plain:?}, joined {joined:?}");
-        assert_eq!(joined, transfer(true, server).await.expect("a transfer"));
+        assert!(joined < plain * 3 / 2, "{plain:?}, joined {joined:?}");
+        let once = transfer(true, server, 3).await.expect("a transfer");
+        assert_eq!(once, transfer(true, server, 3).await.expect("a transfer"));
     }
 }

@@ -15,7 +15,9 @@ pub struct Config {
     pub idle_restart: bool,
     /// RTO before the first sample (RFC 6298 2.1). Default 1 s.
     pub initial_rto: Duration,
-    /// Lower bound of the RTO. RFC 6298 2.4 says 1 s; Linux uses 200 ms, since delayed ACKs are 40 to 200 ms. Default 200 ms.
+    /// Lower bound of the RTO's variation term (`RTO = SRTT + max(min_rto, 4 RTTVAR)`). RFC 6298 2.4 says 1 s for the
+    /// whole; Linux uses 200 ms, since delayed ACKs are 40 to 200 ms and a lower bound would time them out. It is also
+    /// what a loss probe of a lone segment allows for the peer's delayed ACK. Default 200 ms.
     pub min_rto: Duration,
     /// Upper bound of the RTO (RFC 6298 2.5 permits 60 s or more). Default 120 s, as Linux.
     pub max_rto: Duration,
@@ -71,8 +73,12 @@ pub struct Config {
     pub keepalive_probes: u32,
     /// Challenge ACKs per second and connection (RFC 5961 7). Default 10.
     pub challenge_ack_limit: u32,
-    /// Duplicate ACKs (or their SACKed octets) that begin recovery (RFC 5681 3.2, RFC 6675). Default 3.
+    /// Duplicate ACKs that begin recovery (RFC 5681 3.2); with SACK, segments SACKed, until the path is seen to reorder
+    /// (RFC 8985 6.2). Default 3.
     pub duplicate_ack_threshold: u32,
+    /// Probe for the loss of the last segments after two round trips of silence, on connections with SACK, instead of
+    /// waiting for the retransmission timeout (RFC 8985 7). Default true, as Linux (`tcp_early_retrans`).
+    pub tail_loss_probe: bool,
     /// Ranges of out-of-order data kept at most; more are dropped and come again. Default 1024.
     pub max_reassembly_ranges: usize,
     /// Connections that nobody holds and that still have data or a FIN to deliver, per stack. Default 8192, as Linux at 1 GiB.
@@ -117,6 +123,7 @@ impl Default for Config {
             keepalive_probes: 9,
             challenge_ack_limit: 10,
             duplicate_ack_threshold: 3,
+            tail_loss_probe: true,
             max_reassembly_ranges: 1024,
             max_orphans: 8192,
             max_time_wait: 32_768,

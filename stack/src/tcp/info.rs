@@ -66,6 +66,15 @@ pub struct Info {
     pub timeouts: u64,
     /// Loss recoveries begun (fast retransmit).
     pub recoveries: u64,
+    /// Recoveries, also from timeouts, that proved needless and were taken back.
+    pub undos: u64,
+    /// Loss probes sent (RFC 8985 7).
+    pub tail_loss_probes: u64,
+    /// Segments that the peer reports to have received more than once (RFC 2883): needless retransmissions, but for
+    /// those that the path duplicates.
+    pub dsack_dups: u64,
+    /// ACKs that showed segments to have overtaken each other on the path.
+    pub reord_seen: u64,
     /// SACK was negotiated.
     pub sack: bool,
     /// Timestamps were negotiated.

@@ -37,10 +37,10 @@ pub struct RttEstimator {
     /// RTTVAR.
     variation: Duration,
     minimum: Option<Duration>,
-    /// RTO before the first sample.
-    initial: Duration,
     /// How often the RTO has been doubled.
     backoff: u32,
+    /// The RTO without backoff, within its upper bound: several timers ask for it with every packet.
+    base: Duration,
 }
 
 impl RttEstimator {
@@ -51,8 +51,8 @@ impl RttEstimator {
             smoothed: None,
             variation: Duration::ZERO,
             minimum: None,
-            initial: bounds.initial,
             backoff: 0,
+            base: bounds.initial.min(bounds.max),
         }
     }
 
@@ -66,40 +66,52 @@ impl RttEstimator {
         let Some(smoothed) = self.smoothed else {
             self.smoothed = Some(round_trip);
             self.variation = round_trip / 2;
+            self.update_base();
             return;
         };
         // RTTVAR first, with the old SRTT; beta is 1/4 and alpha 1/8.
         let deviation = smoothed.abs_diff(round_trip);
         self.variation = self.variation - self.variation / 4 + deviation / 4;
         self.smoothed = Some(smoothed - smoothed / 8 + round_trip / 8);
+        self.update_base();
     }
 
     /// The present retransmission timeout, backoff included.
+    #[inline]
     pub fn rto(&self) -> Duration {
+        if self.backoff == 0 {
+            return self.base;
+        }
         self.rto_doubled(0)
     }
 
     /// The present retransmission timeout, doubled another `times` within its upper bound: for timers with a backoff of
     /// their own.
     pub fn rto_doubled(&self, times: u32) -> Duration {
-        let base = match (self.smoothed, self.bounds.min) {
-            (None, _) => self.initial,
-            (Some(smoothed), LowerBound::Variation(min)) => {
-                smoothed + (self.variation * 4).max(min).max(GRANULARITY)
-            }
-            (Some(smoothed), LowerBound::Whole(min)) => {
-                (smoothed + (self.variation * 4).max(GRANULARITY)).max(min)
-            }
-        };
         // 2^31 times the smallest base is years already: saturating there only spares the overflow.
         let doublings = self.backoff.saturating_add(times).min(31);
-        base.saturating_mul(1 << doublings).min(self.bounds.max)
+        self.base
+            .saturating_mul(1 << doublings)
+            .min(self.bounds.max)
+    }
+
+    /// Derives the RTO from the latest sample; before the first one it is as it was set.
+    fn update_base(&mut self) {
+        let Some(smoothed) = self.smoothed else {
+            return;
+        };
+        let base = match self.bounds.min {
+            LowerBound::Variation(min) => smoothed + (self.variation * 4).max(min).max(GRANULARITY),
+            LowerBound::Whole(min) => (smoothed + (self.variation * 4).max(GRANULARITY)).max(min),
+        };
+        self.base = base.min(self.bounds.max);
     }
 
     /// Changes the bounds from now on, RTO.Initial included while there is no sample.
     pub fn set_bounds(&mut self, bounds: RtoBounds) {
         self.bounds = bounds;
-        self.initial = bounds.initial;
+        self.base = bounds.initial.min(bounds.max);
+        self.update_base();
     }
 
     /// Doubles the RTO: the timer has fired (RFC 6298 5.5).
@@ -117,7 +129,9 @@ impl RttEstimator {
 
     /// The SYN timed out: data begins with an RTO of 3 s unless a sample comes first (RFC 6298 5.7). Ends the backoff.
     pub fn fall_back(&mut self) {
-        self.initial = self.initial.max(FALLBACK).min(self.bounds.max);
+        if self.smoothed.is_none() {
+            self.base = self.base.max(FALLBACK).min(self.bounds.max);
+        }
         self.backoff = 0;
     }
 

@@ -12,8 +12,8 @@ use crate::tcp::connection::state::{Lifecycle, SendHalf};
 use crate::tcp::connection::timers::Timer;
 use crate::tcp::info::State;
 use crate::tcp::receive::{Acceptability, ResetPlacement};
-use crate::tcp::send::recovery::{AckEvent, RecoveryStep};
-use crate::tcp::send::scoreboard::Delivered;
+use crate::tcp::send::delivered::{AckTiming, Delivered};
+use crate::tcp::send::recovery::{AckEvent, AckOutcome, Context, RecoveryStep};
 use crate::tcp::{Segment, SeqNum};
 use crate::time::Instant;
 use crate::transport::Readiness;
@@ -29,6 +29,7 @@ impl Connection {
     /// # Errors
     /// Why it was dropped. With [`DropReason::Closed`] the engine answers it like a segment nobody owns.
     pub fn handle_segment(&mut self, now: Instant, segment: Segment) -> Result<(), DropReason> {
+        let now = self.advance_clock(now);
         self.stats.segments_received += u64::from(segment.segment_count());
         match &self.lifecycle {
             Lifecycle::Closed => Err(DropReason::Closed),
@@ -243,67 +244,147 @@ impl Connection {
             .window
             .update(segment.sequence(), ack, segment.header.window);
         let has_sack = self.negotiated.sack && !segment.header.options.sack.is_empty();
-        if bytes_acked == 0 && !changed && !has_sack && self.board.is_empty() {
+        if bytes_acked == 0
+            && !changed
+            && !has_sack
+            && self.board.is_empty()
+            && !self.recovery.probe.is_under_way()
+        {
             return; // the common pure ACK that says nothing new
         }
-        let acked = self.advance_una(now, ack, bytes_acked);
+        let timing = self.ack_timing(now, segment);
+        // RFC 5681 2: outstanding data, no data of its own, the same number and the same window.
+        let duplicate = bytes_acked == 0
+            && !changed
+            && segment.sequence_len() == 0
+            && (!self.board.is_empty() || self.recovery.probe.is_under_way());
+        let acked = self.advance_una(ack, bytes_acked, &timing);
         let sacked = if has_sack {
-            self.board.apply_sack(&segment.header.options.sack, ack)
+            let blocks = &segment.header.options.sack;
+            self.board.apply_sack(blocks, ack, &timing)
         } else {
             Delivered::default()
         };
         let rtt = self.sample(now, segment, bytes_acked, acked, sacked);
-        // RFC 5681 2: outstanding data, no data of its own, the same number and the same window.
-        let duplicate =
-            bytes_acked == 0 && !changed && segment.sequence_len() == 0 && !self.board.is_empty();
-        let step = self.recovery.on_ack(
-            AckEvent {
-                snd_una: ack,
-                snd_nxt: self.window.snd_nxt,
+        let mut delivered = if has_sack { acked.and(sacked) } else { acked };
+        delivered.duplicate = self.count_duplicate(delivered.duplicate);
+        let can_send_new =
+            self.recovery.may_prefer_new_data() && self.unsent() > 0 && self.window.usable() > 0;
+        let was_recovering = self.recovery.in_fast_recovery();
+        let outcome = self.recovery.on_ack(
+            &AckEvent {
+                context: self.recovery_context(now),
+                delivered,
+                has_sack,
+                echoed: timing.echoed,
+                can_send_new,
                 bytes_acked,
                 duplicates: u32::from(duplicate),
-                sack: self.negotiated.sack,
-                mss: self.mss,
-                threshold: self.config.duplicate_ack_threshold,
             },
             &mut self.board,
         );
-        match step {
-            RecoveryStep::Entered => {
-                let flight = self.board.outstanding() as usize;
-                self.congestion.on_congestion_event(now, flight);
-                self.stats.recoveries += 1;
-                tracing::debug!(una = ?ack, cwnd = self.congestion.cwnd(), "fast recovery");
-            }
-            RecoveryStep::Nothing | RecoveryStep::Exited => {
-                if acked.bytes > 0
-                    && !self.recovery.in_fast_recovery()
-                    && step == RecoveryStep::Nothing
-                {
-                    self.congestion.on_ack(&AckSample {
-                        now,
-                        bytes_acked: acked.bytes as usize,
-                        in_flight,
-                        rtt,
-                        smoothed_rtt: self.rtt.smoothed().unwrap_or_default(),
-                        application_limited: !self.cwnd_limited,
-                    });
-                }
-            }
+        self.stats.reorderings += u64::from(delivered.reordered);
+        if outcome.undone {
+            self.congestion.undo();
+            self.stats.undos += 1;
+            tracing::debug!(cwnd = self.congestion.cwnd(), "the recovery was spurious");
+        } else if was_recovering && outcome.step != RecoveryStep::Nothing {
+            // Fast recovery is over: PRR ends at the target (RFC 6937 3).
+            self.congestion.set_cwnd(self.congestion.ssthresh());
         }
+        self.note_recovery(now, outcome, bytes_acked > 0);
+        if acked.bytes > 0
+            && outcome.step == RecoveryStep::Nothing
+            && !outcome.probe_repaired
+            && !self.recovery.in_fast_recovery()
+        {
+            self.congestion.on_ack(&AckSample {
+                now,
+                bytes_acked: acked.bytes as usize,
+                in_flight,
+                rtt,
+                smoothed_rtt: self.rtt.smoothed().unwrap_or_default(),
+                application_limited: !self.cwnd_limited,
+            });
+        }
+        self.set_timer_after_ack(now, outcome.wait_until, bytes_acked > 0);
         if window_before == 0 && self.window.snd_wnd > 0 {
             self.window_opened(now);
         }
         self.dirty |= bytes_acked > 0 || changed || duplicate || sacked.bytes > 0;
     }
 
+    /// Counts what a DSACK reports, and gives it if it can be of a retransmission: more reports than those were are of
+    /// duplicates that the path has made, and longer ones than any window are nobody's (as Linux).
+    fn count_duplicate(&mut self, duplicate: Option<(SeqNum, SeqNum)>) -> Option<(SeqNum, SeqNum)> {
+        let (left, right) =
+            duplicate.filter(|(left, right)| *right - *left <= self.window.max_window)?;
+        self.stats.duplicates_reported += u64::from((right - left).div_ceil(self.mss));
+        (self.stats.duplicates_reported <= self.stats.retransmits).then_some((left, right))
+    }
+
+    /// What tells the copies of a segment apart.
+    fn ack_timing(&self, now: Instant, segment: &Segment) -> AckTiming {
+        // Outside of a recovery nothing in flight has copies, but for a loss probe.
+        let copies = self.recovery.is_active() || self.recovery.probe.is_under_way();
+        let timestamps = self.negotiated.timestamps.filter(|_| copies);
+        let echoed = timestamps.and_then(|state| {
+            let option = segment.header.options.timestamps?;
+            let round_trip = state.round_trip(option.echo, now)?;
+            let millis = now.as_millis().checked_sub(round_trip.as_millis() as u64)?;
+            Some(Instant::from_millis(millis))
+        });
+        AckTiming {
+            now,
+            min_rtt: self.recovery.rack.min_rtt(),
+            echoed,
+        }
+    }
+
+    /// The circumstances of an event as recovery sees them.
+    pub(super) fn recovery_context(&self, now: Instant) -> Context {
+        Context {
+            now,
+            snd_una: self.window.snd_una,
+            snd_nxt: self.window.snd_nxt,
+            sack: self.negotiated.sack,
+            mss: self.mss,
+            smoothed_rtt: self.rtt.smoothed().unwrap_or_default(),
+            threshold: self.config.duplicate_ack_threshold,
+        }
+    }
+
+    /// Applies what an ACK or the reordering timer did to recovery; `advanced` tells that SND.UNA did.
+    pub(super) fn note_recovery(&mut self, now: Instant, outcome: AckOutcome, advanced: bool) {
+        if outcome.step == RecoveryStep::Entered {
+            let flight = self.board.outstanding() as usize;
+            self.congestion.on_congestion_event(now, flight);
+            self.stats.recoveries += 1;
+            tracing::debug!(una = ?self.window.snd_una, ssthresh = self.congestion.ssthresh(), "fast recovery");
+        } else if outcome.probe_repaired && !self.recovery.is_active() {
+            let flight = self.board.outstanding() as usize;
+            self.congestion.on_congestion_event(now, flight);
+            tracing::debug!(cwnd = self.congestion.cwnd(), "a probe has repaired a loss");
+        }
+        if self.recovery.in_fast_recovery() {
+            let pipe = self.recovery.pipe(&self.board, self.mss);
+            let ssthresh = u32::try_from(self.congestion.ssthresh()).unwrap_or(u32::MAX);
+            let window = self
+                .recovery
+                .window(&outcome, advanced, pipe, ssthresh, self.mss);
+            if let Some(window) = window {
+                self.congestion.set_cwnd(window as usize);
+            }
+        }
+    }
+
     /// Applies a cumulative acknowledgment.
-    fn advance_una(&mut self, now: Instant, ack: SeqNum, bytes_acked: u32) -> Delivered {
+    fn advance_una(&mut self, ack: SeqNum, bytes_acked: u32, timing: &AckTiming) -> Delivered {
         if bytes_acked == 0 {
             return Delivered::default();
         }
         self.window.snd_una = ack;
-        let delivered = self.board.acknowledge(ack);
+        let delivered = self.board.acknowledge(ack, timing);
         let data_end = self.buffer.end();
         let fin_acked = ack.after(data_end);
         let before = self.buffer.len();
@@ -314,7 +395,6 @@ impl Connection {
         }
         self.timers.progress();
         self.soft_error = None;
-        self.restart_retransmission_timer(now);
         self.tell_room();
         delivered
     }
@@ -342,9 +422,8 @@ impl Connection {
             .map(|sent_at| now - sent_at)
             .or_else(by_timestamp)?;
         self.rtt.sample(round_trip);
-        if bytes_acked > 0 {
-            self.restart_retransmission_timer(now);
-        }
+        self.recovery.rack.on_round_trip(now, round_trip);
+        self.recovery.probe.on_round_trip();
         Some(round_trip)
     }
 

@@ -317,6 +317,10 @@ impl Connection {
             retransmits: self.stats.retransmits,
             timeouts: self.stats.timeouts,
             recoveries: self.stats.recoveries,
+            undos: self.stats.undos,
+            tail_loss_probes: self.stats.loss_probes,
+            dsack_dups: self.stats.duplicates_reported,
+            reord_seen: self.stats.reorderings,
             sack: self.negotiated.sack,
             timestamps: self.negotiated.timestamps.is_some(),
             window_scale: self

@@ -122,6 +122,8 @@ pub struct Connection {
     pending: Pending,
     challenges: ChallengeLimit,
     urgent: Option<Box<Urgent>>,
+    /// The latest time anything happened at.
+    clock: Instant,
     last_sent: Instant,
     last_received: Instant,
     probes_unanswered: u32,
@@ -153,6 +155,10 @@ struct Counters {
     retransmits: u64,
     timeouts: u64,
     recoveries: u64,
+    undos: u64,
+    loss_probes: u64,
+    duplicates_reported: u64,
+    reorderings: u64,
 }
 
 impl Connection {
@@ -234,6 +240,7 @@ impl Connection {
             pending: Pending::default(),
             challenges: ChallengeLimit::default(),
             urgent: None,
+            clock: now,
             last_sent: now,
             last_received: now,
             probes_unanswered: 0,
@@ -254,6 +261,14 @@ impl Connection {
     /// Both ends.
     pub fn tuple(&self) -> Tuple {
         self.tuple
+    }
+
+    /// Now, but never before what has happened. Threads take turns with a connection, and one that read its clock before
+    /// another may come after it. A timestamp that goes back is a segment that PAWS drops (RFC 7323 5.3), and a
+    /// later segment with an earlier time looks lost to RACK.
+    fn advance_clock(&mut self, now: Instant) -> Instant {
+        self.clock = self.clock.max(now);
+        self.clock
     }
 
     /// How far the connection has come.

@@ -2,7 +2,7 @@
 //!
 //! Owns the order in which things are sent and the headers. What may be sent is decided by the window, the scoreboard,
 //! recovery and the congestion controller; handlers of input and timers only leave marks in `Pending`.
-//! RFC 9293 3.7.4 (Nagle), 3.8.6 (window), 3.10.2; RFC 5681 4.1 (idle restart); RFC 6675 5 (what to send in recovery).
+//! RFC 9293 3.7.4 (Nagle), 3.8.6 (window), 3.10.2; RFC 5681 4.1 (idle restart); RFC 6675 4 (NextSeg), RFC 8985 7.3 (loss probes).
 
 use std::collections::VecDeque;
 
@@ -12,7 +12,7 @@ use tidewire_netdev::Payload;
 use crate::tcp::connection::Connection;
 use crate::tcp::connection::negotiated::TCP_HEADER_LEN;
 use crate::tcp::connection::state::{Lifecycle, SendHalf};
-use crate::tcp::connection::timers::Timer;
+use crate::tcp::connection::timers::{RetransmitCause, Timer};
 use crate::tcp::send::window::{Candidate, WindowVerdict};
 use crate::tcp::{SeqNum, Transmit, TransmitLimits};
 use crate::time::Instant;
@@ -28,6 +28,10 @@ pub(super) struct Pending {
     pub(super) stray_reset: Option<SeqNum>,
     /// A probe of the peer's window.
     pub(super) window_probe: bool,
+    /// A loss probe (RFC 8985 7.3).
+    pub(super) loss_probe: bool,
+    /// New data went out: the timer of the next loss probe is to be set, once for all that goes out now.
+    pub(super) sent_new: bool,
     /// A keepalive probe.
     pub(super) keepalive_probe: bool,
     /// ACKs that stand for one received segment each; allocated only while some wait.
@@ -39,6 +43,7 @@ impl Pending {
         !self.reset
             && self.stray_reset.is_none()
             && !self.window_probe
+            && !self.loss_probe
             && !self.keepalive_probe
             && self.acks.is_empty()
     }
@@ -66,10 +71,14 @@ struct Stretch {
 impl Connection {
     /// Builds the next segment (or super-packet), if there is one to send now. Call until it gives `None`.
     pub fn poll_transmit(&mut self, now: Instant, limits: &TransmitLimits) -> Option<Transmit> {
+        let now = self.advance_clock(now);
         self.set_path(limits);
         let transmit = self.next_transmit(now, limits);
         if transmit.is_none() {
             self.dirty = false;
+            if std::mem::take(&mut self.pending.sent_new) {
+                self.set_timer_after_sending(now);
+            }
         }
         transmit
     }
@@ -94,13 +103,15 @@ impl Connection {
             return Some(self.build_ack_snapshot(now, snapshot));
         }
         if matches!(self.lifecycle, Lifecycle::Synchronized { .. }) {
+            if std::mem::take(&mut self.pending.loss_probe)
+                && let Some(transmit) = self.transmit_loss_probe(now)
+            {
+                return Some(transmit);
+            }
             if let Some(transmit) = self.transmit_lost(now, limits) {
                 return Some(transmit);
             }
             if let Some(transmit) = self.transmit_new(now, limits) {
-                return Some(transmit);
-            }
-            if let Some(transmit) = self.transmit_unsacked(now) {
                 return Some(transmit);
             }
             if let Some(transmit) = self.transmit_probe(now) {
@@ -127,7 +138,7 @@ impl Connection {
 
     /// Retransmits what is deemed lost (RFC 6675 4, NextSeg rule 1; RFC 6582).
     fn transmit_lost(&mut self, now: Instant, limits: &TransmitLimits) -> Option<Transmit> {
-        if self.board.lost() == 0 {
+        if self.board.waiting() == 0 || self.recovery.holds_back_retransmissions() {
             return None;
         }
         let mss = self.segment_room();
@@ -198,6 +209,8 @@ impl Connection {
         len = len.min(self.burst(limits, mss));
         let fin = u32::from(with_fin && len == data);
         self.timers.clear(Timer::Persist);
+        // A probe that fell due while the device held everything back: data asks as well.
+        self.pending.window_probe = false;
         let stretch = Stretch {
             start: self.window.snd_nxt,
             end: self.window.snd_nxt + len as u32 + fin,
@@ -207,25 +220,51 @@ impl Connection {
         Some(self.send_stretch(now, stretch))
     }
 
-    /// In recovery, with nothing lost and nothing new to send: what is not SACKed below what is (RFC 6675 4, NextSeg
-    /// rule 3). One for each ACK, since pipe does not count them twice.
-    fn transmit_unsacked(&mut self, now: Instant) -> Option<Transmit> {
-        if !self.recovery.may_retransmit_unsacked() || !self.board.has_sacked() {
+    /// A probe whose ACK tells what became of the last flight: new data if there is some, else the last segment once
+    /// more. It asks neither Nagle nor the congestion window (RFC 8985 7.3).
+    fn transmit_loss_probe(&mut self, now: Instant) -> Option<Transmit> {
+        if !self.recovery.probe.is_permitted() || !self.recovery.may_probe(&self.board) {
             return None;
         }
         let mss = self.segment_room();
-        if self.congestion_room() < mss {
-            return None;
-        }
-        let (start, end) = self.board.next_unsacked(mss as u32)?;
-        self.recovery.on_unsacked_retransmitted();
-        let stretch = Stretch {
-            start,
-            end,
-            mss,
-            retransmission: true,
+        let fin_queued = usize::from(self.lifecycle.send_half() == Some(SendHalf::FinQueued));
+        let unsent = self.unsent();
+        let usable = self.window.usable();
+        let new = (unsent - fin_queued).min(mss);
+        let stretch = if unsent > 0 && usable >= new.max(1) {
+            // A FIN rides on the last of the data.
+            let fin = if new == unsent - fin_queued {
+                fin_queued
+            } else {
+                0
+            };
+            Stretch {
+                start: self.window.snd_nxt,
+                end: self.window.snd_nxt + (new + fin.min(usable - new)) as u32,
+                mss,
+                retransmission: false,
+            }
+        } else {
+            let (start, end) = self.board.last_segment(mss as u32, self.buffer.end())?;
+            // The peer would refuse what lies beyond a window that it has shrunk.
+            if end.after(self.window.right_edge()) && start != self.window.snd_una {
+                return None;
+            }
+            Stretch {
+                start,
+                end,
+                mss,
+                retransmission: true,
+            }
         };
-        Some(self.send_stretch(now, stretch))
+        let transmit = self.send_stretch(now, stretch);
+        self.recovery
+            .probe
+            .on_sent(self.window.snd_nxt, stretch.retransmission);
+        self.stats.loss_probes += 1;
+        self.pending.sent_new = false;
+        self.restart_retransmission_timer(now);
+        Some(transmit)
     }
 
     /// A probe of the window, or of the peer's existence.
@@ -297,7 +336,7 @@ impl Connection {
         self.stats.bytes_sent += len as u64;
         if stretch.retransmission {
             self.board.on_retransmitted(start, end, now, mss as u16);
-            self.recovery.on_retransmitted();
+            self.recovery.on_retransmitted(now, end - start);
             self.stats.retransmits += segments as u64;
             self.stats.bytes_retransmitted += len as u64;
         } else {
@@ -307,13 +346,25 @@ impl Connection {
                 self.lifecycle.set_send_half(SendHalf::FinSent);
             }
         }
+        if self.recovery.in_fast_recovery() {
+            self.recovery.on_sent(len as u32);
+        }
         self.last_sent = now;
         self.receive.acks.on_data_sent(now);
         // A retransmission of the oldest octet has a round trip of its own to come back in: the timer of the original
         // would time it out half way (as Linux; RFC 6298 5 leaves it).
-        let oldest_again = stretch.retransmission && start == self.window.snd_una;
-        if oldest_again || !self.timers.is_set(Timer::Retransmit) {
-            self.restart_retransmission_timer(now);
+        let oldest_again = stretch.retransmission
+            && start == self.window.snd_una
+            && !self.timers.waits_for(RetransmitCause::Reordering);
+        let is_set = self.timers.is_set(Timer::Retransmit);
+        if stretch.retransmission {
+            if oldest_again || !is_set {
+                self.restart_retransmission_timer(now);
+            }
+        } else if is_set {
+            self.pending.sent_new = true;
+        } else {
+            self.set_timer_after_sending(now);
         }
         Transmit {
             header,

@@ -209,9 +209,23 @@ impl Connection {
     }
 
     /// Data behind a hole.
-    fn take_out_of_order(&mut self, sequence: SeqNum, payload: &Payload, fin: bool, count: u32) {
-        let inserted = self.receive.reassembly.insert(sequence, payload, fin);
-        if let Some(range) = inserted.range {
+    fn take_out_of_order(
+        &mut self,
+        sequence: SeqNum,
+        payload: &Payload,
+        fin_arrived: bool,
+        count: u32,
+    ) {
+        let reassembly = &mut self.receive.reassembly;
+        let inserted = reassembly.insert(sequence, payload, fin_arrived);
+        // A FIN takes a sequence number, so SACK reports it too, as with Linux: a sender that probes with its FIN learns
+        // what is missing before it.
+        let fin = self.receive.reassembly.fin_block();
+        let covers = |(_, fin_end): &(SeqNum, SeqNum)| match inserted.range {
+            Some((_, right)) => right + 1 == *fin_end,
+            None => fin_arrived,
+        };
+        if let Some(range) = fin.filter(covers).or(inserted.range) {
             self.receive.sack.record(range);
         }
         if let Some(duplicate) = inserted.duplicate {

@@ -2,13 +2,14 @@
 //!
 //! Owns the deadlines and the count of unanswered retransmissions and probes. The delayed ACK's deadline lives in the
 //! receive half's `AckSchedule` and is merged in by [`Connection::poll_timeout`].
-//! RFC 6298 5 (retransmission), RFC 9293 3.8.3 (giving up), 3.8.6.1 (zero-window probes), RFC 1122 4.2.3.5.
+//! RFC 6298 5 and RFC 7765 (retransmission), RFC 8985 6.2, 7 and 8 (reordering, loss probes), RFC 9293 3.8.3 (giving up), 3.8.6.1 (zero-window probes), RFC 1122 4.2.3.5.
 
 use std::time::Duration;
 
 use crate::error::SocketError;
 use crate::tcp::connection::Connection;
 use crate::tcp::connection::state::{Lifecycle, SendHalf};
+use crate::tcp::send::tail_loss_probe::probe_timeout;
 use crate::time::Instant;
 use crate::transport::congestion::Timeout;
 
@@ -25,10 +26,23 @@ pub(super) enum Timer {
     Linger,
 }
 
+/// What the retransmission timer is set for: never more than one of the three (RFC 8985 8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RetransmitCause {
+    /// The retransmission timeout (RFC 6298).
+    Timeout,
+    /// A loss probe (RFC 8985 7).
+    Probe,
+    /// The end of RACK's wait for what may have been reordered (RFC 8985 6.2, step 5).
+    Reordering,
+}
+
 /// The deadlines.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timers {
     deadlines: [Instant; 4],
+    /// What [`Timer::Retransmit`] is set for.
+    cause: RetransmitCause,
     /// Consecutive timeouts of the retransmission or persist timer without progress.
     pub(super) attempts: u32,
     /// When the first of them was armed: the user timeout counts from there.
@@ -39,6 +53,7 @@ impl Timers {
     pub(super) const fn new() -> Self {
         Self {
             deadlines: [Instant::FAR_FUTURE; 4],
+            cause: RetransmitCause::Timeout,
             attempts: 0,
             stalled_since: None,
         }
@@ -46,6 +61,16 @@ impl Timers {
 
     pub(super) fn set(&mut self, timer: Timer, deadline: Instant) {
         self.deadlines[timer as usize] = deadline;
+    }
+
+    fn set_retransmit(&mut self, cause: RetransmitCause, deadline: Instant) {
+        self.cause = cause;
+        self.set(Timer::Retransmit, deadline);
+    }
+
+    /// Whether [`Timer::Retransmit`] is set for `cause`.
+    pub(super) fn waits_for(&self, cause: RetransmitCause) -> bool {
+        self.cause == cause && self.is_set(Timer::Retransmit)
     }
 
     pub(super) fn clear(&mut self, timer: Timer) {
@@ -94,13 +119,16 @@ impl Connection {
 
     /// Lets the timers that are due fire. Calling early or often is harmless.
     pub fn handle_timeout(&mut self, now: Instant) {
+        let now = self.advance_clock(now);
         if self.ack_deadline().is_some_and(|deadline| deadline <= now) {
             self.ack_timeout(now);
         }
         if self.timers.take_expired(Timer::Retransmit, now) {
-            match self.lifecycle {
-                Lifecycle::Opening(_) => self.handshake_timeout(now),
-                _ => self.retransmission_timeout(now),
+            match (&self.lifecycle, self.timers.cause) {
+                (Lifecycle::Opening(_), _) => self.handshake_timeout(now),
+                (_, RetransmitCause::Timeout) => self.retransmission_timeout(now),
+                (_, RetransmitCause::Probe) => self.probe_timeout(now),
+                (_, RetransmitCause::Reordering) => self.reordering_timeout(now),
             }
         }
         if self.timers.take_expired(Timer::Persist, now) {
@@ -116,12 +144,119 @@ impl Connection {
 
     /// (Re)starts the retransmission timer while something is in flight, stops it otherwise (RFC 6298 5.1 to 5.3).
     pub(super) fn restart_retransmission_timer(&mut self, now: Instant) {
+        self.set_retransmission_timer(now, now);
+    }
+
+    /// Sets the retransmission timer an RTO after `since`.
+    fn set_retransmission_timer(&mut self, now: Instant, since: Instant) {
         if self.board.is_empty() {
             self.timers.clear(Timer::Retransmit);
-        } else {
-            let deadline = now + self.timeout_within_user_limit(now, self.rtt.rto());
-            self.timers.set(Timer::Retransmit, deadline);
+            return;
         }
+        let wait = ((since + self.rtt.rto()) - now).max(MIN_INTERVAL);
+        let deadline = now + self.timeout_within_user_limit(now, wait);
+        self.timers
+            .set_retransmit(RetransmitCause::Timeout, deadline);
+    }
+
+    /// Restarts the retransmission timer when SND.UNA has advanced. With so little in flight and to be sent that no fast
+    /// retransmit could come of it, the time since the oldest segment was sent counts (RFC 7765 4): else a round trip
+    /// would be waited for twice. But from now on the peer may delay its next ACK, which `min_rto` allows for: RFC 7765
+    /// takes an RTO of a second at least for granted. (Its text was not at hand: followed from general knowledge of it.)
+    fn restart_retransmission_timer_after_ack(&mut self, now: Instant) {
+        let unsent = self.unsent().div_ceil(self.mss as usize);
+        let rest = RESTART_THRESHOLD.checked_sub(1 + unsent);
+        let few = rest.is_some_and(|rest| self.board.is_flight_within(rest as u32));
+        let head = self.board.head_sent_at().filter(|_| few);
+        let since = head.map_or(now, |sent_at| {
+            // No later than the plain restart, no sooner than the peer may answer.
+            let patience = self.config.min_rto.min(self.rtt.rto());
+            sent_at.max((now + patience) - self.rtt.rto()).min(now)
+        });
+        self.set_retransmission_timer(now, since);
+    }
+
+    /// Sets the retransmission timer an RTO after the oldest octet in flight was sent.
+    fn set_retransmission_timer_of_head(&mut self, now: Instant) {
+        let since = self.board.head_sent_at().unwrap_or(now);
+        self.set_retransmission_timer(now, since);
+    }
+
+    /// Sets the one timer of the data in flight after an ACK that may have advanced SND.UNA: for RACK's wait, a probe, or
+    /// a timeout (RFC 8985 7.2, 8; RFC 6298 5.3).
+    pub(super) fn set_timer_after_ack(
+        &mut self,
+        now: Instant,
+        wait_until: Option<Instant>,
+        advanced: bool,
+    ) {
+        if let Some(at) = wait_until {
+            // A round trip that some ACK told may be of any length; a timeout would be due by then.
+            let at = at.min(now + self.rtt.rto()).max(now);
+            self.timers.set_retransmit(RetransmitCause::Reordering, at);
+        } else if advanced {
+            if !self.schedule_probe(now, now) {
+                self.restart_retransmission_timer_after_ack(now);
+            }
+        } else if self.timers.waits_for(RetransmitCause::Reordering)
+            || (self.timers.waits_for(RetransmitCause::Probe)
+                && !self.recovery.may_probe(&self.board))
+        {
+            self.set_retransmission_timer_of_head(now);
+        }
+    }
+
+    /// Sets the one timer of the data in flight after new data was sent.
+    pub(super) fn set_timer_after_sending(&mut self, now: Instant) {
+        if self.timers.waits_for(RetransmitCause::Reordering) {
+            return;
+        }
+        let since = self.board.head_sent_at().unwrap_or(now);
+        if !self.schedule_probe(now, since) && !self.timers.is_set(Timer::Retransmit) {
+            self.restart_retransmission_timer(now);
+        }
+    }
+
+    /// Sets the timer for a loss probe, if one is in order: no later than the timeout that is an RTO after `since`
+    /// (RFC 8985 7.2).
+    fn schedule_probe(&mut self, now: Instant, since: Instant) -> bool {
+        let enabled = self.negotiated.sack && self.config.tail_loss_probe;
+        if !enabled || !self.recovery.may_probe(&self.board) {
+            return false;
+        }
+        let alone = self.board.is_flight_within(1);
+        // Linux allows the peer's delayed ACK as much time as its smallest RTO does.
+        let wait = probe_timeout(self.rtt.smoothed(), alone, self.config.min_rto);
+        let timeout = (since + self.rtt.rto()).max(now);
+        let deadline = now + self.timeout_within_user_limit(now, wait.min(timeout - now));
+        self.timers.set_retransmit(RetransmitCause::Probe, deadline);
+        true
+    }
+
+    /// An ACK is overdue: a probe makes the peer send one, or else the timeout takes over (RFC 8985 7.3).
+    fn probe_timeout(&mut self, now: Instant) {
+        if self.recovery.probe.is_permitted() && self.recovery.may_probe(&self.board) {
+            self.pending.loss_probe = true;
+            self.dirty = true;
+        }
+        // Sending the probe starts it anew.
+        self.set_retransmission_timer_of_head(now);
+    }
+
+    /// What RACK waited for has not come (RFC 8985 6.2, step 5).
+    fn reordering_timeout(&mut self, now: Instant) {
+        let context = self.recovery_context(now);
+        let outcome = self
+            .recovery
+            .on_reordering_timeout(&context, &mut self.board);
+        self.note_recovery(now, outcome, false);
+        match outcome.wait_until {
+            Some(at) => self
+                .timers
+                .set_retransmit(RetransmitCause::Reordering, at.max(now + MIN_INTERVAL)),
+            None => self.set_retransmission_timer_of_head(now),
+        }
+        self.dirty = true;
     }
 
     /// The retransmission timer fired for data or a FIN (RFC 6298 5.4 to 5.6).
@@ -144,9 +279,9 @@ impl Connection {
         self.timers.attempts += 1;
         self.stats.timeouts += 1;
         let flight = self.board.outstanding() as usize;
-        let repeated =
-            self.recovery
-                .on_timeout(self.window.snd_una, self.window.snd_nxt, &mut self.board);
+        let context = self.recovery_context(now);
+        let repeated = self.recovery.on_timeout(&context, &mut self.board);
+        self.pending.loss_probe = false;
         let timeout = if repeated {
             Timeout::Repeated
         } else {
@@ -163,6 +298,12 @@ impl Connection {
     /// The device is full, or its link down, so what is to be sent stays here. Time runs all the same: a connection whose
     /// packets do not even leave the host is given up as one whose packets are lost (RFC 9293 3.8.3, R2).
     pub fn handle_held_back(&mut self, now: Instant) {
+        let now = self.advance_clock(now);
+        if std::mem::take(&mut self.pending.sent_new) {
+            self.set_timer_after_sending(now);
+        }
+        // What an ACK is overdue for may not have left either: no reason to send it twice, as with Linux.
+        self.pending.loss_probe = false;
         let opening = matches!(self.lifecycle, Lifecycle::Opening(_));
         if opening && !self.timers.is_set(Timer::Retransmit) {
             self.timers.stalled_since.get_or_insert(now);
@@ -262,6 +403,8 @@ impl Connection {
     }
 }
 
+/// rrthresh: as many segments in flight and unsent, and fast retransmit can be left to find a loss (RFC 7765 5).
+const RESTART_THRESHOLD: usize = 4;
 /// Retransmissions after which the path is in doubt (RFC 9293 3.8.3, SHLD-9: at least 3).
 const R1: u32 = 3;
 /// Bounds of the wait before a small window is used as it is.

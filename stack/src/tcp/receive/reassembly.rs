@@ -88,6 +88,15 @@ impl Reassembly {
         })
     }
 
+    /// The sequence numbers that a waiting FIN takes, with the data held right before it: what a SACK block says of it.
+    pub fn fin_block(&self) -> Option<(SeqNum, SeqNum)> {
+        let fin = self.fin?;
+        let before = self.ranges.last_key_value();
+        let joined = before.filter(|(start, data)| *start + data.len() as u64 == fin);
+        let left = joined.map_or(fin, |(start, _)| *start);
+        Some((self.sequence(left), self.sequence(fin + 1)))
+    }
+
     /// Forgets everything.
     pub fn clear(&mut self) {
         *self = Self::new(self.max_ranges);

@@ -3,14 +3,19 @@
 //! ```text
 //!   write() ─▶ SendBuffer ──▶ SendWindow (peer's window, Nagle) ──▶ packets
 //!                   ▲            ▲
-//!   ACK, SACK ─▶ Scoreboard ─▶ Recovery (fast retransmit, RTO) ─▶ congestion Controller
+//!   ACK, SACK ─▶ Scoreboard ─▶ Recovery (RACK, TLP, PRR, timeouts) ─▶ congestion Controller
 //! ```
 //!
 //! Each part owns its own state and returns small values; `connection` puts them together.
 
 pub mod buffer;
+pub mod delivered;
+pub mod prr;
+pub mod rack;
 pub mod recovery;
 pub mod scoreboard;
+pub mod tail_loss_probe;
+pub mod undo;
 pub mod window;
 
 pub use buffer::SendBuffer;

@@ -34,6 +34,18 @@ pub struct Cubic {
     cwnd_prior: f64,
     /// The present congestion avoidance stage; `None` until its first ACK.
     epoch: Option<Epoch>,
+    /// What the latest reduction has changed.
+    prior: Option<Prior>,
+}
+
+/// The state before a reduction that may have to be taken back (RFC 9438 4.9).
+#[derive(Clone, Copy, Debug)]
+struct Prior {
+    cwnd: f64,
+    ssthresh: usize,
+    w_max: Option<f64>,
+    cwnd_prior: f64,
+    epoch: Option<Epoch>,
 }
 
 /// One stage of congestion avoidance.
@@ -68,7 +80,18 @@ impl Cubic {
             w_max: None,
             cwnd_prior: 0.0,
             epoch: None,
+            prior: None,
         }
+    }
+
+    fn remember(&mut self) {
+        self.prior = Some(Prior {
+            cwnd: self.cwnd,
+            ssthresh: self.ssthresh,
+            w_max: self.w_max,
+            cwnd_prior: self.cwnd_prior,
+            epoch: self.epoch,
+        });
     }
 
     /// The stage that `now` belongs to, begun if there is none.
@@ -155,6 +178,7 @@ impl Controller for Cubic {
     }
 
     fn on_congestion_event(&mut self, _now: Instant, flight_size: usize) {
+        self.remember();
         // 4.7, fast convergence: a plateau lower than the last one means that somebody else needs room.
         self.w_max = Some(match self.w_max {
             Some(w_max) if self.cwnd < w_max => self.cwnd * (1.0 + BETA) / 2.0,
@@ -168,6 +192,7 @@ impl Controller for Cubic {
 
     fn on_retransmission_timeout(&mut self, _now: Instant, flight_size: usize, timeout: Timeout) {
         if timeout == Timeout::First {
+            self.remember();
             self.ssthresh = self.reduced(flight_size);
             self.cwnd_prior = self.cwnd;
         }
@@ -175,6 +200,16 @@ impl Controller for Cubic {
         self.w_max = None;
         self.epoch = None;
         self.cwnd = self.mss;
+    }
+
+    fn undo(&mut self) {
+        if let Some(prior) = self.prior.take() {
+            self.cwnd = self.cwnd.max(prior.cwnd);
+            self.ssthresh = self.ssthresh.max(prior.ssthresh);
+            self.w_max = prior.w_max;
+            self.cwnd_prior = prior.cwnd_prior;
+            self.epoch = prior.epoch;
+        }
     }
 
     fn on_idle(&mut self, _now: Instant, idle: Duration, restart: Option<Duration>) {

@@ -83,6 +83,10 @@ pub trait Controller: fmt::Debug + Send {
     /// The retransmission timer fired: `cwnd` becomes one segment (RFC 5681 3.1).
     fn on_retransmission_timeout(&mut self, now: Instant, flight_size: usize, timeout: Timeout);
 
+    /// The latest [`Self::on_congestion_event`] or first timeout was for nothing: windows and curves from before it come
+    /// back, unless they have grown beyond (RFC 4015 3, RFC 9438 4.9). At most once for each.
+    fn undo(&mut self) {}
+
     /// Sending resumes after `idle` with nothing in flight. With `restart`, the present RTO, the window is halved for
     /// each RTO of silence, down to the initial window (RFC 5681 4.1 as RFC 2861 and Linux soften it); without it the
     /// window stays.
@@ -94,7 +98,7 @@ pub trait Controller: fmt::Debug + Send {
     /// The slow start threshold; `usize::MAX` before the first loss.
     fn ssthresh(&self) -> usize;
 
-    /// Sets the window: for the inflation and deflation of a recovery. At least one segment is kept.
+    /// Sets the window: while a recovery paces its reduction (RFC 6937), and to `ssthresh` when it is over. At least one segment is kept.
     fn set_cwnd(&mut self, cwnd: usize);
 
     /// The path's segment size changed. The window keeps its octets, but at least one segment.

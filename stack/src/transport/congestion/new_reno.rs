@@ -16,6 +16,8 @@ pub struct NewReno {
     ssthresh: usize,
     /// Octets acknowledged in congestion avoidance that have not yet made the window grow (RFC 3465 2.1).
     acked: usize,
+    /// `cwnd` and `ssthresh` before the latest reduction.
+    prior: Option<(usize, usize)>,
 }
 
 impl NewReno {
@@ -28,6 +30,7 @@ impl NewReno {
             cwnd: initial_window(initial_segments, mss),
             ssthresh: usize::MAX,
             acked: 0,
+            prior: None,
         }
     }
 }
@@ -57,6 +60,7 @@ impl Controller for NewReno {
     }
 
     fn on_congestion_event(&mut self, _now: Instant, flight_size: usize) {
+        self.prior = Some((self.cwnd, self.ssthresh));
         // RFC 5681 3.1, equation 4.
         self.ssthresh = (flight_size.min(self.cwnd) / 2).max(2 * self.mss);
         self.cwnd = self.ssthresh;
@@ -65,10 +69,18 @@ impl Controller for NewReno {
 
     fn on_retransmission_timeout(&mut self, _now: Instant, flight_size: usize, timeout: Timeout) {
         if timeout == Timeout::First {
+            self.prior = Some((self.cwnd, self.ssthresh));
             self.ssthresh = (flight_size.min(self.cwnd) / 2).max(2 * self.mss);
         }
         self.cwnd = self.mss;
         self.acked = 0;
+    }
+
+    fn undo(&mut self) {
+        if let Some((cwnd, ssthresh)) = self.prior.take() {
+            self.cwnd = self.cwnd.max(cwnd);
+            self.ssthresh = self.ssthresh.max(ssthresh);
+        }
     }
 
     fn on_idle(&mut self, _now: Instant, idle: Duration, restart: Option<Duration>) {

@@ -301,3 +301,37 @@ fn windows_are_bounded_whatever_is_reported() {
         assert_eq!(controller.cwnd(), 9000);
     }
 }
+
+#[test]
+fn needless_reduction_is_taken_back_once() {
+    // RFC 4015 3.4, RFC 9438 4.9: as if nothing had happened; the second time there is nothing to take back.
+    for timeout in [false, true] {
+        for (mut controller, mut other) in both().into_iter().zip(both()) {
+            for controller in [&mut controller, &mut other] {
+                controller.on_congestion_event(Instant::ZERO, 10_000);
+                rounds(controller.as_mut(), Instant::ZERO, 30, MSS);
+            }
+            let now = Instant::ZERO + 30 * RTT;
+            let (cwnd, ssthresh) = (controller.cwnd(), controller.ssthresh());
+            if timeout {
+                controller.on_retransmission_timeout(now, cwnd, Timeout::First);
+                controller.on_retransmission_timeout(now, cwnd, Timeout::Repeated);
+            } else {
+                controller.on_congestion_event(now, cwnd);
+            }
+            assert!(controller.cwnd() < cwnd);
+            controller.undo();
+            assert_eq!(controller.cwnd(), cwnd);
+            assert!(controller.ssthresh() >= ssthresh, "as Linux: never lowered");
+            assert_eq!(
+                rounds(controller.as_mut(), now, 20, MSS),
+                rounds(other.as_mut(), now, 20, MSS),
+                "the curve goes on"
+            );
+            controller.on_idle(now, Duration::from_secs(9), Some(RTT));
+            let cwnd = controller.cwnd();
+            controller.undo();
+            assert_eq!(controller.cwnd(), cwnd);
+        }
+    }
+}

@@ -343,3 +343,20 @@ fn peek_leaves_data_and_read_chunk_takes_it() {
         Err(SocketError::WouldBlock)
     );
 }
+
+#[test]
+fn fin_behind_a_hole_is_reported_by_sack() {
+    // RFC 2018 3: blocks are of sequence space, in which a FIN takes one number (RFC 9293 3.4).
+    let mut script = Script::established_with(config(), "mss 1000 sackok");
+    script.run(
+        "< F. 2001:2001(0) ack 1
+         > . 1:1(0) ack 1 sack 2001:2002
+         < . 1001:2001(1000) ack 1
+         > . 1:1(0) ack 1 sack 1001:2002
+         < . 1:1001(1000) ack 1
+         > . 1:1(0) ack 2002",
+    );
+    assert_eq!(script.read_all(), 2000);
+    script.connection.shutdown_write().unwrap();
+    script.run("> F. 1:1(0) ack 2002\n< . 2002:2002(0) ack 2");
+}

@@ -6,6 +6,7 @@ mod errors;
 mod footprint;
 mod handshake;
 mod input;
+mod loss;
 mod noise;
 mod output;
 mod script;

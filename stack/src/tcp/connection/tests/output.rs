@@ -267,3 +267,48 @@ fn tiny_mss_of_the_peer_is_bounded() {
     script.write(48);
     script.run("> P. 1:49(48) ack 1");
 }
+
+#[test]
+fn timestamps_never_go_back_when_threads_read_the_clock_in_another_order() {
+    // RFC 7323 5.3: PAWS drops a segment older than what has been received; the millisecond is over meanwhile.
+    let mut script = Script::established_with(config(), "mss 1012 ts 1 10077");
+    let limits = limits(0);
+    let mut sent = Vec::new();
+    for (millis, len) in [(20_000, 1000), (19_999, 1000), (20_001, 1000)] {
+        let now = Instant::from_millis(millis);
+        script.write(len);
+        let transmit = script.connection.poll_transmit(now, &limits).unwrap();
+        sent.push(transmit.header.options.timestamps.unwrap().value);
+    }
+    assert_eq!(sent, [20_077, 20_077, 20_078]);
+}
+
+#[test]
+fn window_probe_of_a_full_device_is_forgotten_when_data_goes_out() {
+    // The persist timer runs while a full device holds data back, so that the connection can be given up; the data
+    // itself then asks the peer whatever a probe would.
+    let mut script = Script::established();
+    script.write(1000);
+    script.connection.handle_held_back(script.now);
+    let deadline = script.connection.poll_timeout().unwrap();
+    script.now = deadline;
+    script.connection.handle_timeout(deadline);
+    script.write(50_000);
+    let (segments, octets) = script.take_output();
+    assert_eq!((segments, octets), (10, 10_000), "no probe among them");
+}
+
+#[test]
+fn loss_probe_waits_for_a_device_that_is_full() {
+    // As Linux: what has not left this host cannot be overdue.
+    let mut script = Script::established_with(config(), "mss 1000 sackok");
+    script.write(3000);
+    assert_eq!(script.take_output(), (3, 3000));
+    let deadline = script.connection.poll_timeout().unwrap();
+    script.now = deadline;
+    script.connection.handle_timeout(deadline);
+    script.connection.handle_held_back(deadline);
+    script.run("-");
+    assert_eq!(script.connection.info().tail_loss_probes, 0);
+    assert!(script.connection.poll_timeout().is_some());
+}

@@ -25,11 +25,12 @@ fn timeout_retransmits_one_segment_and_backs_off() {
 
 #[test]
 fn timeout_skips_what_was_sacked() {
-    // RFC 6675 5.1: SACK information is kept.
+    // RFC 8985 6.3, RFC 6675 5.1: SACK information is kept.
     let mut script = Script::established_with(config(), "mss 1000 sackok");
     script.write(4000);
     assert_eq!(script.take_output(), (4, 4000));
-    script.run("< . 1:1(0) ack 1 sack 1001:2001\n+300\n> . 1:1001(1000) ack 1");
+    script.run("< . 1:1(0) ack 1 sack 1001:2001\n> . 1:1001(1000) ack 1");
+    script.run("+300\n> . 1:1001(1000) ack 1");
     script.run("< . 1:1(0) ack 2001\n> . 2001:3001(1000) ack 1\n> P. 3001:4001(1000) ack 1");
     script.run("< . 1:1(0) ack 4001");
 }

@@ -1,0 +1,130 @@
+//! Taking back a reduction of the window that turns out to have been needless.
+//!
+//! Owns the evidence about the retransmissions of the latest recovery: when the first left, and how much of them the
+//! peer has not reported as duplicates yet. Two things prove a recovery spurious: an ACK that echoes a timestamp from before the
+//! first retransmission, so that the original was what arrived (Eifel detection, RFC 3522 3), and DSACKs for everything
+//! retransmitted (RFC 2883 5, RFC 3708). A third, F-RTO, is a matter of the order of ACKs and in `recovery`. The response
+//! (RFC 4015 3) is the controller's `undo`; it restores the window at once, as Linux, where RFC 4015 would limit it
+//! to the flight and an initial window: what is in flight counts again, so there is no burst to be limited.
+
+use crate::tcp::SeqNum;
+use crate::time::Instant;
+
+/// What is known about the retransmissions since the window was reduced.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Undo {
+    /// SND.UNA when it was; `None` when there is nothing to take back.
+    marker: Option<SeqNum>,
+    /// Octets retransmitted since and not reported as duplicates; `None` before there are any.
+    unreported: Option<u32>,
+    /// When the first retransmission left, in milliseconds as timestamps have them; `None` before.
+    first_at: Option<u64>,
+}
+
+impl Undo {
+    /// Nothing to take back.
+    pub const fn new() -> Self {
+        Self {
+            marker: None,
+            unreported: None,
+            first_at: None,
+        }
+    }
+
+    /// The window is reduced at `snd_una`, with so many octets of retransmissions (a loss probe) under way.
+    pub fn begin(&mut self, snd_una: SeqNum, under_way: u32) {
+        *self = Self {
+            marker: Some(snd_una),
+            unreported: (under_way > 0).then_some(under_way),
+            first_at: None,
+        };
+    }
+
+    /// `octets` were retransmitted.
+    pub fn on_retransmitted(&mut self, now: Instant, octets: u32) {
+        if self.marker.is_some() {
+            let unreported = self.unreported.unwrap_or(0);
+            self.unreported = Some(unreported.saturating_add(octets));
+            self.first_at.get_or_insert(now.as_millis());
+        }
+    }
+
+    /// The peer has received `left..right` twice.
+    pub fn on_duplicate(&mut self, left: SeqNum, right: SeqNum) {
+        if let (Some(marker), Some(unreported)) = (self.marker, &mut self.unreported)
+            && right.after(marker)
+        {
+            *unreported = unreported.saturating_sub(right - left);
+        }
+    }
+
+    /// Every retransmission was a duplicate.
+    pub fn all_were_duplicates(&self) -> bool {
+        self.marker.is_some() && self.unreported == Some(0)
+    }
+
+    /// An ACK of something retransmitted that echoes a segment sent at `echoed` answers the original.
+    pub fn is_answer_to_original(&self, echoed: Option<Instant>) -> bool {
+        self.marker.is_some()
+            && self
+                .first_at
+                .zip(echoed)
+                .is_some_and(|(first, echoed)| echoed.as_millis() < first)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_for_all_retransmissions_prove_a_recovery_spurious() {
+        // RFC 2883 5; a report from before the reduction counts for nothing.
+        let mut undo = Undo::new();
+        undo.begin(SeqNum(1000), 0);
+        assert!(!undo.all_were_duplicates(), "nothing was retransmitted yet");
+        undo.on_retransmitted(Instant::ZERO, 2000);
+        undo.on_duplicate(SeqNum(0), SeqNum(1000));
+        undo.on_duplicate(SeqNum(1000), SeqNum(2000));
+        assert!(!undo.all_were_duplicates());
+        undo.on_duplicate(SeqNum(2000), SeqNum(3000));
+        assert!(undo.all_were_duplicates());
+        undo.on_retransmitted(Instant::ZERO, 1000);
+        assert!(!undo.all_were_duplicates());
+        undo = Undo::new();
+        undo.on_retransmitted(Instant::ZERO, 1000);
+        undo.on_duplicate(SeqNum(1000), SeqNum(2000));
+        assert!(!undo.all_were_duplicates(), "nothing was reduced");
+    }
+
+    #[test]
+    fn probe_under_way_counts_as_retransmission() {
+        // Its report alone must prove nothing about those that follow, and it is waited for.
+        let mut undo = Undo::new();
+        undo.begin(SeqNum(0), 1000);
+        undo.on_retransmitted(Instant::ZERO, 1000);
+        undo.on_duplicate(SeqNum(5000), SeqNum(6000));
+        assert!(!undo.all_were_duplicates());
+        undo.on_duplicate(SeqNum(0), SeqNum(1000));
+        assert!(undo.all_were_duplicates());
+    }
+
+    #[test]
+    fn echo_from_before_the_first_retransmission_is_of_the_original() {
+        // RFC 3522 3.2, step 5: SEG.TSecr < RetransmitTS.
+        let at = Instant::from_millis;
+        let mut undo = Undo::new();
+        undo.begin(SeqNum(0), 0);
+        assert!(!undo.is_answer_to_original(Some(at(0))));
+        undo.on_retransmitted(at(100), 1000);
+        undo.on_retransmitted(at(200), 1000);
+        for (echoed, original) in [
+            (Some(at(99)), true),
+            (Some(at(100)), false),
+            (Some(at(150)), false),
+            (None, false),
+        ] {
+            assert_eq!(undo.is_answer_to_original(echoed), original, "{echoed:?}");
+        }
+    }
+}
