@@ -96,6 +96,7 @@ fn everything_arrives_despite_bursts_of_loss() {
 
 #[test]
 fn everything_arrives_despite_reordering_duplication_and_corruption() {
+    // RFC 9293 MUST-2, MUST-3.
     let cases = [
         (
             "reordering",

@@ -71,6 +71,7 @@ fn a_kernel_reader_that_stalls_is_probed_and_served() {
 
 #[test]
 fn a_stack_reader_that_stalls_answers_probes_and_drains() {
+    // RFC 9293 MAY-8.
     on_links(
         "a_stack_reader_that_stalls_answers_probes_and_drains",
         async |link, family| {

@@ -56,7 +56,7 @@ fn network() -> Network {
 
 #[tokio::test(start_paused = true)]
 async fn each_destination_is_reached_from_the_address_of_its_link() {
-    // RFC 1122 3.3.1.1 and 3.3.4.3; RFC 6724 5 rule 5.
+    // RFC 1122 3.3.1.1 and 3.3.4.3; RFC 6724 5 rule 5. RFC 9293 MUST-44.
     let network = network();
     let cases = [
         (&network.left, "10.0.1.2:80", "10.0.1.1"),

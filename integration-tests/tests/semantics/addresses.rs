@@ -209,6 +209,7 @@ async fn a_listening_socket_need_not_be_bound() {
 
 #[tokio::test]
 async fn a_socket_connects_from_where_it_is_bound() {
+    // RFC 9293 MUST-43.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(address("127.0.0.2:0")).unwrap();

@@ -49,6 +49,7 @@ fn write_now(stream: &TcpStream) -> Result<usize, ErrorKind> {
 // RFC 2525 2.17, RFC 9293 3.10.4.
 #[tokio::test]
 async fn unread_data_at_drop_resets_and_the_error_is_read_once() {
+    // RFC 9293 MAY-1, SHLD-3.
     let client = reset_by_unread_data().await;
     assert_eq!(read_now(&client), Err(ErrorKind::ConnectionReset));
     assert_eq!(read_now(&client), Ok(0));

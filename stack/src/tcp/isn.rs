@@ -59,6 +59,7 @@ mod tests {
 
     #[test]
     fn same_seed_gives_the_same_numbers() {
+        // RFC 9293 MUST-9.
         let [a, b] = [7, 7].map(generator);
         let other = generator(8);
         let iss = a.iss(Instant::ZERO, &tuple(1));
@@ -70,7 +71,7 @@ mod tests {
 
     #[test]
     fn numbers_differ_by_tuple_and_advance_every_four_microseconds() {
-        // RFC 6528 3; RFC 9293 3.4.1, MUST-8.
+        // RFC 6528 3; RFC 9293 3.4.1, MUST-8. RFC 9293 SHLD-1.
         let isn = generator(1);
         assert_ne!(
             isn.iss(Instant::ZERO, &tuple(1)),

@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn first_sample_sets_smoothed_and_half_of_it_as_variation() {
-        // RFC 6298 2.1, 2.2.
+        // RFC 6298 2.1, 2.2. RFC 9293 MUST-18.
         let mut rtt = estimator();
         assert_eq!(
             (rtt.rto(), rtt.smoothed(), rtt.minimum()),
@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn later_samples_are_weighted_an_eighth_and_a_quarter() {
-        // RFC 6298 2.3: RTTVAR = 3/4 * 100 + 1/4 * |200 - 280|, SRTT = 7/8 * 200 + 1/8 * 280.
+        // RFC 6298 2.3: RTTVAR = 3/4 * 100 + 1/4 * |200 - 280|, SRTT = 7/8 * 200 + 1/8 * 280. RFC 9293 MUST-18.
         let mut rtt = estimator();
         rtt.sample(ms(200));
         rtt.sample(ms(280));
@@ -279,7 +279,7 @@ mod tests {
 
     #[test]
     fn timeout_doubles_up_to_the_upper_bound_and_a_sample_ends_it() {
-        // RFC 6298 2.5, 5.5, 5.7.
+        // RFC 6298 2.5, 5.5, 5.7. RFC 9293 MUST-19.
         let mut rtt = estimator();
         for expected in [1, 2, 4, 8, 16, 32, 64, 120, 120, 120] {
             assert_eq!(rtt.rto(), Duration::from_secs(expected));

@@ -405,7 +405,7 @@ impl Connection {
 
 /// rrthresh: as many segments in flight and unsent, and fast retransmit can be left to find a loss (RFC 7765 5).
 const RESTART_THRESHOLD: usize = 4;
-/// Retransmissions after which the path is in doubt (RFC 9293 3.8.3, SHLD-9: at least 3).
+/// Retransmissions after which the path is in doubt (RFC 9293 3.8.3, SHLD-10: at least 3).
 const R1: u32 = 3;
 /// Bounds of the wait before a small window is used as it is.
 const SHORTEST_OVERRIDE: Duration = Duration::from_millis(100);

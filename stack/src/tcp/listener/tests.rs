@@ -87,7 +87,7 @@ fn with_request() -> Listener {
 
 #[test]
 fn syn_is_answered_with_what_both_sides_offer() {
-    // RFC 9293 3.10.7.2 third; RFC 7323 2.2, 3.2; RFC 2018 2.
+    // RFC 9293 3.10.7.2 third; RFC 7323 2.2, 3.2; RFC 2018 2. RFC 9293 SHLD-5, MAY-3.
     let mut listener = listener();
     listener.handle_segment(at(3), tuple(1000), &syn(), &surroundings());
     assert!(listener.wants_transmit());
@@ -225,6 +225,7 @@ fn segments_in_listen() {
 #[test]
 fn segments_in_syn_received() {
     // RFC 9293 3.10.7.4; RFC 5961 3.2, 4.2. Flags, sequence number relative to RCV.NXT, acknowledgment to ISS + 1.
+    // RFC 9293 MUST-11.
     use DropReason::{BadAck, OutOfWindow, Unacceptable};
     let (syn, ack, rst, fin) = (Flags::SYN, Flags::ACK, Flags::RST, Flags::FIN);
     let cases = [

@@ -6,7 +6,7 @@
 //! | what arrives | urgency |
 //! |---|---|
 //! | out of order, duplicate, filling a hole | `Now`: each its own ACK, so that the sender counts them (RFC 5681 4.2) |
-//! | more than one full segment unacknowledged (MUST-58 and SHLD-18: at least every second) | `EndOfBatch` |
+//! | more than one full segment unacknowledged (SHLD-19: at least every second) | `EndOfBatch` |
 //! | a connection's first segments, and the first after a pause | `EndOfBatch`: the sender is in slow start |
 //! | a FIN | `EndOfBatch` |
 //! | a small segment in an interactive exchange, or less than a full segment | `Delayed` |
@@ -180,7 +180,7 @@ impl AckSchedule {
 
 /// What counts as a full-sized segment before one has been seen (the default MSS, RFC 9293 3.7.1).
 const INITIAL_SEGMENT: usize = 536;
-/// RFC 9293 3.8.6.3, MUST-59: under half a second, whatever the configuration says.
+/// RFC 9293 3.8.6.3, MUST-40: under half a second, whatever the configuration says.
 const MAX_DELAY: Duration = Duration::from_millis(499);
 
 #[cfg(test)]

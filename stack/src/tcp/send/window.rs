@@ -290,7 +290,7 @@ mod tests {
 
     #[test]
     fn shrunken_window_leaves_nothing_usable() {
-        // RFC 9293 3.8.6 (MUST-34): the usable window may become negative.
+        // RFC 9293 3.8.6 (MUST-34): the usable window may become negative. RFC 9293 SHLD-15.
         assert_eq!(window(0, 5000, 2000).usable(), 0);
         assert_eq!(
             window(0, 5000, 2000).verdict(data(100)),

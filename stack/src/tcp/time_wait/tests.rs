@@ -83,6 +83,7 @@ fn outcome(verdict: TimeWaitVerdict) -> Outcome {
 fn segments_in_time_wait() {
     // RFC 9293 3.10.7.4, 3.6.1 MAY-2; RFC 1337 F1; RFC 6191; RFC 7323 5.3. Flags, sequence number relative to
     // RCV.NXT, octets of data, timestamp (TS.Recent is 500); what happens, and whether the 2 MSL start anew.
+    // RFC 9293 SHLD-4.
     use DropReason::{Closed, Unacceptable};
     let (syn, ack, rst, fin) = (Flags::SYN, Flags::ACK, Flags::RST, Flags::FIN);
     let reopened = || Outcome::Reopened(SND_NXT + 65_537);

@@ -63,7 +63,7 @@ fn initial_window_is_ten_segments_but_not_of_jumbo_size() {
 
 #[test]
 fn slow_start_doubles_per_round_trip_however_the_acks_come() {
-    // RFC 5681 3.1, RFC 3465: per octet, not per ACK.
+    // RFC 5681 3.1, RFC 3465: per octet, not per ACK. RFC 9293 MUST-19.
     for per_ack in [MSS, 2 * MSS, 65_536, usize::MAX] {
         for mut controller in both() {
             assert!(controller.in_slow_start());
@@ -86,7 +86,7 @@ fn slow_start_stops_at_the_threshold() {
 
 #[test]
 fn new_reno_grows_one_segment_per_round_trip() {
-    // RFC 5681 3.1 (3), whether each segment, every second or a whole window is acknowledged at once.
+    // RFC 5681 3.1 (3), whether each segment, every second or a whole window is acknowledged at once. RFC 9293 MUST-19.
     for per_ack in [MSS, 2 * MSS, 16 * MSS, usize::MAX] {
         let mut reno = NewReno::new(MSS, 40);
         reno.on_congestion_event(Instant::ZERO, 40_000);
@@ -188,6 +188,7 @@ fn cubic_after_loss(window: usize) -> Cubic {
 #[test]
 fn cubic_follows_its_curve() {
     // RFC 9438 4.2, equations 1 and 2. At 1000 segments and 100 ms the Reno-friendly region is far below.
+    // RFC 9293 MAY-18.
     for per_ack in [MSS, 45 * MSS, usize::MAX] {
         let mut cubic = cubic_after_loss(1_000_000);
         let windows = rounds(&mut cubic, Instant::ZERO, 200, per_ack);

@@ -225,6 +225,7 @@ fn sack_blocks_that_do_not_fit_are_left_out() {
 #[test]
 fn odd_options_are_read_as_linux_reads_them() {
     // Each list of octets goes before a timestamps option, which is read or lost.
+    // RFC 9293 MUST-4, MUST-5, MUST-6, MUST-7, MUST-64, MUST-68.
     let cases: [(&str, &[u8], bool); 12] = [
         ("no padding", &[], true),
         // RFC 9293 3.2, MUST-6: an unknown option is skipped by its length.
@@ -291,5 +292,38 @@ fn odd_options_of_a_syn_are_read_as_linux_reads_them() {
     ];
     for (what, octets, expected) in cases {
         assert_eq!(parse_options(Flags::SYN, octets), expected, "{what}");
+    }
+}
+
+#[test]
+fn padding_behind_the_options_is_zeros() {
+    // RFC 9293 3.1 (MUST-69, MUST-68): options fill whole words, and nothing but zeros follows their end.
+    for subset in 0..32 {
+        let is_in = |bit: u32| subset & (1 << bit) != 0;
+        let header = Header {
+            flags: Flags::SYN,
+            options: Options {
+                mss: is_in(0).then_some(1460),
+                window_scale: is_in(1).then_some(7),
+                sack_permitted: is_in(2),
+                timestamps: is_in(3).then_some(Timestamps { value: 1, echo: 2 }),
+                sack: is_in(4).then_some((5, 9)).into_iter().collect(),
+            },
+            ..Header::default()
+        };
+        let mut octets = vec![0xff; header.encoded_len()];
+        header.emit(&mut octets);
+        assert_eq!(octets.len(), usize::from(octets[12] >> 4) * 4);
+        let mut rest = &octets[HEADER_LEN..];
+        while let Some((&kind, behind)) = rest.split_first() {
+            rest = match kind {
+                0 => {
+                    assert!(behind.iter().all(|octet| *octet == 0), "{octets:?}");
+                    &[]
+                }
+                1 => behind,
+                _ => &rest[usize::from(behind[0])..],
+            };
+        }
     }
 }

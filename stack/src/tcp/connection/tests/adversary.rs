@@ -129,7 +129,7 @@ fn silent_peer_is_reset_after_keepalive_probes() {
 
 #[test]
 fn retransmission_into_a_shrunken_window_is_a_single_segment() {
-    // RFC 9293 3.8.6 (SHLD-16): beyond the right edge nothing goes out again, but for the oldest octets.
+    // RFC 9293 3.8.6 (SHLD-16, MAY-7): beyond the right edge nothing goes out again, but for the oldest octets.
     let mut script = Script::established_with(config(), "mss 1000 sackok");
     script.limits = limits(60_000);
     script.write(8000);

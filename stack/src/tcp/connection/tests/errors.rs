@@ -9,6 +9,7 @@ use crate::transport::IcmpError;
 
 #[test]
 fn reset_is_told_once_and_then_the_stream_has_ended() {
+    // RFC 9293 MUST-12.
     let mut script = Script::established();
     script.run("< P. 1:11(10) ack 1\n< R 11:11(0)");
     let readiness = script.connection.take_readiness();
@@ -61,6 +62,7 @@ fn reset_after_the_peers_fin_is_a_broken_pipe() {
 
 #[test]
 fn own_shutdown_makes_writes_fail_and_reading_goes_on() {
+    // RFC 9293 MUST-12.
     let mut script = Script::established();
     script.connection.shutdown_write().unwrap();
     assert_eq!(script.connection.shutdown_write(), Ok(()));

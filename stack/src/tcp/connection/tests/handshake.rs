@@ -8,7 +8,7 @@ use crate::tcp::info::State;
 
 #[test]
 fn active_open_sends_syn_with_all_offers_and_an_unscaled_window() {
-    // RFC 9293 3.5 figure 6; 3.7.1 (MUST-14); RFC 7323 2.2: a SYN's window is not scaled.
+    // RFC 9293 3.5 figure 6; 3.7.1 (MUST-14, SHLD-5, MAY-3); RFC 7323 2.2: a SYN's window is not scaled.
     let mut script = Script::opening(config());
     script.run("> S 0:0(0) mss 1460 wscale 10 sackok win 65535");
     assert_eq!(script.state(), State::SynSent);
@@ -29,7 +29,7 @@ fn active_open_sends_syn_with_all_offers_and_an_unscaled_window() {
 
 #[test]
 fn syn_is_retransmitted_with_backoff_until_it_times_out() {
-    // RFC 9293 3.8.3 (MUST-20, MUST-23 for a SYN): 1, 2, 4 … s; ETIMEDOUT after seven retransmissions, over 3 minutes.
+    // RFC 9293 3.8.3 (MUST-20, MUST-22, MUST-23 for a SYN): 1, 2, 4 … s; ETIMEDOUT after seven retransmissions, over 3 minutes.
     let mut script = Script::opening(config());
     script.run("> S 0:0(0)");
     for seconds in [1, 2, 4, 8, 16, 32, 64] {

@@ -235,7 +235,7 @@ fn recent_timestamp_follows_the_left_edge_only() {
 
 #[test]
 fn urgent_pointer_is_told_and_the_data_stays_in_the_stream() {
-    // RFC 9293 3.8.5 (MUST-30 to MUST-33), RFC 6093.
+    // RFC 9293 3.8.5 (MUST-30, MUST-31, MUST-32, MUST-33), RFC 6093.
     let mut script = Script::established();
     script.run("< PU. 1:11(10) ack 1 urg 15\n+40\n> . 1:1(0) ack 11");
     let told = Readiness::PRIORITY;

@@ -9,6 +9,7 @@ mod input;
 mod loss;
 mod noise;
 mod output;
+mod requirements;
 mod script;
 mod storm;
 mod timers;

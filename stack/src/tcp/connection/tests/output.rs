@@ -7,7 +7,7 @@ use crate::transport::IcmpError;
 
 #[test]
 fn data_goes_out_in_segments_of_the_mss_with_push_on_the_last() {
-    // RFC 9293 3.7.1 (MUST-16), 3.9.1 (MUST-61).
+    // RFC 9293 3.7.1 (MUST-16), 3.9.1 (MUST-61). RFC 9293 SHLD-27, SHLD-28.
     let mut script = Script::established();
     script.write(2500);
     script.run("> . 1:1001(1000) ack 1\n> . 1001:2001(1000) ack 1\n> P. 2001:2501(500) ack 1");
@@ -48,7 +48,7 @@ fn super_packet_leaves_a_short_rest_to_nagle() {
 
 #[test]
 fn nagle_holds_small_segments_until_the_last_is_acknowledged() {
-    // RFC 9293 3.7.4 (MUST-17: it can be turned off).
+    // RFC 9293 3.7.4 (MUST-17: it can be turned off). RFC 9293 SHLD-7, MAY-16.
     let mut script = Script::established();
     script.write(10);
     script.run("> P. 1:11(10) ack 1");
@@ -105,6 +105,7 @@ fn peers_window_is_respected() {
 #[test]
 fn shrunken_window_is_survived() {
     // RFC 9293 3.8.6 (MUST-34): no new data, nothing is lost, and the old data counts when it is acknowledged.
+    // RFC 9293 SHLD-15.
     let mut script = Script::established();
     script.write(3000);
     assert_eq!(script.take_output(), (3, 3000));

@@ -8,7 +8,7 @@ use crate::transport::IcmpError;
 
 #[test]
 fn timeout_retransmits_one_segment_and_backs_off() {
-    // RFC 6298 5.4 to 5.6; RFC 5681 3.1: the window falls to one segment.
+    // RFC 6298 5.4 to 5.6; RFC 5681 3.1: the window falls to one segment. RFC 9293 MUST-19.
     let mut script = Script::established();
     script.write(5000);
     assert_eq!(script.take_output(), (5, 5000));
@@ -59,6 +59,7 @@ fn connection_is_given_up_after_the_retries() {
 #[test]
 fn soft_error_is_told_instead_of_the_timeout() {
     // RFC 9293 3.9.2.2 (MUST-56, SHLD-25): it aborts nothing, but it is what the user hears in the end.
+    // RFC 9293 MUST-47.
     let mut config = config();
     config.retries = 1;
     let mut script = Script::established_with(config, "mss 1000");
@@ -80,7 +81,7 @@ fn soft_error_is_told_instead_of_the_timeout() {
 
 #[test]
 fn user_timeout_ends_the_wait_early() {
-    // RFC 9293 3.9.1 (SEND with a timeout), RFC 5482.
+    // RFC 9293 3.9.1 (SEND with a timeout), RFC 5482. RFC 9293 MUST-21.
     let mut script = Script::established();
     script.connection.set_user_timeout(Some(ms(500)));
     script.write(10);
@@ -90,7 +91,7 @@ fn user_timeout_ends_the_wait_early() {
 
 #[test]
 fn closed_window_is_probed_with_backoff_for_as_long_as_the_peer_answers() {
-    // RFC 9293 3.8.6.1 (MUST-36, MUST-37).
+    // RFC 9293 3.8.6.1 (MUST-36, MUST-37). RFC 9293 MUST-35, SHLD-29, SHLD-30.
     let mut config = config();
     config.retries = 4;
     let mut script = Script::established_with(config, "mss 1000");
@@ -119,7 +120,7 @@ fn closed_window_of_a_silent_peer_is_given_up() {
 
 #[test]
 fn small_window_is_used_after_the_override_timeout() {
-    // RFC 9293 3.8.6.2.1 (MUST-38): the silly-window rule does not wait forever.
+    // RFC 9293 3.8.6.2.1 (MUST-38): the silly-window rule does not wait forever. RFC 9293 MUST-60.
     let mut script = Script::established();
     script.run("< . 1:1(0) ack 1 win 300");
     script.write(2000);
@@ -129,7 +130,7 @@ fn small_window_is_used_after_the_override_timeout() {
 
 #[test]
 fn window_closed_by_shrinking_does_not_end_the_connection() {
-    // RFC 9293 3.8.6 (MUST-34) with 3.8.6.1 (MUST-37).
+    // RFC 9293 3.8.6 (MUST-34) with 3.8.6.1 (MUST-37). RFC 9293 SHLD-17.
     let mut config = config();
     config.retries = 2;
     let mut script = Script::established_with(config, "mss 1000");
@@ -146,7 +147,7 @@ fn window_closed_by_shrinking_does_not_end_the_connection() {
 
 #[test]
 fn keepalive_is_off_unless_asked_for() {
-    // RFC 9293 3.8.4 (MUST-25).
+    // RFC 9293 3.8.4 (MUST-25). RFC 9293 MUST-24.
     let mut script = Script::established();
     script.run("+100000000\n-");
     assert_eq!(script.state(), State::Established);
@@ -155,7 +156,8 @@ fn keepalive_is_off_unless_asked_for() {
 
 #[test]
 fn keepalive_probes_an_idle_peer_and_gives_up_after_nine() {
-    // RFC 9293 3.8.4 (MUST-26 to MUST-29): two hours, then 75 s apart; one silence is not enough.
+    // RFC 9293 3.8.4 (MUST-26, MUST-27, MUST-28, MUST-29): two hours, then 75 s apart; one silence is not enough.
+    // RFC 9293 MAY-5, SHLD-12.
     let mut script = Script::established();
     script.connection.set_keepalive(script.now, true);
     script.run("+7199999\n-\n+1\n> . 0:0(0) ack 1\n< . 1:1(0) ack 1");
@@ -190,7 +192,7 @@ fn timestamps_measure_the_round_trip_of_retransmissions() {
 
 #[test]
 fn karn_ignores_retransmissions_without_timestamps() {
-    // RFC 6298 3, and the backed-off RTO stays.
+    // RFC 6298 3, and the backed-off RTO stays. RFC 9293 MUST-18.
     let mut script = Script::established();
     script.write(100);
     script.run("> P. 1:101(100) ack 1\n+200\n> P. 1:101(100) ack 1\n+50\n< . 1:1(0) ack 101");

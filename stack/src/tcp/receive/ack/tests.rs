@@ -28,7 +28,7 @@ fn settled() -> AckSchedule {
 
 #[test]
 fn urgency_of_what_arrives() {
-    // RFC 9293 3.8.6.3 (MUST-58, SHLD-18), RFC 5681 4.2. Lengths that arrive at 1 ms, and the urgency then.
+    // RFC 9293 3.8.6.3 (SHLD-18, SHLD-19), RFC 5681 4.2. Lengths that arrive at 1 ms, and the urgency then.
     let delayed = Delayed(at(41));
     let cases: [(&[usize], AckUrgency); 8] = [
         (&[], Nothing),
@@ -51,7 +51,7 @@ fn urgency_of_what_arrives() {
 
 #[test]
 fn irregular_segments_get_an_ack_of_their_own() {
-    // RFC 5681 4.2.
+    // RFC 5681 4.2. RFC 9293 MAY-13.
     let mut ack = settled();
     assert_eq!(ack.on_irregular(), Now);
     ack.on_ack_sent();
@@ -94,7 +94,7 @@ fn first_acks_are_quick_and_again_after_a_pause() {
 
 #[test]
 fn delayed_ack_is_due_within_its_delay() {
-    // RFC 9293 3.8.6.3, MUST-59: less than 0.5 s.
+    // RFC 9293 3.8.6.3, MUST-40: less than 0.5 s.
     let mut ack = settled();
     ack.on_data(at(1), arrival(10));
     assert_eq!(ack.deadline(), Some(at(41)));

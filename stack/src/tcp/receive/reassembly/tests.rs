@@ -81,6 +81,7 @@ fn first_copy_wins() {
 
 #[test]
 fn data_is_ready_when_the_hole_is_filled() {
+    // RFC 9293 SHLD-31.
     let mut queue = Reassembly::new(8);
     queue.insert(SeqNum(10), &payload(10, 10), false);
     assert!(queue.take_ready(SeqNum(9)).is_none());

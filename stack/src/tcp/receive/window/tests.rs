@@ -85,7 +85,7 @@ fn segments_are_trimmed_to_the_window() {
 
 #[test]
 fn resets_must_hit_exactly() {
-    // RFC 5961 3.2.
+    // RFC 5961 3.2; RFC 9293 3.10.7.4 (MAY-12).
     for (offset, expected) in [
         (0, ResetPlacement::Exact),
         (1, ResetPlacement::InWindow),
