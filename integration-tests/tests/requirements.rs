@@ -93,10 +93,8 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
 fn module(path: &Path) -> String {
     let path = path.strip_prefix(root()).expect("a source of ours");
     let parts: Vec<_> = path.iter().map(|part| part.to_string_lossy()).collect();
-    let inner = match parts[0].as_ref() {
-        "integration-tests" => &parts[2..],
-        _ => &parts[2..],
-    };
+    // The package's folder, and `src` or `tests`.
+    let inner = &parts[2..];
     let joined = inner.join("::");
     let name = joined.trim_end_matches(".rs").trim_end_matches("::mod");
     name.to_owned()

@@ -10,6 +10,7 @@
 //! ```
 
 pub mod capture;
+mod carry;
 pub mod checksum;
 pub mod coalescing;
 pub mod crc32c;
@@ -29,6 +30,7 @@ pub mod segmentation;
 mod test_packets;
 pub mod virtio_header;
 
+pub use carry::carry;
 pub use device::{Capabilities, Device, DeviceQueue, Medium, OffloadSet, Receiver, Transmitter};
 pub use mac::MacAddress;
 pub use offload::{Checksum, Segmentation, SegmentationKind};
