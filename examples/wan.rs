@@ -121,6 +121,7 @@ impl Place {
             .into_device(),
             Self::Packet(name) => PacketSocket::open(PacketConfig {
                 mtu: Some(mtu),
+                all_frames: true,
                 ..PacketConfig::new(name.as_str())
             })?
             .into_device(),

@@ -19,8 +19,9 @@ pub(super) fn nothing() -> Vec<Instruction> {
 /// A frame of a VLAN is refused: AF_PACKET strips its tag, so that it would pass for one without (its TCI comes apart
 /// from it, with `PACKET_AUXDATA`). A tag of VLAN 0 carries only a priority (IEEE 802.1Q 9.6), and its frame is let
 /// through.
-pub(super) fn station(address: MacAddress) -> Vec<Instruction> {
-    let [a, b, c, d, e, f] = address.0;
+///
+/// Without an address, all frames on the link, whoever they are for.
+pub(super) fn station(address: Option<MacAddress>) -> Vec<Instruction> {
     let mut program = Assembler::default();
     // Kernels before 4.20 do not know PACKET_IGNORE_OUTGOING: our own frames must not come back.
     program.load_field(libc::SKF_AD_PKTTYPE);
@@ -30,12 +31,17 @@ pub(super) fn station(address: MacAddress) -> Vec<Instruction> {
     program.load_field(libc::SKF_AD_VLAN_TAG);
     program.jump_set(0x0fff, "refuse", "");
     program.label("untagged");
-    program.load(libc::BPF_B, 0);
-    program.jump_set(1, "accept", "");
-    program.load(libc::BPF_W, 0);
-    program.jump_equal(u32::from_be_bytes([a, b, c, d]), "", "refuse");
-    program.load(libc::BPF_H, 4);
-    program.jump_equal(u32::from(u16::from_be_bytes([e, f])), "accept", "refuse");
+    match address.map(|address| address.0) {
+        Some([a, b, c, d, e, f]) => {
+            program.load(libc::BPF_B, 0);
+            program.jump_set(1, "accept", "");
+            program.load(libc::BPF_W, 0);
+            program.jump_equal(u32::from_be_bytes([a, b, c, d]), "", "refuse");
+            program.load(libc::BPF_H, 4);
+            program.jump_equal(u32::from(u16::from_be_bytes([e, f])), "accept", "refuse");
+        }
+        None => program.jump_always("accept"),
+    }
     program.label("refuse");
     program.op(libc::BPF_RET | libc::BPF_K, 0);
     program.label("accept");

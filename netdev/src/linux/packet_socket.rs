@@ -50,6 +50,9 @@ pub struct PacketConfig {
     /// The station's address. One other than the interface's own makes the network card receive everything on the link
     /// (promiscuous mode). Default: `None`, the interface's own.
     pub hardware_address: Option<MacAddress>,
+    /// Every frame on the link comes, whoever it is for (promiscuous mode): for what forwards frames. A stack is a station
+    /// and has no use for them. Default: `false`.
+    pub all_frames: bool,
     /// What may wait for the interface to send it, in octets as the kernel accounts for them: a super-packet takes
     /// about 70 KiB, a packet of 1,500 octets 2.3 KiB. Default: 4 MiB.
     pub send_buffer: usize,
@@ -68,6 +71,7 @@ impl PacketConfig {
             queues: 1,
             ring: false,
             hardware_address: None,
+            all_frames: false,
             send_buffer: 4 << 20,
             receive_buffer: 16 << 20,
         }
@@ -105,8 +109,9 @@ impl PacketSocket {
             }
             sockets.push((Arc::new(socket), ring));
         }
+        let station = (!config.all_frames).then_some(interface.hardware_address);
         for (socket, _) in &sockets {
-            packet_socket::attach_filter(socket, &filter::station(interface.hardware_address))?;
+            packet_socket::attach_filter(socket, &filter::station(station))?;
         }
         let files: Vec<_> = sockets.iter().map(|(file, _)| Arc::clone(file)).collect();
         Ok(Self {
@@ -276,7 +281,7 @@ impl<'a> Interface<'a> {
         packet_socket::bind(&socket, self.index)?;
         // The groups of IPv6's neighbour solicitations are many and come and go: all of them, then.
         packet_socket::add_membership(&socket, self.index, Membership::AllMulticast)?;
-        if self.is_foreign {
+        if self.is_foreign || config.all_frames {
             packet_socket::add_membership(&socket, self.index, Membership::Promiscuous)?;
         }
         Ok((socket, ring))

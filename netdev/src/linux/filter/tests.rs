@@ -121,7 +121,8 @@ proptest! {
 
 #[test]
 fn a_station_gets_its_own_frames_and_those_of_groups() {
-    let program = station(MacAddress([2, 0, 0, 0xaa, 0xbb, 1]));
+    let program = station(Some(MacAddress([2, 0, 0, 0xaa, 0xbb, 1])));
+    let all = station(None);
     let incoming = Fields::default();
     let tagged = |tci| Fields {
         tag: Some(tci),
@@ -157,6 +158,9 @@ fn a_station_gets_its_own_frames_and_those_of_groups() {
         frame.extend([0; 54]);
         let expected = if comes { u32::MAX } else { 0 };
         assert_eq!(run(&program, &frame, fields), expected, "{what}");
+        let comes_to_all = comes || what.starts_with("another's");
+        let expected = if comes_to_all { u32::MAX } else { 0 };
+        assert_eq!(run(&all, &frame, fields), expected, "{what}, for all");
     }
     assert_eq!(run(&nothing(), &[0xff; 60], incoming), 0);
 }
