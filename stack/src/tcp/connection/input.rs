@@ -302,6 +302,8 @@ impl Connection {
                 now,
                 bytes_acked: acked.bytes as usize,
                 in_flight,
+                acknowledged: self.window.snd_una.0,
+                sent: self.window.snd_nxt.0,
                 rtt,
                 smoothed_rtt: self.rtt.smoothed().unwrap_or_default(),
                 application_limited: !self.cwnd_limited,

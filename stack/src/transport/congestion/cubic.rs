@@ -11,11 +11,12 @@
 //!          epoch         K
 //! ```
 //!
-//! HyStart++ is not part of it yet: slow start is RFC 5681's.
+//! The first slow start, without a threshold yet, is watched by [`HyStart`] (RFC 9406); later ones are RFC 5681's.
 
 use std::time::Duration;
 
 use crate::time::Instant;
+use crate::transport::congestion::hystart::{CSS_GROWTH_DIVISOR, Growth, HyStart};
 use crate::transport::congestion::{
     AckSample, Controller, InitialWindow, MAX_CWND, Timeout, decayed,
 };
@@ -34,6 +35,8 @@ pub struct Cubic {
     cwnd_prior: f64,
     /// The present congestion avoidance stage; `None` until its first ACK.
     epoch: Option<Epoch>,
+    /// When to leave the first slow start; later ones know their threshold (RFC 9406 4.2).
+    hystart: HyStart,
     /// What the latest reduction has changed.
     prior: Option<Prior>,
 }
@@ -80,8 +83,22 @@ impl Cubic {
             w_max: None,
             cwnd_prior: 0.0,
             epoch: None,
+            hystart: HyStart::new(),
             prior: None,
         }
+    }
+
+    /// Slow start: the octets that are left for congestion avoidance.
+    fn start(&mut self, sample: &AckSample, growth: Growth) -> usize {
+        let bytes = sample.bytes_acked;
+        let (permitted, rest) = if growth == Growth::Conservative {
+            (bytes / CSS_GROWTH_DIVISOR, 0)
+        } else {
+            let step = bytes.min(self.ssthresh - self.cwnd());
+            (step, bytes - step)
+        };
+        self.cwnd = (self.cwnd + permitted.min(MAX_CWND) as f64).min(MAX_CWND as f64);
+        rest
     }
 
     fn remember(&mut self) {
@@ -159,6 +176,15 @@ impl Epoch {
 
 impl Controller for Cubic {
     fn on_ack(&mut self, sample: &AckSample) {
+        // Round trips are looked at whether the window grows or not: an application that pauses leaves no stale round.
+        let growth = if self.ssthresh == usize::MAX {
+            self.hystart.on_ack(sample)
+        } else {
+            Growth::Full
+        };
+        if growth == Growth::Over {
+            self.ssthresh = self.cwnd();
+        }
         if !sample.may_grow(self.cwnd(), self.in_slow_start()) {
             // 4.2: time in which the window could not grow MUST NOT count, or it would jump afterwards.
             if let Some(epoch) = &mut self.epoch {
@@ -168,9 +194,7 @@ impl Controller for Cubic {
         }
         let mut bytes = sample.bytes_acked;
         if self.in_slow_start() {
-            let step = bytes.min(self.ssthresh - self.cwnd()).min(MAX_CWND);
-            self.cwnd = (self.cwnd + step as f64).min(MAX_CWND as f64);
-            bytes -= step;
+            bytes = self.start(sample, growth);
         }
         if bytes > 0 && !self.in_slow_start() {
             self.avoid(sample.now, bytes, sample.smoothed_rtt);

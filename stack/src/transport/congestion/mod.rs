@@ -7,6 +7,9 @@
 //! A [`Controller`] owns `cwnd` and `ssthresh`, in octets. It leaves to its owner the detection of loss, the conduct of
 //! a recovery (RFC 6675, RFC 6582: when it begins and ends, what is sent in it) and the count of what is in flight.
 //!
+//! CUBIC leaves its first slow start by HyStart++ ([`hystart`]). SCTP measures one round trip a round (RFC 9260 6.3.1 C4), which
+//! is too few samples for it: there slow start ends at the first loss.
+//!
 //! An ACK may cover one segment or megabytes: growth is computed per octet, as if every segment had been acknowledged
 //! by an ACK of its own.
 
@@ -16,6 +19,7 @@ use std::time::Duration;
 use crate::time::Instant;
 
 pub mod cubic;
+pub mod hystart;
 pub mod new_reno;
 pub mod sctp_reno;
 
@@ -45,6 +49,11 @@ pub struct AckSample {
     pub bytes_acked: usize,
     /// Octets in flight before this acknowledgment.
     pub in_flight: usize,
+    /// How far the stream is acknowledged, in octets that wrap: SND.UNA. What was sent when a round began tells by it when
+    /// the round is over.
+    pub acknowledged: u32,
+    /// How far it is sent: SND.NXT.
+    pub sent: u32,
     /// The round trip it measured, if it did.
     pub rtt: Option<Duration>,
     /// The smoothed round-trip time.

@@ -153,6 +153,8 @@ mod tests {
             now: Instant::ZERO,
             bytes_acked,
             in_flight,
+            acknowledged: 0,
+            sent: 0,
             rtt: None,
             smoothed_rtt: RTO,
             application_limited: !fully_used,

@@ -8,6 +8,8 @@ fn ack(now: Instant, bytes: usize, in_flight: usize) -> AckSample {
         now,
         bytes_acked: bytes,
         in_flight,
+        acknowledged: 0,
+        sent: 1,
         rtt: Some(RTT),
         smoothed_rtt: RTT,
         application_limited: false,

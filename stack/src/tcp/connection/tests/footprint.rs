@@ -43,7 +43,7 @@ fn a_connection_and_its_parts_stay_small() {
         ChallengeLimit => 32,
         Counters => 128,
         // Allocated beside it, for as long as they are needed.
-        Cubic => 208,
+        Cubic => 280,
         NewReno => 64,
         Handshake => 64,
         AckSnapshot => 64,
