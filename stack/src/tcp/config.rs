@@ -11,7 +11,8 @@ pub struct Config {
     pub congestion_control: CongestionControl,
     /// Initial congestion window in segments (RFC 6928). Default 10.
     pub initial_window: u32,
-    /// Fall back to the initial window after an idle RTO (RFC 5681 4.1). Default true, as Linux.
+    /// Fall back to the initial window after an idle RTO (RFC 5681 4.1), and give up by half what of the window an application
+    /// has not used for an RTO (RFC 2861 3.2). Default true, as Linux (`tcp_slow_start_after_idle`).
     pub idle_restart: bool,
     /// RTO before the first sample (RFC 6298 2.1). Default 1 s.
     pub initial_rto: Duration,

@@ -283,7 +283,8 @@ impl Connection {
             },
             &mut self.board,
         );
-        self.stats.reorderings += u64::from(delivered.reordered);
+        self.stats.reorderings =
+            (self.stats.reorderings).saturating_add(delivered.reordered.into());
         if outcome.undone {
             self.congestion.undo();
             self.stats.undos += 1;
@@ -301,12 +302,12 @@ impl Connection {
             self.congestion.on_ack(&AckSample {
                 now,
                 bytes_acked: acked.bytes as usize,
-                in_flight,
+                in_flight: in_flight.max(self.window_use.peak() as usize),
                 acknowledged: self.window.snd_una.0,
                 sent: self.window.snd_nxt.0,
                 rtt,
                 smoothed_rtt: self.rtt.smoothed().unwrap_or_default(),
-                application_limited: !self.cwnd_limited,
+                application_limited: !self.window_use.is_limited(),
             });
         }
         self.set_timer_after_ack(now, outcome.wait_until, bytes_acked > 0);

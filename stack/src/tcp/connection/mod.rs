@@ -47,7 +47,7 @@ pub use state::{ReceiveHalf, SendHalf};
 use crate::error::SocketError;
 use crate::tcp::config::{CongestionControl, SocketOptions};
 use crate::tcp::listener::AcceptedRequest;
-use crate::tcp::send::{Recovery, Scoreboard, SendBuffer, SendWindow};
+use crate::tcp::send::{Recovery, Scoreboard, SendBuffer, SendWindow, WindowUse};
 use crate::tcp::time_wait::TimeWaitEntry;
 use crate::tcp::{Config, SeqNum, Tuple};
 use crate::time::Instant;
@@ -111,8 +111,8 @@ pub struct Connection {
     recovery: Recovery,
     rtt: RttEstimator,
     congestion: Box<dyn Controller>,
-    /// Sending stopped last for want of congestion window.
-    cwnd_limited: bool,
+    /// How much of the congestion window is in use.
+    window_use: WindowUse,
 
     receive: ReceiveSide,
     /// Last.ACK.sent (RFC 7323 4.3).
@@ -153,12 +153,13 @@ struct Counters {
     segments_sent: u64,
     segments_received: u64,
     retransmits: u64,
-    timeouts: u64,
-    recoveries: u64,
-    undos: u64,
-    loss_probes: u64,
     duplicates_reported: u64,
-    reorderings: u64,
+    // Events of whole round trips: 32 bits last for longer than connections do.
+    timeouts: u32,
+    recoveries: u32,
+    undos: u32,
+    loss_probes: u32,
+    reorderings: u32,
 }
 
 impl Connection {
@@ -233,7 +234,7 @@ impl Connection {
             recovery: Recovery::new(),
             rtt,
             congestion: controller(&config, mss as usize),
-            cwnd_limited: false,
+            window_use: WindowUse::new(now, iss + 1),
             receive: ReceiveSide::new(&config, capacity),
             last_ack_sent: SeqNum(0),
             timers: Timers::new(),

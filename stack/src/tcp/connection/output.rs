@@ -14,6 +14,7 @@ use crate::tcp::connection::negotiated::TCP_HEADER_LEN;
 use crate::tcp::connection::state::{Lifecycle, SendHalf};
 use crate::tcp::connection::timers::{RetransmitCause, Timer};
 use crate::tcp::send::window::{Candidate, WindowVerdict};
+use crate::tcp::send::window_use::Sending;
 use crate::tcp::{SeqNum, Transmit, TransmitLimits};
 use crate::time::Instant;
 use crate::wire::Ecn;
@@ -199,10 +200,12 @@ impl Connection {
         let with_fin = permitted > data;
         let room = self.congestion_room();
         let mut len = permitted.min(data);
-        self.cwnd_limited = len > room;
-        if self.cwnd_limited {
+        // As Linux: the window is in full use also when what there is fills it exactly.
+        let limited = len > 0 && len >= room;
+        if len > room {
             len = room / mss * mss;
             if len == 0 {
+                self.note_window_use(now, limited);
                 return None;
             }
         }
@@ -217,7 +220,28 @@ impl Connection {
             mss,
             retransmission: false,
         };
-        Some(self.send_stretch(now, stretch))
+        let transmit = self.send_stretch(now, stretch);
+        self.note_window_use(now, limited);
+        Some(transmit)
+    }
+
+    /// Notes how much of the congestion window is in use, and has the controller give up what has not been for an RTO
+    /// (RFC 7661, RFC 2861 3.2). As Linux not when the writer waits for room in the send buffer: that is what limits then.
+    fn note_window_use(&mut self, now: Instant, limited: bool) {
+        self.window_use.on_sending(Sending {
+            now,
+            snd_una: self.window.snd_una,
+            snd_nxt: self.window.snd_nxt,
+            outstanding: self.board.outstanding(),
+            limited,
+        });
+        let blocked = self.write_blocked || self.recovery.is_active();
+        if self.config.idle_restart
+            && let Some(used) = self.window_use.take_unused(now, self.rtt.rto())
+            && !blocked
+        {
+            self.congestion.on_application_limited(used as usize);
+        }
     }
 
     /// A probe whose ACK tells what became of the last flight: new data if there is some, else the last segment once
@@ -381,6 +405,7 @@ impl Connection {
         if idle > rto {
             let restart = self.config.idle_restart.then_some(rto);
             self.congestion.on_idle(now, idle, restart);
+            self.window_use.restart(now);
             self.last_sent = now;
         }
     }

@@ -17,8 +17,10 @@ pub mod scoreboard;
 pub mod tail_loss_probe;
 pub mod undo;
 pub mod window;
+pub mod window_use;
 
 pub use buffer::SendBuffer;
 pub use recovery::{Recovery, RecoveryStep};
 pub use scoreboard::Scoreboard;
 pub use window::SendWindow;
+pub use window_use::WindowUse;

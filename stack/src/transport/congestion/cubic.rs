@@ -18,7 +18,7 @@ use std::time::Duration;
 use crate::time::Instant;
 use crate::transport::congestion::hystart::{CSS_GROWTH_DIVISOR, Growth, HyStart};
 use crate::transport::congestion::{
-    AckSample, Controller, InitialWindow, MAX_CWND, Timeout, decayed,
+    AckSample, Controller, InitialWindow, MAX_CWND, Timeout, decayed, half_unused,
 };
 
 /// CUBIC. Windows are kept as fractions of octets, since many ACKs grow them by less than one.
@@ -245,6 +245,16 @@ impl Controller for Cubic {
             self.epoch = None;
         } else if let Some(epoch) = &mut self.epoch {
             epoch.shift(idle);
+        }
+    }
+
+    fn on_application_limited(&mut self, used: usize) {
+        let initial_window = self.initial_window.octets(self.mss as usize);
+        let cwnd = half_unused(self.cwnd(), used, initial_window);
+        if cwnd < self.cwnd() {
+            self.ssthresh = self.ssthresh.max(self.cwnd() / 4 * 3);
+            self.cwnd = cwnd as f64;
+            self.epoch = None;
         }
     }
 

@@ -47,7 +47,7 @@ pub struct AckSample {
     pub now: Instant,
     /// Octets newly acknowledged.
     pub bytes_acked: usize,
-    /// Octets in flight before this acknowledgment.
+    /// Octets in flight before this acknowledgment, or at most in this round trip.
     pub in_flight: usize,
     /// How far the stream is acknowledged, in octets that wrap: SND.UNA. What was sent when a round began tells by it when
     /// the round is over.
@@ -100,6 +100,12 @@ pub trait Controller: fmt::Debug + Send {
     /// each RTO of silence, down to the initial window (RFC 5681 4.1 as RFC 2861 and Linux soften it); without it the
     /// window stays.
     fn on_idle(&mut self, now: Instant, idle: Duration, restart: Option<Duration>);
+
+    /// For an RTO no more than `used` octets of the window were in flight, since there was no more to send: what has not
+    /// been tested for so long is given up by half (RFC 7661, RFC 2861 3.2). By default the window stays.
+    fn on_application_limited(&mut self, used: usize) {
+        let _ = used;
+    }
 
     /// The congestion window.
     fn cwnd(&self) -> usize;
@@ -161,6 +167,21 @@ pub fn initial_window(segments: u32, mss: usize) -> usize {
 
 /// The segment size that RFC 6928 2 takes for granted: its 14,600 octets are ten of these.
 const INITIAL_WINDOW_MSS: usize = 1460;
+
+/// The window after an RTO in which `used` of it was in use: half way down to that, or to the initial window, if it was more
+/// (RFC 2861 3.2, Linux).
+const fn half_unused(cwnd: usize, used: usize, initial_window: usize) -> usize {
+    let used = if used > initial_window {
+        used
+    } else {
+        initial_window
+    };
+    if used < cwnd {
+        cwnd - (cwnd - used) / 2
+    } else {
+        cwnd
+    }
+}
 
 /// The window after `idle` of silence: halved per `rto`, not below `restart_window` (RFC 2861 3, Linux).
 fn decayed(cwnd: usize, idle: Duration, rto: Duration, restart_window: usize) -> usize {

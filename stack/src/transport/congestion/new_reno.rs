@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::time::Instant;
 use crate::transport::congestion::{
-    AckSample, Controller, MAX_CWND, Timeout, decayed, initial_window,
+    AckSample, Controller, MAX_CWND, Timeout, decayed, half_unused, initial_window,
 };
 
 /// Slow start, then one segment per round trip; half at a loss.
@@ -89,6 +89,16 @@ impl Controller for NewReno {
             self.ssthresh = self.ssthresh.max(self.cwnd / 4 * 3);
             let restart_window = initial_window(self.initial_segments, self.mss);
             self.cwnd = decayed(self.cwnd, idle, rto, restart_window);
+            self.acked = 0;
+        }
+    }
+
+    fn on_application_limited(&mut self, used: usize) {
+        let initial_window = initial_window(self.initial_segments, self.mss);
+        let cwnd = half_unused(self.cwnd, used, initial_window);
+        if cwnd < self.cwnd {
+            self.ssthresh = self.ssthresh.max(self.cwnd / 4 * 3);
+            self.cwnd = cwnd;
             self.acked = 0;
         }
     }

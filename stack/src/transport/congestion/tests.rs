@@ -337,3 +337,25 @@ fn needless_reduction_is_taken_back_once() {
         }
     }
 }
+
+#[test]
+fn window_that_is_not_used_for_a_timeout_is_given_up_by_half() {
+    // RFC 2861 3.2 and Linux: the initial window stays, three quarters are remembered as threshold.
+    for (window, used, left) in [
+        (100_000, 40_000, 70_000),
+        (100_000, 1000, 55_000),
+        (100_000, 100_000, 100_000),
+        (8000, 1000, 8000),
+    ] {
+        for mut controller in both() {
+            controller.set_cwnd(window);
+            controller.on_congestion_event(Instant::ZERO, usize::MAX);
+            controller.set_cwnd(window);
+            let ssthresh = controller.ssthresh();
+            controller.on_application_limited(used);
+            assert_eq!(controller.cwnd(), left, "{used} of {window}");
+            let remembered = if left < window { window / 4 * 3 } else { 0 };
+            assert_eq!(controller.ssthresh(), ssthresh.max(remembered));
+        }
+    }
+}

@@ -11,7 +11,7 @@ use crate::tcp::connection::state::Lifecycle;
 use crate::tcp::connection::timers::Timers;
 use crate::tcp::connection::{Counters, TimeWaitEntry};
 use crate::tcp::receive::{AckSchedule, Reassembly, ReceiveBuffer, ReceiveWindow, SackBlocks};
-use crate::tcp::send::{Recovery, Scoreboard, SendBuffer, SendWindow};
+use crate::tcp::send::{Recovery, Scoreboard, SendBuffer, SendWindow, WindowUse};
 use crate::transport::congestion::{Cubic, NewReno};
 use crate::transport::rtt::RttEstimator;
 
@@ -29,6 +29,7 @@ fn a_connection_and_its_parts_stay_small() {
         Negotiated => 64,
         SendBuffer => 96,
         SendWindow => 64,
+        WindowUse => 32,
         Scoreboard => 160,
         Recovery => 192,
         RttEstimator => 160,

@@ -2,6 +2,7 @@
 
 mod adversary;
 mod close;
+mod congestion;
 mod errors;
 mod footprint;
 mod handshake;
