@@ -4,6 +4,18 @@ use std::time::Duration;
 
 pub use crate::transport::congestion::CongestionControl;
 
+/// When explicit congestion notification is used (RFC 3168 6.1.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum EcnMode {
+    /// Never.
+    Off,
+    /// When this side connects it asks for it, and grants it to peers that ask.
+    Request,
+    /// Peers that ask get it.
+    #[default]
+    Accept,
+}
+
 /// TCP's configuration. Each field says its meaning, unit, origin and default.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -45,6 +57,9 @@ pub struct Config {
     pub timestamps: bool,
     /// Offer SACK (RFC 2018). Default true.
     pub sack: bool,
+    /// Explicit congestion notification (RFC 3168), with RFC 8511's reduction. Default [`EcnMode::Accept`], as Linux
+    /// (`net.ipv4.tcp_ecn`, where these modes are 0, 1 and 2).
+    pub ecn: EcnMode,
     /// Largest receive buffer of one socket, in octets; also decides the window shift. Default 32 MiB.
     pub max_receive_buffer: usize,
     /// Receive buffer a new connection starts with, in octets. Default 6 MiB.
@@ -110,6 +125,7 @@ impl Default for Config {
             window_scaling: true,
             timestamps: true,
             sack: true,
+            ecn: EcnMode::Accept,
             max_receive_buffer: 32 << 20,
             receive_buffer: 6 << 20,
             send_buffer: 4 << 20,

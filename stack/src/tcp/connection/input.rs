@@ -58,6 +58,7 @@ impl Connection {
         self.probes_unanswered = 0;
         self.keepalives_unanswered = 0;
         self.take_timestamp(now, &segment);
+        self.take_marks(&segment);
         if matches!(self.lifecycle, Lifecycle::Opening(_)) {
             self.handle_ack_of_syn(now, &segment)?;
         }
@@ -253,6 +254,7 @@ impl Connection {
             return; // the common pure ACK that says nothing new
         }
         let timing = self.ack_timing(now, segment);
+        let echo = self.is_congestion_echo(segment);
         // RFC 5681 2: outstanding data, no data of its own, the same number and the same window.
         let duplicate = bytes_acked == 0
             && !changed
@@ -294,7 +296,10 @@ impl Connection {
             self.congestion.set_cwnd(self.congestion.ssthresh());
         }
         self.note_recovery(now, outcome, bytes_acked > 0);
-        if acked.bytes > 0
+        if echo {
+            // The window does not grow by such an ACK, either (RFC 3168 6.1.2).
+            self.reduce_for_echo(now);
+        } else if acked.bytes > 0
             && outcome.step == RecoveryStep::Nothing
             && !outcome.probe_repaired
             && !self.recovery.in_fast_recovery()
@@ -322,8 +327,9 @@ impl Connection {
     fn count_duplicate(&mut self, duplicate: Option<(SeqNum, SeqNum)>) -> Option<(SeqNum, SeqNum)> {
         let (left, right) =
             duplicate.filter(|(left, right)| *right - *left <= self.window.max_window)?;
-        self.stats.duplicates_reported += u64::from((right - left).div_ceil(self.mss));
-        (self.stats.duplicates_reported <= self.stats.retransmits).then_some((left, right))
+        let reported = &mut self.stats.duplicates_reported;
+        *reported = reported.saturating_add((right - left).div_ceil(self.mss));
+        (u64::from(*reported) <= self.stats.retransmits).then_some((left, right))
     }
 
     /// What tells the copies of a segment apart.
@@ -362,11 +368,13 @@ impl Connection {
         if outcome.step == RecoveryStep::Entered {
             let flight = self.board.outstanding() as usize;
             self.congestion.on_congestion_event(now, flight);
+            self.note_reduction();
             self.stats.recoveries += 1;
             tracing::debug!(una = ?self.window.snd_una, ssthresh = self.congestion.ssthresh(), "fast recovery");
         } else if outcome.probe_repaired && !self.recovery.is_active() {
             let flight = self.board.outstanding() as usize;
             self.congestion.on_congestion_event(now, flight);
+            self.note_reduction();
             tracing::debug!(cwnd = self.congestion.cwnd(), "a probe has repaired a loss");
         }
         if self.recovery.in_fast_recovery() {

@@ -319,7 +319,7 @@ impl Connection {
             recoveries: self.stats.recoveries.into(),
             undos: self.stats.undos.into(),
             tail_loss_probes: self.stats.loss_probes.into(),
-            dsack_dups: self.stats.duplicates_reported,
+            dsack_dups: self.stats.duplicates_reported.into(),
             reord_seen: self.stats.reorderings.into(),
             sack: self.negotiated.sack,
             timestamps: self.negotiated.timestamps.is_some(),

@@ -13,6 +13,7 @@
 //! | `timers`, `keepalive` | deadlines, retransmission, probes, giving up |
 //! | `close` | shutdown, close, abort, linger, orphans, the way to TIME-WAIT |
 //! | `icmp` | RFC 5927 |
+//! | `ecn` | marks, their echo, one reduction a window |
 //! | `urgent` | the urgent pointer |
 //! | `io` | write, read, errors, options |
 //!
@@ -25,6 +26,7 @@
 //! ```
 
 mod close;
+mod ecn;
 mod handshake;
 mod icmp;
 mod input;
@@ -40,6 +42,7 @@ mod urgent;
 
 use std::sync::Arc;
 
+pub(in crate::tcp) use negotiated::is_ecn_request;
 pub use negotiated::{Negotiated, Offer, TimestampState, WindowScale};
 pub use reset::reset_reply;
 pub use state::{ReceiveHalf, SendHalf};
@@ -55,6 +58,7 @@ use crate::transport::Readiness;
 use crate::transport::congestion::{Controller, Cubic, NewReno};
 use crate::transport::rtt::{LowerBound, RtoBounds, RttEstimator};
 
+use ecn::EcnState;
 use handshake::Handshake;
 use input::ChallengeLimit;
 use output::Pending;
@@ -113,6 +117,7 @@ pub struct Connection {
     congestion: Box<dyn Controller>,
     /// How much of the congestion window is in use.
     window_use: WindowUse,
+    ecn: EcnState,
 
     receive: ReceiveSide,
     /// Last.ACK.sent (RFC 7323 4.3).
@@ -153,7 +158,8 @@ struct Counters {
     segments_sent: u64,
     segments_received: u64,
     retransmits: u64,
-    duplicates_reported: u64,
+    /// As far as 32 bits tell.
+    duplicates_reported: u32,
     // Events of whole round trips: 32 bits last for longer than connections do.
     timeouts: u32,
     recoveries: u32,
@@ -175,11 +181,12 @@ impl Connection {
         } = parameters;
         let remote = tuple.remote.ip();
         let offer = Offer::new(&config, remote, path_mtu);
+        let ecn = config.ecn;
         let negotiated = Negotiated::pending(&config, &offer, remote);
         let mut connection = Self::blank(now, config, options, tuple, negotiated, iss);
         connection.path_mtu = path_mtu as u32;
         connection.lifecycle =
-            Lifecycle::Opening(Box::new(Handshake::new(iss, offer, timestamp_offset)));
+            Lifecycle::Opening(Box::new(Handshake::new(iss, offer, timestamp_offset, ecn)));
         connection.dirty = true;
         connection
     }
@@ -235,6 +242,7 @@ impl Connection {
             rtt,
             congestion: controller(&config, mss as usize),
             window_use: WindowUse::new(now, iss + 1),
+            ecn: EcnState::new(iss),
             receive: ReceiveSide::new(&config, capacity),
             last_ack_sent: SeqNum(0),
             timers: Timers::new(),

@@ -320,7 +320,11 @@ impl Connection {
             mss,
             retransmission: false,
         };
-        Some(self.send_stretch(now, stretch))
+        // A probe: its loss would go unnoticed (RFC 3168 6.1.6).
+        Some(Transmit {
+            ecn: Ecn::NotEct,
+            ..self.send_stretch(now, stretch)
+        })
     }
 
     /// An octet before SND.UNA that the peer must answer with an ACK, as Linux probes windows and peers: its sequence
@@ -345,6 +349,11 @@ impl Connection {
         };
         let len = data_end.saturating_since(start) as usize;
         let mut flags = Flags::ACK;
+        // Only new data: a retransmission could be marked when nobody watches (RFC 3168 6.1.4, 6.1.5).
+        let capable = self.negotiated.ecn && len > 0 && !stretch.retransmission;
+        if capable {
+            flags |= self.ecn.take_cwr();
+        }
         if end.after(self.buffer.end()) {
             flags |= Flags::FIN;
         }
@@ -394,7 +403,7 @@ impl Connection {
             header,
             payload,
             segment_size: (len > mss).then_some(mss as u16),
-            ecn: Ecn::NotEct,
+            ecn: if capable { Ecn::Ect0 } else { Ecn::NotEct },
         }
     }
 
@@ -466,7 +475,8 @@ impl Connection {
         // It says what was promised when it was due, not what reading has made room for since: that may be owed another
         // ACK, so nothing is noted as sent here.
         let sequence = self.window.snd_nxt;
-        let mut header = self.header_with_window(now, sequence, Flags::ACK, snapshot.window);
+        let flags = Flags::ACK | self.ecn.flags();
+        let mut header = self.header_with_window(now, sequence, flags, snapshot.window);
         header.acknowledgment = snapshot.acknowledgment.0;
         header.options.sack = snapshot.sack;
         self.stats.segments_sent += 1;
@@ -516,7 +526,7 @@ impl Connection {
     /// A header with everything that every segment carries.
     pub(super) fn header(&mut self, now: Instant, sequence: SeqNum, flags: Flags) -> Header {
         let window = self.advertise();
-        self.header_with_window(now, sequence, flags, window)
+        self.header_with_window(now, sequence, flags | self.ecn.flags(), window)
     }
 
     /// The same with a window field that promises nothing new.

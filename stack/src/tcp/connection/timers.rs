@@ -289,6 +289,7 @@ impl Connection {
         };
         self.congestion
             .on_retransmission_timeout(now, flight, timeout);
+        self.note_reduction();
         self.rtt.back_off();
         self.restart_retransmission_timer(now);
         self.dirty = true;

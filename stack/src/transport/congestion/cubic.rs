@@ -154,9 +154,22 @@ impl Cubic {
         self.cwnd = cwnd.min(MAX_CWND as f64);
     }
 
-    fn reduced(&self, flight_size: usize) -> usize {
+    /// A congestion event that leaves `beta` of the window (RFC 9438 4.6, 4.7).
+    fn reduce(&mut self, flight_size: usize, beta: f64) {
+        // Fast convergence: a plateau lower than the last one means that somebody else needs room.
+        self.w_max = Some(match self.w_max {
+            Some(w_max) if self.cwnd < w_max => self.cwnd * (1.0 + beta) / 2.0,
+            _ => self.cwnd,
+        });
+        self.ssthresh = self.reduced(flight_size, beta);
+        self.cwnd_prior = self.cwnd;
+        self.cwnd = self.ssthresh as f64;
+        self.epoch = None;
+    }
+
+    fn reduced(&self, flight_size: usize, beta: f64) -> usize {
         let flight = (flight_size as f64).min(self.cwnd);
-        (flight * BETA).round().max(2.0 * self.mss) as usize
+        (flight * beta).round().max(2.0 * self.mss) as usize
     }
 }
 
@@ -203,21 +216,18 @@ impl Controller for Cubic {
 
     fn on_congestion_event(&mut self, _now: Instant, flight_size: usize) {
         self.remember();
-        // 4.7, fast convergence: a plateau lower than the last one means that somebody else needs room.
-        self.w_max = Some(match self.w_max {
-            Some(w_max) if self.cwnd < w_max => self.cwnd * (1.0 + BETA) / 2.0,
-            _ => self.cwnd,
-        });
-        self.ssthresh = self.reduced(flight_size);
-        self.cwnd_prior = self.cwnd;
-        self.cwnd = self.ssthresh as f64;
-        self.epoch = None;
+        self.reduce(flight_size, BETA);
+    }
+
+    fn on_ecn(&mut self, _now: Instant, flight_size: usize) {
+        self.prior = None;
+        self.reduce(flight_size, BETA_ECN);
     }
 
     fn on_retransmission_timeout(&mut self, _now: Instant, flight_size: usize, timeout: Timeout) {
         if timeout == Timeout::First {
             self.remember();
-            self.ssthresh = self.reduced(flight_size);
+            self.ssthresh = self.reduced(flight_size, BETA);
             self.cwnd_prior = self.cwnd;
         }
         // 4.8: the stage after a timeout starts at its own plateau.
@@ -286,6 +296,8 @@ impl Controller for Cubic {
 const C: f64 = 0.4;
 /// beta_cubic: what is left of the window after a loss (RFC 9438 4.6).
 const BETA: f64 = 0.7;
+/// The same when packets were marked (RFC 8511 3.2).
+const BETA_ECN: f64 = 0.85;
 /// alpha_cubic: segments per round trip with which AIMD(alpha, 0.7) gets as much as Reno (RFC 9438 4.3).
 const ALPHA: f64 = 3.0 * (1.0 - BETA) / (1.0 + BETA);
 /// Sub-steps per ACK. With eight the error against ACKs of single segments stays under one percent of the growth.

@@ -85,9 +85,13 @@ pub trait Controller: fmt::Debug + Send {
     /// recovery, where the window follows [`Self::set_cwnd`].
     fn on_ack(&mut self, sample: &AckSample);
 
-    /// Loss (or ECN, in time) was detected: `ssthresh` and `cwnd` are reduced. Called once per recovery.
+    /// Loss was detected: `ssthresh` and `cwnd` are reduced. Called once per recovery.
     /// `flight_size` is what was sent and not yet cumulatively acknowledged (FlightSize of RFC 5681).
     fn on_congestion_event(&mut self, now: Instant, flight_size: usize);
+
+    /// The path has marked packets instead of dropping them (RFC 3168): a queue that marks is a short one, so the reduction
+    /// is smaller (RFC 8511). Called once per round trip. It is not taken back by [`Self::undo`].
+    fn on_ecn(&mut self, now: Instant, flight_size: usize);
 
     /// The retransmission timer fired: `cwnd` becomes one segment (RFC 5681 3.1).
     fn on_retransmission_timeout(&mut self, now: Instant, flight_size: usize, timeout: Timeout);

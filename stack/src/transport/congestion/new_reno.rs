@@ -67,6 +67,14 @@ impl Controller for NewReno {
         self.acked = 0;
     }
 
+    fn on_ecn(&mut self, _now: Instant, flight_size: usize) {
+        self.prior = None;
+        // RFC 8511 3: beta_ecn is 0.8.
+        self.ssthresh = (flight_size.min(self.cwnd) / 5 * 4).max(2 * self.mss);
+        self.cwnd = self.ssthresh;
+        self.acked = 0;
+    }
+
     fn on_retransmission_timeout(&mut self, _now: Instant, flight_size: usize, timeout: Timeout) {
         if timeout == Timeout::First {
             self.prior = Some((self.cwnd, self.ssthresh));

@@ -359,3 +359,17 @@ fn window_that_is_not_used_for_a_timeout_is_given_up_by_half() {
         }
     }
 }
+
+#[test]
+fn marks_cost_less_than_losses_and_are_not_taken_back() {
+    // RFC 8511 3: 0.8 with NewReno, 0.85 with CUBIC, at least two segments.
+    for (mut controller, left) in both().into_iter().zip([80_000, 85_000]) {
+        controller.set_cwnd(100_000);
+        controller.on_ecn(Instant::ZERO, 100_000);
+        assert_eq!((controller.cwnd(), controller.ssthresh()), (left, left));
+        controller.undo();
+        assert_eq!(controller.cwnd(), left);
+        controller.on_ecn(Instant::ZERO, 0);
+        assert_eq!(controller.cwnd(), 2 * MSS);
+    }
+}

@@ -2,6 +2,7 @@
 
 use crate::tcp::Connection;
 use crate::tcp::config::SocketOptions;
+use crate::tcp::connection::ecn::EcnState;
 use crate::tcp::connection::handshake::Handshake;
 use crate::tcp::connection::input::ChallengeLimit;
 use crate::tcp::connection::negotiated::Negotiated;
@@ -43,6 +44,7 @@ fn a_connection_and_its_parts_stay_small() {
         Pending => 64,
         ChallengeLimit => 32,
         Counters => 128,
+        EcnState => 8,
         // Allocated beside it, for as long as they are needed.
         Cubic => 280,
         NewReno => 64,

@@ -3,6 +3,7 @@
 mod adversary;
 mod close;
 mod congestion;
+mod ecn;
 mod errors;
 mod footprint;
 mod handshake;
