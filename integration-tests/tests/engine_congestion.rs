@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tidewire::config::Config;
 use tidewire::tcp::config::CongestionControl;
-use tidewire_integration_tests::transfer::transfer;
+use tidewire_integration_tests::transfer::{transfer, transfer_with};
 use tidewire_integration_tests::world::LinkConfig;
 use tidewire_netdev::memory::impairment::ImpairmentConfig;
 
@@ -66,4 +66,20 @@ fn hystart_overshoots_a_shorter_queue_by_a_fraction() {
         }
     }
     assert!(hystart * 3 < doubling, "{hystart} and {doubling}");
+}
+
+#[test]
+fn pacing_keeps_to_the_users_maximum() {
+    // As Linux's SO_MAX_PACING_RATE, which does not count headers.
+    for rate in [4 * MBIT, 40 * MBIT] {
+        let link = path(100 * MBIT, 20, 1.0, 1);
+        let octets = (rate / 8 * 4) as usize;
+        let limit = Duration::from_secs(60);
+        let outcome = transfer_with(&link, Config::default(), octets, limit, |connection| {
+            connection.set_max_pacing_rate(Some(rate / 8));
+        });
+        let share = outcome.goodput() / rate as f64;
+        assert!((0.95..=1.0).contains(&share), "{rate}: {share}");
+        assert_eq!(outcome.sender.retransmits, 0);
+    }
 }

@@ -165,6 +165,8 @@ pub struct SocketOptions {
     pub user_timeout: Option<Duration>,
     /// Send buffer in octets instead of [`Config::send_buffer`].
     pub send_buffer: Option<usize>,
+    /// Congestion controller instead of [`Config::congestion_control`].
+    pub congestion_control: Option<CongestionControl>,
     /// Receive buffer in octets instead of [`Config::receive_buffer`].
     pub receive_buffer: Option<usize>,
 }

@@ -214,6 +214,7 @@ impl Connection {
         self.last_ack_sent = irs + 1;
         self.update_mss();
         self.congestion = self.new_controller();
+        self.settle_pacing();
     }
 
     /// The round trip of the handshake (RFC 6298 2.2), and what a lost SYN means for the RTO (5.7).
@@ -272,6 +273,7 @@ impl Connection {
         }
         self.update_mss();
         self.congestion = self.new_controller();
+        self.settle_pacing();
         self.last_sent = now;
         self.last_received = now;
         self.start_keepalive(now);

@@ -292,10 +292,10 @@ impl Connection {
             self.stats.undos += 1;
             tracing::debug!(cwnd = self.congestion.cwnd(), "the recovery was spurious");
         } else if was_recovering && outcome.step != RecoveryStep::Nothing {
-            // Fast recovery is over: PRR ends at the target (RFC 6937 3).
-            self.congestion.set_cwnd(self.congestion.ssthresh());
+            self.congestion.on_recovered();
         }
         self.note_recovery(now, outcome, bytes_acked > 0);
+        self.note_delivery(now, delivered);
         if echo {
             // The window does not grow by such an ACK, either (RFC 3168 6.1.2).
             self.reduce_for_echo(now);
@@ -365,6 +365,7 @@ impl Connection {
 
     /// Applies what an ACK or the reordering timer did to recovery; `advanced` tells that SND.UNA did.
     pub(super) fn note_recovery(&mut self, now: Instant, outcome: AckOutcome, advanced: bool) {
+        self.note_losses(&outcome);
         if outcome.step == RecoveryStep::Entered {
             let flight = self.board.outstanding() as usize;
             self.congestion.on_congestion_event(now, flight);

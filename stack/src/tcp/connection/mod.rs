@@ -10,6 +10,7 @@
 //! | `input` | RFC 9293 3.10.7.4, the order of checks; ACK processing |
 //! | `receiving` | text, FIN, and the ACKs they call for |
 //! | `output` | `poll_transmit`, the one way out |
+//! | `pacing` | departures, the delivery rate, which controller |
 //! | `timers`, `keepalive` | deadlines, retransmission, probes, giving up |
 //! | `close` | shutdown, close, abort, linger, orphans, the way to TIME-WAIT |
 //! | `icmp` | RFC 5927 |
@@ -34,6 +35,7 @@ mod io;
 mod keepalive;
 pub mod negotiated;
 mod output;
+mod pacing;
 mod receiving;
 pub mod reset;
 mod state;
@@ -62,6 +64,7 @@ use ecn::EcnState;
 use handshake::Handshake;
 use input::ChallengeLimit;
 use output::Pending;
+use pacing::Paced;
 use receiving::ReceiveSide;
 use state::Lifecycle;
 use timers::Timers;
@@ -115,6 +118,8 @@ pub struct Connection {
     recovery: Recovery,
     rtt: RttEstimator,
     congestion: Box<dyn Controller>,
+    /// Pacing and the delivery rate, where there is a use for them.
+    paced: Option<Box<Paced>>,
     /// How much of the congestion window is in use.
     window_use: WindowUse,
     ecn: EcnState,
@@ -240,7 +245,8 @@ impl Connection {
             board: Scoreboard::new(iss + 1),
             recovery: Recovery::new(),
             rtt,
-            congestion: controller(&config, mss as usize),
+            congestion: controller(&config, &options, mss as usize),
+            paced: None,
             window_use: WindowUse::new(now, iss + 1),
             ecn: EcnState::new(iss),
             receive: ReceiveSide::new(&config, capacity),
@@ -304,7 +310,7 @@ impl Connection {
 
     /// The controller for the segment size now known.
     fn new_controller(&self) -> Box<dyn Controller> {
-        controller(&self.config, self.mss as usize)
+        controller(&self.config, &self.options, self.mss as usize)
     }
 }
 
@@ -315,8 +321,11 @@ pub struct Progress {
     received: u32,
 }
 
-fn controller(config: &Config, mss: usize) -> Box<dyn Controller> {
-    match config.congestion_control {
+fn controller(config: &Config, options: &SocketOptions, mss: usize) -> Box<dyn Controller> {
+    match options
+        .congestion_control
+        .unwrap_or(config.congestion_control)
+    {
         CongestionControl::Cubic => Box::new(Cubic::new(mss, config.initial_window)),
         CongestionControl::NewReno => Box::new(NewReno::new(mss, config.initial_window)),
     }

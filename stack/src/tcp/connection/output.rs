@@ -80,6 +80,7 @@ impl Connection {
             if std::mem::take(&mut self.pending.sent_new) {
                 self.set_timer_after_sending(now);
             }
+            self.note_want_of_data();
         }
         transmit
     }
@@ -139,7 +140,10 @@ impl Connection {
 
     /// Retransmits what is deemed lost (RFC 6675 4, NextSeg rule 1; RFC 6582).
     fn transmit_lost(&mut self, now: Instant, limits: &TransmitLimits) -> Option<Transmit> {
-        if self.board.waiting() == 0 || self.recovery.holds_back_retransmissions() {
+        if self.board.waiting() == 0
+            || self.recovery.holds_back_retransmissions()
+            || self.is_held_back_by_pacing(now)
+        {
             return None;
         }
         let mss = self.segment_room();
@@ -198,6 +202,9 @@ impl Connection {
         // A FIN takes no payload: it may ride on a full segment and asks the congestion window for nothing.
         let data = available - usize::from(fin_queued);
         let with_fin = permitted > data;
+        if self.is_held_back_by_pacing(now) {
+            return None;
+        }
         let room = self.congestion_room();
         let mut len = permitted.min(data);
         // As Linux: the window is in full use also when what there is fills it exactly.
@@ -382,6 +389,7 @@ impl Connection {
         if self.recovery.in_fast_recovery() {
             self.recovery.on_sent(len as u32);
         }
+        self.note_departure(now, end, end - start, stretch.retransmission);
         self.last_sent = now;
         self.receive.acks.on_data_sent(now);
         // A retransmission of the oldest octet has a round trip of its own to come back in: the timer of the original
@@ -460,7 +468,11 @@ impl Connection {
             return mss;
         }
         let most = MAX_TOTAL - limits.ip_header_len - TCP_HEADER_LEN - MAX_OPTIONS;
-        (limits.max_super_payload.min(most) / mss).max(1) * mss
+        let burst = (limits.max_super_payload.min(most) / mss).max(1) * mss;
+        match &self.paced {
+            Some(paced) => burst.min(paced.pacer.quantum(mss)),
+            None => burst,
+        }
     }
 
     fn next_ack_snapshot(&mut self) -> Option<AckSnapshot> {

@@ -10,6 +10,8 @@
 
 pub mod buffer;
 pub mod delivered;
+pub mod delivery_rate;
+pub mod pacing;
 pub mod prr;
 pub mod rack;
 pub mod recovery;

@@ -280,6 +280,11 @@ impl Controller for Cubic {
         self.cwnd = (cwnd.min(MAX_CWND) as f64).max(self.mss);
     }
 
+    fn inherit(&mut self, cwnd: usize, ssthresh: usize) {
+        self.set_cwnd(cwnd);
+        self.ssthresh = ssthresh;
+    }
+
     fn set_mss(&mut self, mss: usize) {
         self.mss = mss.max(1) as f64;
         self.cwnd = self.cwnd.max(self.mss);

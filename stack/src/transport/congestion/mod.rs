@@ -70,6 +70,56 @@ impl AckSample {
     }
 }
 
+/// What an ACK says of the rate at which the path delivers (draft-cardwell-ccwg-bbr 4.5.2): of the packet sent last among
+/// those it is the first to acknowledge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateSample {
+    /// Octets per second; 0 if the time was too short to tell.
+    pub delivery_rate: u64,
+    /// Octets delivered between the sending of the packet and now.
+    pub delivered: u64,
+    /// Octets delivered in all when the packet was sent.
+    pub prior_delivered: u64,
+    /// Octets in flight when the packet was sent, itself included.
+    pub in_flight_when_sent: u64,
+    /// Octets deemed lost since.
+    pub lost: u64,
+    /// It was sent while there was not enough to send.
+    pub app_limited: bool,
+    /// Its round trip, unless it was retransmitted.
+    pub rtt: Option<Duration>,
+}
+
+/// A packet that is deemed lost; the last sent of those that became so at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LossSample {
+    /// Its octets.
+    pub octets: u64,
+    /// Octets in flight when it was sent, itself included.
+    pub in_flight_when_sent: u64,
+    /// Octets deemed lost since it was sent, itself included.
+    pub lost: u64,
+    /// It was sent while there was not enough to send.
+    pub app_limited: bool,
+}
+
+/// An ACK as a controller sees it that works by rates.
+#[derive(Clone, Copy, Debug)]
+pub struct DeliverySample {
+    /// When it arrived.
+    pub now: Instant,
+    /// Octets delivered in all.
+    pub delivered: u64,
+    /// Octets that it is the first to acknowledge, selectively or not.
+    pub newly_acked: u64,
+    /// Octets in flight after it.
+    pub in_flight: u64,
+    /// Sending stopped in this round trip for want of congestion window.
+    pub cwnd_limited: bool,
+    /// The rate it tells, if any.
+    pub rate: Option<RateSample>,
+}
+
 /// Which of a series of retransmission timeouts this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Timeout {
@@ -96,6 +146,16 @@ pub trait Controller: fmt::Debug + Send {
     /// The retransmission timer fired: `cwnd` becomes one segment (RFC 5681 3.1).
     fn on_retransmission_timeout(&mut self, now: Instant, flight_size: usize, timeout: Timeout);
 
+    /// An ACK came, in whatever state of recovery; only for controllers with a [`Self::pacing_rate`].
+    fn on_delivery(&mut self, sample: &DeliverySample) {
+        let _ = sample;
+    }
+
+    /// Packets are deemed lost; only for controllers with a [`Self::pacing_rate`].
+    fn on_loss(&mut self, sample: &LossSample) {
+        let _ = sample;
+    }
+
     /// The latest [`Self::on_congestion_event`] or first timeout was for nothing: windows and curves from before it come
     /// back, unless they have grown beyond (RFC 4015 3, RFC 9438 4.9). At most once for each.
     fn undo(&mut self) {}
@@ -119,6 +179,22 @@ pub trait Controller: fmt::Debug + Send {
 
     /// Sets the window: while a recovery paces its reduction (RFC 6937), and to `ssthresh` when it is over. At least one segment is kept.
     fn set_cwnd(&mut self, cwnd: usize);
+
+    /// Fast recovery is over: the window is what the reduction aimed at (RFC 6937 3).
+    fn on_recovered(&mut self) {
+        self.set_cwnd(self.ssthresh());
+    }
+
+    /// Takes over from another controller: its window, and its threshold where there is one.
+    fn inherit(&mut self, cwnd: usize, ssthresh: usize) {
+        let _ = ssthresh;
+        self.set_cwnd(cwnd);
+    }
+
+    /// Octets per second at which data shall leave; `None` leaves it to the ACKs.
+    fn pacing_rate(&self) -> Option<u64> {
+        None
+    }
 
     /// The path's segment size changed. The window keeps its octets, but at least one segment.
     fn set_mss(&mut self, mss: usize);

@@ -123,6 +123,11 @@ impl Controller for NewReno {
         self.cwnd = cwnd.clamp(self.mss, MAX_CWND.max(self.mss));
     }
 
+    fn inherit(&mut self, cwnd: usize, ssthresh: usize) {
+        self.set_cwnd(cwnd);
+        self.ssthresh = ssthresh;
+    }
+
     fn set_mss(&mut self, mss: usize) {
         self.mss = mss.max(1);
         self.cwnd = self.cwnd.max(self.mss);

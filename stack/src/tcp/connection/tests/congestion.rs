@@ -83,3 +83,46 @@ fn window_filled_exactly_counts_as_full() {
     script.run("< . 1:1(0) ack 10001");
     assert_eq!(script.connection.info().cwnd, 20_000);
 }
+
+#[test]
+fn paced_data_leaves_in_pieces_at_its_rate() {
+    // As Linux's SO_MAX_PACING_RATE: 1,024,000 octets per second are two segments each 1.95 ms.
+    let mut script = Script::established();
+    script.limits = limits(65_000);
+    script.connection.set_max_pacing_rate(Some(1_024_000));
+    assert_eq!(script.connection.pacing_rate(), Some(1_024_000));
+    script.write(9000);
+    script.run("> . 1:2001(2000) ack 1 seg 1000\n-\n+1\n-\n+1");
+    script.run("> . 2001:4001(2000) ack 1 seg 1000\n-\n+1\n-\n+1");
+    script.run("> . 4001:6001(2000) ack 1 seg 1000\n-");
+    // Retransmissions wait for their turn as well, pure ACKs for nothing.
+    script.run("< . 1:101(100) ack 1\n+40\n> . 6001:8001(2000) ack 101 seg 1000");
+    script.connection.set_max_pacing_rate(None);
+    assert_eq!(script.connection.pacing_rate(), None);
+    script.run("> P. 8001:9001(1000) ack 101");
+}
+
+#[test]
+fn retransmissions_keep_to_the_rate() {
+    let mut script = Script::established_with(config(), "mss 1000 sackok");
+    script.write(10_000);
+    assert_eq!(script.take_output(), (10, 10_000));
+    script.connection.set_max_pacing_rate(Some(100_000));
+    script.run("< . 1:1(0) ack 1 sack 4001:10001\n> . 1:1001(1000) ack 1\n-\n+9\n-\n+1");
+    script.run("> . 1001:2001(1000) ack 1\n-\n+10\n> . 2001:3001(1000) ack 1\n-");
+    script.run("< . 1:1(0) ack 10001");
+}
+
+#[test]
+fn controller_is_changed_in_the_middle_of_a_connection() {
+    // Linux's TCP_CONGESTION: the window and the threshold stay.
+    let mut script = grown(config());
+    assert_eq!(script.connection.info().congestion_control, "reno");
+    let kind = CongestionControl::Cubic;
+    script.connection.set_congestion_control(kind);
+    assert_eq!(script.connection.congestion_control(), kind);
+    let info = script.connection.info();
+    assert_eq!((info.congestion_control, info.cwnd), ("cubic", 40_000));
+    script.write(40_000);
+    assert_eq!(script.take_output(), (40, 40_000));
+}

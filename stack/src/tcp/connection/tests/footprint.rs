@@ -12,6 +12,7 @@ use crate::tcp::connection::state::Lifecycle;
 use crate::tcp::connection::timers::Timers;
 use crate::tcp::connection::{Counters, TimeWaitEntry};
 use crate::tcp::receive::{AckSchedule, Reassembly, ReceiveBuffer, ReceiveWindow, SackBlocks};
+use crate::tcp::send::pacing::Pacer;
 use crate::tcp::send::{Recovery, Scoreboard, SendBuffer, SendWindow, WindowUse};
 use crate::transport::congestion::{Cubic, NewReno};
 use crate::transport::rtt::RttEstimator;
@@ -40,6 +41,7 @@ fn a_connection_and_its_parts_stay_small() {
         AckSchedule => 96,
         Reassembly => 96,
         SackBlocks => 64,
+        Pacer => 40,
         Timers => 96,
         Pending => 64,
         ChallengeLimit => 32,
