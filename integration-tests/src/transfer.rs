@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tidewire::config::Config;
-use tidewire::tcp::Info;
+use tidewire::tcp::{Connection, Info};
 
 use crate::bodies::{body, hash};
 use crate::world::{LinkConfig, Side, World, read, shutdown, write};
@@ -40,9 +40,24 @@ impl Outcome {
 /// # Panics
 /// When it does not, or arrives changed.
 pub fn transfer(link: &LinkConfig, config: Config, octets: usize, limit: Duration) -> Outcome {
+    transfer_with(link, config, octets, limit, |_| {})
+}
+
+/// The same after `prepare` has set options of the sender's connection.
+///
+/// # Panics
+/// As [`transfer`].
+pub fn transfer_with(
+    link: &LinkConfig,
+    config: Config,
+    octets: usize,
+    limit: Duration,
+    prepare: impl FnOnce(&mut Connection),
+) -> Outcome {
     let data = body(link.seed, octets);
     let mut world = World::with_config(link, config);
     let (client, server) = world.connected(false, limit);
+    prepare(&mut client.lock().socket.connection);
     let start = world.now;
     let handshake = client.lock().socket.connection.info();
     let (mut sent, mut closed, mut received) = (0, false, Vec::with_capacity(octets));

@@ -4,6 +4,18 @@ use std::time::Duration;
 
 pub use crate::transport::congestion::CongestionControl;
 
+/// When explicit congestion notification is used (RFC 3168 6.1.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum EcnMode {
+    /// Never.
+    Off,
+    /// When this side connects it asks for it, and grants it to peers that ask.
+    Request,
+    /// Peers that ask get it.
+    #[default]
+    Accept,
+}
+
 /// TCP's configuration. Each field says its meaning, unit, origin and default.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -11,7 +23,8 @@ pub struct Config {
     pub congestion_control: CongestionControl,
     /// Initial congestion window in segments (RFC 6928). Default 10.
     pub initial_window: u32,
-    /// Fall back to the initial window after an idle RTO (RFC 5681 4.1). Default true, as Linux.
+    /// Fall back to the initial window after an idle RTO (RFC 5681 4.1), and give up by half what of the window an application
+    /// has not used for an RTO (RFC 2861 3.2). Default true, as Linux (`tcp_slow_start_after_idle`).
     pub idle_restart: bool,
     /// RTO before the first sample (RFC 6298 2.1). Default 1 s.
     pub initial_rto: Duration,
@@ -44,6 +57,9 @@ pub struct Config {
     pub timestamps: bool,
     /// Offer SACK (RFC 2018). Default true.
     pub sack: bool,
+    /// Explicit congestion notification (RFC 3168), with RFC 8511's reduction. Default [`EcnMode::Accept`], as Linux
+    /// (`net.ipv4.tcp_ecn`, where these modes are 0, 1 and 2).
+    pub ecn: EcnMode,
     /// Largest receive buffer of one socket, in octets; also decides the window shift. Default 32 MiB.
     pub max_receive_buffer: usize,
     /// Receive buffer a new connection starts with, in octets. Default 6 MiB.
@@ -109,6 +125,7 @@ impl Default for Config {
             window_scaling: true,
             timestamps: true,
             sack: true,
+            ecn: EcnMode::Accept,
             max_receive_buffer: 32 << 20,
             receive_buffer: 6 << 20,
             send_buffer: 4 << 20,
@@ -148,6 +165,8 @@ pub struct SocketOptions {
     pub user_timeout: Option<Duration>,
     /// Send buffer in octets instead of [`Config::send_buffer`].
     pub send_buffer: Option<usize>,
+    /// Congestion controller instead of [`Config::congestion_control`].
+    pub congestion_control: Option<CongestionControl>,
     /// Receive buffer in octets instead of [`Config::receive_buffer`].
     pub receive_buffer: Option<usize>,
 }

@@ -98,6 +98,8 @@ pub struct Path {
     controller: Box<dyn Controller>,
     /// Octets of DATA chunks, headers and padding included, that are sent here and neither acknowledged nor given up.
     flight: usize,
+    /// Octets of them ever sent here; wraps.
+    sent: u32,
     /// Errors since the last sign of life (8.2).
     error_count: u32,
     /// Path.Max.Retrans.
@@ -159,6 +161,7 @@ impl Path {
             congestion_control: config.congestion_control,
             controller: controller(config.congestion_control, remote, pmdcs(remote, mtu)),
             flight: 0,
+            sent: 0,
             error_count: 0,
             max_retrans: config.path_max_retrans,
             pf_max_retrans: config.pf_max_retrans,
@@ -378,6 +381,7 @@ impl Path {
     /// A chunk of `size` octets was sent here.
     pub(super) fn on_sent(&mut self, now: Instant, size: usize) {
         self.flight += size;
+        self.sent = self.sent.wrapping_add(size as u32);
         self.last_data = Some(now);
         self.stats.chunks_sent += 1;
     }
@@ -437,6 +441,9 @@ impl Path {
                 now,
                 bytes_acked,
                 in_flight: flight_before,
+                // What has left the flight was acknowledged, or will be sent again.
+                acknowledged: self.sent.wrapping_sub(self.flight as u32),
+                sent: self.sent,
                 rtt: round_trip,
                 smoothed_rtt: self.rtt.smoothed().unwrap_or(self.rtt.rto()),
                 application_limited: !fully_used,

@@ -6,8 +6,9 @@
 
 use crate::error::SocketError;
 use crate::stats::DropReason;
+use crate::tcp::config::EcnMode;
 use crate::tcp::connection::Connection;
-use crate::tcp::connection::negotiated::{Negotiated, Offer};
+use crate::tcp::connection::negotiated::{Negotiated, Offer, is_ecn_request};
 use crate::tcp::connection::state::{Lifecycle, ReceiveHalf, SendHalf};
 use crate::tcp::connection::timers::Timer;
 use crate::tcp::listener::AcceptedRequest;
@@ -33,12 +34,14 @@ pub(super) struct Handshake {
     pub(super) sent_at: Option<Instant>,
     /// Retransmissions so far.
     pub(super) retransmissions: u32,
+    /// Our SYN asks for explicit congestion notification, and none has been sent that did not.
+    pub(super) ecn_requested: bool,
     /// The owner has let go: close as soon as the connection stands (RFC 9293 3.10.4).
     pub(super) close_when_established: bool,
 }
 
 impl Handshake {
-    pub(super) fn new(iss: SeqNum, offer: Offer, timestamp_offset: u32) -> Self {
+    pub(super) fn new(iss: SeqNum, offer: Offer, timestamp_offset: u32, ecn: EcnMode) -> Self {
         Self {
             iss,
             offer,
@@ -47,6 +50,7 @@ impl Handshake {
             transmit_pending: true,
             sent_at: None,
             retransmissions: 0,
+            ecn_requested: ecn == EcnMode::Request,
             close_when_established: false,
         }
     }
@@ -66,6 +70,7 @@ impl Connection {
         handshake.sent_at = (handshake.retransmissions == 0).then_some(now);
         let first = handshake.retransmissions == 0;
         let (iss, syn_received) = (handshake.iss, handshake.syn_received);
+        let ecn_requested = handshake.ecn_requested;
         let syn_options = handshake.offer.syn_options(now, handshake.timestamp_offset);
         let mut header = self.header(now, iss, Flags::SYN);
         // The window of a segment with SYN is never scaled (RFC 7323 2.2).
@@ -74,9 +79,15 @@ impl Connection {
             header.flags |= Flags::ACK;
             header.acknowledgment = self.receive.rcv_nxt().0;
             header.options = self.negotiated.syn_ack_options(now);
+            if self.negotiated.ecn {
+                header.flags |= Flags::ECE;
+            }
             self.on_ack_sent();
         } else {
             header.flags = Flags::SYN;
+            if ecn_requested {
+                header.flags |= Flags::ECE | Flags::CWR;
+            }
             header.acknowledgment = 0;
             header.options = syn_options;
         }
@@ -105,6 +116,9 @@ impl Connection {
         }
         handshake.retransmissions += 1;
         handshake.transmit_pending = true;
+        // RFC 3168 6.1.1.1: middleboxes drop what asks for ECN, so the next one does not, and then there is none (6.1.1).
+        handshake.ecn_requested = false;
+        self.negotiated.ecn = false;
         handshake.sent_at = None;
         self.stats.timeouts += 1;
         self.rtt.back_off();
@@ -180,7 +194,14 @@ impl Connection {
             now,
             handshake.timestamp_offset,
         );
-        self.negotiated = negotiated;
+        let flags = segment.header.flags;
+        let granted = if flags.contains(Flags::ACK) {
+            flags.contains(Flags::ECE) && !flags.contains(Flags::CWR)
+        } else {
+            is_ecn_request(&self.config, segment)
+        };
+        let ecn = granted && handshake.ecn_requested;
+        self.negotiated = Negotiated { ecn, ..negotiated };
         let irs = segment.sequence();
         self.receive.synchronize(
             irs,
@@ -193,6 +214,7 @@ impl Connection {
         self.last_ack_sent = irs + 1;
         self.update_mss();
         self.congestion = self.new_controller();
+        self.settle_pacing();
     }
 
     /// The round trip of the handshake (RFC 6298 2.2), and what a lost SYN means for the RTO (5.7).
@@ -251,6 +273,7 @@ impl Connection {
         }
         self.update_mss();
         self.congestion = self.new_controller();
+        self.settle_pacing();
         self.last_sent = now;
         self.last_received = now;
         self.start_keepalive(now);

@@ -58,6 +58,7 @@ impl Connection {
         self.probes_unanswered = 0;
         self.keepalives_unanswered = 0;
         self.take_timestamp(now, &segment);
+        self.take_marks(&segment);
         if matches!(self.lifecycle, Lifecycle::Opening(_)) {
             self.handle_ack_of_syn(now, &segment)?;
         }
@@ -253,6 +254,7 @@ impl Connection {
             return; // the common pure ACK that says nothing new
         }
         let timing = self.ack_timing(now, segment);
+        let echo = self.is_congestion_echo(segment);
         // RFC 5681 2: outstanding data, no data of its own, the same number and the same window.
         let duplicate = bytes_acked == 0
             && !changed
@@ -283,17 +285,21 @@ impl Connection {
             },
             &mut self.board,
         );
-        self.stats.reorderings += u64::from(delivered.reordered);
+        self.stats.reorderings =
+            (self.stats.reorderings).saturating_add(delivered.reordered.into());
         if outcome.undone {
             self.congestion.undo();
             self.stats.undos += 1;
             tracing::debug!(cwnd = self.congestion.cwnd(), "the recovery was spurious");
         } else if was_recovering && outcome.step != RecoveryStep::Nothing {
-            // Fast recovery is over: PRR ends at the target (RFC 6937 3).
-            self.congestion.set_cwnd(self.congestion.ssthresh());
+            self.congestion.on_recovered();
         }
         self.note_recovery(now, outcome, bytes_acked > 0);
-        if acked.bytes > 0
+        self.note_delivery(now, delivered);
+        if echo {
+            // The window does not grow by such an ACK, either (RFC 3168 6.1.2).
+            self.reduce_for_echo(now);
+        } else if acked.bytes > 0
             && outcome.step == RecoveryStep::Nothing
             && !outcome.probe_repaired
             && !self.recovery.in_fast_recovery()
@@ -301,10 +307,12 @@ impl Connection {
             self.congestion.on_ack(&AckSample {
                 now,
                 bytes_acked: acked.bytes as usize,
-                in_flight,
+                in_flight: in_flight.max(self.window_use.peak() as usize),
+                acknowledged: self.window.snd_una.0,
+                sent: self.window.snd_nxt.0,
                 rtt,
                 smoothed_rtt: self.rtt.smoothed().unwrap_or_default(),
-                application_limited: !self.cwnd_limited,
+                application_limited: !self.window_use.is_limited(),
             });
         }
         self.set_timer_after_ack(now, outcome.wait_until, bytes_acked > 0);
@@ -319,8 +327,9 @@ impl Connection {
     fn count_duplicate(&mut self, duplicate: Option<(SeqNum, SeqNum)>) -> Option<(SeqNum, SeqNum)> {
         let (left, right) =
             duplicate.filter(|(left, right)| *right - *left <= self.window.max_window)?;
-        self.stats.duplicates_reported += u64::from((right - left).div_ceil(self.mss));
-        (self.stats.duplicates_reported <= self.stats.retransmits).then_some((left, right))
+        let reported = &mut self.stats.duplicates_reported;
+        *reported = reported.saturating_add((right - left).div_ceil(self.mss));
+        (u64::from(*reported) <= self.stats.retransmits).then_some((left, right))
     }
 
     /// What tells the copies of a segment apart.
@@ -356,14 +365,17 @@ impl Connection {
 
     /// Applies what an ACK or the reordering timer did to recovery; `advanced` tells that SND.UNA did.
     pub(super) fn note_recovery(&mut self, now: Instant, outcome: AckOutcome, advanced: bool) {
+        self.note_losses(&outcome);
         if outcome.step == RecoveryStep::Entered {
             let flight = self.board.outstanding() as usize;
             self.congestion.on_congestion_event(now, flight);
+            self.note_reduction();
             self.stats.recoveries += 1;
             tracing::debug!(una = ?self.window.snd_una, ssthresh = self.congestion.ssthresh(), "fast recovery");
         } else if outcome.probe_repaired && !self.recovery.is_active() {
             let flight = self.board.outstanding() as usize;
             self.congestion.on_congestion_event(now, flight);
+            self.note_reduction();
             tracing::debug!(cwnd = self.congestion.cwnd(), "a probe has repaired a loss");
         }
         if self.recovery.in_fast_recovery() {

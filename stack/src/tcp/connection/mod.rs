@@ -10,9 +10,11 @@
 //! | `input` | RFC 9293 3.10.7.4, the order of checks; ACK processing |
 //! | `receiving` | text, FIN, and the ACKs they call for |
 //! | `output` | `poll_transmit`, the one way out |
+//! | `pacing` | departures, the delivery rate, which controller |
 //! | `timers`, `keepalive` | deadlines, retransmission, probes, giving up |
 //! | `close` | shutdown, close, abort, linger, orphans, the way to TIME-WAIT |
 //! | `icmp` | RFC 5927 |
+//! | `ecn` | marks, their echo, one reduction a window |
 //! | `urgent` | the urgent pointer |
 //! | `io` | write, read, errors, options |
 //!
@@ -25,6 +27,7 @@
 //! ```
 
 mod close;
+mod ecn;
 mod handshake;
 mod icmp;
 mod input;
@@ -32,6 +35,7 @@ mod io;
 mod keepalive;
 pub mod negotiated;
 mod output;
+mod pacing;
 mod receiving;
 pub mod reset;
 mod state;
@@ -40,6 +44,7 @@ mod urgent;
 
 use std::sync::Arc;
 
+pub(in crate::tcp) use negotiated::is_ecn_request;
 pub use negotiated::{Negotiated, Offer, TimestampState, WindowScale};
 pub use reset::reset_reply;
 pub use state::{ReceiveHalf, SendHalf};
@@ -47,7 +52,7 @@ pub use state::{ReceiveHalf, SendHalf};
 use crate::error::SocketError;
 use crate::tcp::config::{CongestionControl, SocketOptions};
 use crate::tcp::listener::AcceptedRequest;
-use crate::tcp::send::{Recovery, Scoreboard, SendBuffer, SendWindow};
+use crate::tcp::send::{Recovery, Scoreboard, SendBuffer, SendWindow, WindowUse};
 use crate::tcp::time_wait::TimeWaitEntry;
 use crate::tcp::{Config, SeqNum, Tuple};
 use crate::time::Instant;
@@ -55,9 +60,11 @@ use crate::transport::Readiness;
 use crate::transport::congestion::{Controller, Cubic, NewReno};
 use crate::transport::rtt::{LowerBound, RtoBounds, RttEstimator};
 
+use ecn::EcnState;
 use handshake::Handshake;
 use input::ChallengeLimit;
 use output::Pending;
+use pacing::Paced;
 use receiving::ReceiveSide;
 use state::Lifecycle;
 use timers::Timers;
@@ -111,8 +118,11 @@ pub struct Connection {
     recovery: Recovery,
     rtt: RttEstimator,
     congestion: Box<dyn Controller>,
-    /// Sending stopped last for want of congestion window.
-    cwnd_limited: bool,
+    /// Pacing and the delivery rate, where there is a use for them.
+    paced: Option<Box<Paced>>,
+    /// How much of the congestion window is in use.
+    window_use: WindowUse,
+    ecn: EcnState,
 
     receive: ReceiveSide,
     /// Last.ACK.sent (RFC 7323 4.3).
@@ -153,12 +163,14 @@ struct Counters {
     segments_sent: u64,
     segments_received: u64,
     retransmits: u64,
-    timeouts: u64,
-    recoveries: u64,
-    undos: u64,
-    loss_probes: u64,
-    duplicates_reported: u64,
-    reorderings: u64,
+    /// As far as 32 bits tell.
+    duplicates_reported: u32,
+    // Events of whole round trips: 32 bits last for longer than connections do.
+    timeouts: u32,
+    recoveries: u32,
+    undos: u32,
+    loss_probes: u32,
+    reorderings: u32,
 }
 
 impl Connection {
@@ -174,11 +186,12 @@ impl Connection {
         } = parameters;
         let remote = tuple.remote.ip();
         let offer = Offer::new(&config, remote, path_mtu);
+        let ecn = config.ecn;
         let negotiated = Negotiated::pending(&config, &offer, remote);
         let mut connection = Self::blank(now, config, options, tuple, negotiated, iss);
         connection.path_mtu = path_mtu as u32;
         connection.lifecycle =
-            Lifecycle::Opening(Box::new(Handshake::new(iss, offer, timestamp_offset)));
+            Lifecycle::Opening(Box::new(Handshake::new(iss, offer, timestamp_offset, ecn)));
         connection.dirty = true;
         connection
     }
@@ -232,8 +245,10 @@ impl Connection {
             board: Scoreboard::new(iss + 1),
             recovery: Recovery::new(),
             rtt,
-            congestion: controller(&config, mss as usize),
-            cwnd_limited: false,
+            congestion: controller(&config, &options, mss as usize),
+            paced: None,
+            window_use: WindowUse::new(now, iss + 1),
+            ecn: EcnState::new(iss),
             receive: ReceiveSide::new(&config, capacity),
             last_ack_sent: SeqNum(0),
             timers: Timers::new(),
@@ -295,7 +310,7 @@ impl Connection {
 
     /// The controller for the segment size now known.
     fn new_controller(&self) -> Box<dyn Controller> {
-        controller(&self.config, self.mss as usize)
+        controller(&self.config, &self.options, self.mss as usize)
     }
 }
 
@@ -306,8 +321,11 @@ pub struct Progress {
     received: u32,
 }
 
-fn controller(config: &Config, mss: usize) -> Box<dyn Controller> {
-    match config.congestion_control {
+fn controller(config: &Config, options: &SocketOptions, mss: usize) -> Box<dyn Controller> {
+    match options
+        .congestion_control
+        .unwrap_or(config.congestion_control)
+    {
         CongestionControl::Cubic => Box::new(Cubic::new(mss, config.initial_window)),
         CongestionControl::NewReno => Box::new(NewReno::new(mss, config.initial_window)),
     }

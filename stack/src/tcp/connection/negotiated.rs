@@ -7,9 +7,11 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::tcp::{Config, Tuple};
+use crate::tcp::config::EcnMode;
+use crate::tcp::{Config, Segment, Tuple};
 use crate::time::Instant;
-use crate::wire::tcp::{Options, Timestamps};
+use crate::wire::Ecn;
+use crate::wire::tcp::{Flags, Options, Timestamps};
 
 /// Octets of a TCP header without options.
 pub const TCP_HEADER_LEN: usize = 20;
@@ -89,6 +91,8 @@ pub struct Negotiated {
     pub sack: bool,
     /// Both sent timestamps.
     pub timestamps: Option<TimestampState>,
+    /// Both ends know explicit congestion notification.
+    pub ecn: bool,
 }
 
 impl Negotiated {
@@ -132,6 +136,7 @@ impl Negotiated {
             window_scale,
             sack: offer.sack && peer.sack_permitted,
             timestamps,
+            ecn: false,
         }
     }
 
@@ -235,6 +240,14 @@ pub fn window_shift_for(buffer: usize) -> u8 {
     (0..MAX_WINDOW_SHIFT)
         .find(|shift| (usize::from(u16::MAX) << shift) >= buffer)
         .unwrap_or(MAX_WINDOW_SHIFT)
+}
+
+/// Whether a SYN asks for explicit congestion notification, and may have it (RFC 3168 6.1.1). One in a packet that claims to
+/// be ECN-capable does not: it went through something that sets bits at random (as Linux).
+pub fn is_ecn_request(config: &Config, syn: &Segment) -> bool {
+    config.ecn != EcnMode::Off
+        && syn.header.flags.contains(Flags::ECE | Flags::CWR)
+        && syn.ecn == Ecn::NotEct
 }
 
 /// Octets of an IP header without options in front of a segment to `remote`.

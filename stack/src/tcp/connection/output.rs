@@ -14,6 +14,7 @@ use crate::tcp::connection::negotiated::TCP_HEADER_LEN;
 use crate::tcp::connection::state::{Lifecycle, SendHalf};
 use crate::tcp::connection::timers::{RetransmitCause, Timer};
 use crate::tcp::send::window::{Candidate, WindowVerdict};
+use crate::tcp::send::window_use::Sending;
 use crate::tcp::{SeqNum, Transmit, TransmitLimits};
 use crate::time::Instant;
 use crate::wire::Ecn;
@@ -79,6 +80,7 @@ impl Connection {
             if std::mem::take(&mut self.pending.sent_new) {
                 self.set_timer_after_sending(now);
             }
+            self.note_want_of_data();
         }
         transmit
     }
@@ -138,7 +140,10 @@ impl Connection {
 
     /// Retransmits what is deemed lost (RFC 6675 4, NextSeg rule 1; RFC 6582).
     fn transmit_lost(&mut self, now: Instant, limits: &TransmitLimits) -> Option<Transmit> {
-        if self.board.waiting() == 0 || self.recovery.holds_back_retransmissions() {
+        if self.board.waiting() == 0
+            || self.recovery.holds_back_retransmissions()
+            || self.is_held_back_by_pacing(now)
+        {
             return None;
         }
         let mss = self.segment_room();
@@ -197,12 +202,17 @@ impl Connection {
         // A FIN takes no payload: it may ride on a full segment and asks the congestion window for nothing.
         let data = available - usize::from(fin_queued);
         let with_fin = permitted > data;
+        if self.is_held_back_by_pacing(now) {
+            return None;
+        }
         let room = self.congestion_room();
         let mut len = permitted.min(data);
-        self.cwnd_limited = len > room;
-        if self.cwnd_limited {
+        // As Linux: the window is in full use also when what there is fills it exactly.
+        let limited = len > 0 && len >= room;
+        if len > room {
             len = room / mss * mss;
             if len == 0 {
+                self.note_window_use(now, limited);
                 return None;
             }
         }
@@ -217,7 +227,28 @@ impl Connection {
             mss,
             retransmission: false,
         };
-        Some(self.send_stretch(now, stretch))
+        let transmit = self.send_stretch(now, stretch);
+        self.note_window_use(now, limited);
+        Some(transmit)
+    }
+
+    /// Notes how much of the congestion window is in use, and has the controller give up what has not been for an RTO
+    /// (RFC 7661, RFC 2861 3.2). As Linux not when the writer waits for room in the send buffer: that is what limits then.
+    fn note_window_use(&mut self, now: Instant, limited: bool) {
+        self.window_use.on_sending(Sending {
+            now,
+            snd_una: self.window.snd_una,
+            snd_nxt: self.window.snd_nxt,
+            outstanding: self.board.outstanding(),
+            limited,
+        });
+        let blocked = self.write_blocked || self.recovery.is_active();
+        if self.config.idle_restart
+            && let Some(used) = self.window_use.take_unused(now, self.rtt.rto())
+            && !blocked
+        {
+            self.congestion.on_application_limited(used as usize);
+        }
     }
 
     /// A probe whose ACK tells what became of the last flight: new data if there is some, else the last segment once
@@ -296,7 +327,11 @@ impl Connection {
             mss,
             retransmission: false,
         };
-        Some(self.send_stretch(now, stretch))
+        // A probe: its loss would go unnoticed (RFC 3168 6.1.6).
+        Some(Transmit {
+            ecn: Ecn::NotEct,
+            ..self.send_stretch(now, stretch)
+        })
     }
 
     /// An octet before SND.UNA that the peer must answer with an ACK, as Linux probes windows and peers: its sequence
@@ -321,6 +356,11 @@ impl Connection {
         };
         let len = data_end.saturating_since(start) as usize;
         let mut flags = Flags::ACK;
+        // Only new data: a retransmission could be marked when nobody watches (RFC 3168 6.1.4, 6.1.5).
+        let capable = self.negotiated.ecn && len > 0 && !stretch.retransmission;
+        if capable {
+            flags |= self.ecn.take_cwr();
+        }
         if end.after(self.buffer.end()) {
             flags |= Flags::FIN;
         }
@@ -349,6 +389,7 @@ impl Connection {
         if self.recovery.in_fast_recovery() {
             self.recovery.on_sent(len as u32);
         }
+        self.note_departure(now, end, end - start, stretch.retransmission);
         self.last_sent = now;
         self.receive.acks.on_data_sent(now);
         // A retransmission of the oldest octet has a round trip of its own to come back in: the timer of the original
@@ -370,7 +411,7 @@ impl Connection {
             header,
             payload,
             segment_size: (len > mss).then_some(mss as u16),
-            ecn: Ecn::NotEct,
+            ecn: if capable { Ecn::Ect0 } else { Ecn::NotEct },
         }
     }
 
@@ -381,6 +422,7 @@ impl Connection {
         if idle > rto {
             let restart = self.config.idle_restart.then_some(rto);
             self.congestion.on_idle(now, idle, restart);
+            self.window_use.restart(now);
             self.last_sent = now;
         }
     }
@@ -426,7 +468,11 @@ impl Connection {
             return mss;
         }
         let most = MAX_TOTAL - limits.ip_header_len - TCP_HEADER_LEN - MAX_OPTIONS;
-        (limits.max_super_payload.min(most) / mss).max(1) * mss
+        let burst = (limits.max_super_payload.min(most) / mss).max(1) * mss;
+        match &self.paced {
+            Some(paced) => burst.min(paced.pacer.quantum(mss)),
+            None => burst,
+        }
     }
 
     fn next_ack_snapshot(&mut self) -> Option<AckSnapshot> {
@@ -441,7 +487,8 @@ impl Connection {
         // It says what was promised when it was due, not what reading has made room for since: that may be owed another
         // ACK, so nothing is noted as sent here.
         let sequence = self.window.snd_nxt;
-        let mut header = self.header_with_window(now, sequence, Flags::ACK, snapshot.window);
+        let flags = Flags::ACK | self.ecn.flags();
+        let mut header = self.header_with_window(now, sequence, flags, snapshot.window);
         header.acknowledgment = snapshot.acknowledgment.0;
         header.options.sack = snapshot.sack;
         self.stats.segments_sent += 1;
@@ -491,7 +538,7 @@ impl Connection {
     /// A header with everything that every segment carries.
     pub(super) fn header(&mut self, now: Instant, sequence: SeqNum, flags: Flags) -> Header {
         let window = self.advertise();
-        self.header_with_window(now, sequence, flags, window)
+        self.header_with_window(now, sequence, flags | self.ecn.flags(), window)
     }
 
     /// The same with a window field that promises nothing new.

@@ -10,7 +10,7 @@ use crate::error::SocketError;
 use crate::tcp::connection::Connection;
 use crate::tcp::connection::state::{Lifecycle, SendHalf};
 use crate::tcp::send::tail_loss_probe::probe_timeout;
-use crate::time::Instant;
+use crate::time::{Instant, earlier};
 use crate::transport::congestion::Timeout;
 
 /// Which timer.
@@ -111,10 +111,8 @@ impl Connection {
     /// When [`Self::handle_timeout`] wants to be called, if ever.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let delayed_ack = self.ack_deadline();
-        match (self.timers.next(), delayed_ack) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
+        let departure = self.paced.as_ref().and_then(|paced| paced.pacer.deadline());
+        earlier(earlier(self.timers.next(), delayed_ack), departure)
     }
 
     /// Lets the timers that are due fire. Calling early or often is harmless.
@@ -122,6 +120,9 @@ impl Connection {
         let now = self.advance_clock(now);
         if self.ack_deadline().is_some_and(|deadline| deadline <= now) {
             self.ack_timeout(now);
+        }
+        if let Some(paced) = &mut self.paced {
+            self.dirty |= paced.pacer.take_expired(now);
         }
         if self.timers.take_expired(Timer::Retransmit, now) {
             match (&self.lifecycle, self.timers.cause) {
@@ -280,7 +281,12 @@ impl Connection {
         self.stats.timeouts += 1;
         let flight = self.board.outstanding() as usize;
         let context = self.recovery_context(now);
+        let lost_before = self.board.lost();
         let repeated = self.recovery.on_timeout(&context, &mut self.board);
+        if let Some(paced) = &mut self.paced {
+            let lost = self.board.lost().saturating_sub(lost_before);
+            paced.delivery.on_lost(lost, None);
+        }
         self.pending.loss_probe = false;
         let timeout = if repeated {
             Timeout::Repeated
@@ -289,6 +295,7 @@ impl Connection {
         };
         self.congestion
             .on_retransmission_timeout(now, flight, timeout);
+        self.note_reduction();
         self.rtt.back_off();
         self.restart_retransmission_timer(now);
         self.dirty = true;

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use crate::stats::DropReason;
 use crate::tcp::config::SocketOptions;
-use crate::tcp::connection::{Negotiated, Offer};
+use crate::tcp::connection::{Negotiated, Offer, is_ecn_request};
 use crate::tcp::receive::Acceptability;
 use crate::tcp::receive::window::{ReceiveWindow, ResetPlacement, syn_window};
 use crate::tcp::{Config, Segment, SeqNum, Transmit, Tuple};
@@ -158,7 +158,10 @@ impl Listener {
         // Karn: only a SYN-ACK sent once measures the round trip.
         request.sent_at = (request.transmissions == 0).then_some(now);
         request.transmissions = request.transmissions.saturating_add(1);
-        let flags = Flags::SYN | Flags::ACK;
+        let mut flags = Flags::SYN | Flags::ACK;
+        if request.negotiated.ecn {
+            flags |= Flags::ECE;
+        }
         let mut header = request.header(tuple, now, request.iss, flags);
         header.window = syn_window(self.receive_buffer);
         header.options = request.negotiated.syn_ack_options(now);
@@ -236,8 +239,9 @@ impl Listener {
             now,
             surroundings.timestamp_offset,
         );
+        let ecn = is_ecn_request(&self.config, segment);
         let request = Request {
-            negotiated,
+            negotiated: Negotiated { ecn, ..negotiated },
             iss: surroundings.iss,
             irs: segment.sequence(),
             window: segment.header.window,
@@ -270,6 +274,8 @@ impl Listener {
         let flags = segment.header.flags;
         let control = Flags::SYN | Flags::ACK | Flags::RST | Flags::FIN;
         if flags.0 & control.0 == Flags::SYN.0 && segment.sequence() == request.irs {
+            // A peer that asks no more for ECN gets none (RFC 3168 6.1.1.1), nor one that had been refused it.
+            request.negotiated.ecn &= is_ecn_request(&self.config, segment);
             return self.answer_again(now, tuple);
         }
         // An ACK of something else than our SYN comes from an older connection: reset that (3.10.7.4 fifth). Before

@@ -2,6 +2,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
+use crate::tcp::config::EcnMode;
 use crate::tcp::connection::negotiated::timestamp_clock;
 use crate::wire::tcp::{Options, Timestamps};
 
@@ -440,4 +441,78 @@ proptest! {
             }
         }
     }
+}
+
+/// A listener of `mode` and its SYN-ACKs for SYNs with these flags, one after the other.
+fn answers(mode: EcnMode, syns: &[Flags]) -> (Listener, Vec<(Flags, Ecn)>) {
+    let config = Config {
+        ecn: mode,
+        ..Config::default()
+    };
+    let mut listener = Listener::new(Arc::new(config), &SocketOptions::default(), 128);
+    let mut answers = Vec::new();
+    for (flags, millis) in syns.iter().zip((0..).step_by(1000)) {
+        let mut syn = syn();
+        syn.header.flags = *flags;
+        listener.handle_segment(at(millis), tuple(1000), &syn, &surroundings());
+        let (_, transmit) = listener.poll_transmit(at(millis)).expect("a SYN-ACK");
+        answers.push((transmit.header.flags, transmit.ecn));
+    }
+    (listener, answers)
+}
+
+/// Whether the connection that comes of it has ECN.
+fn accepts_with_ecn(listener: &mut Listener) -> bool {
+    let mut ack = ack();
+    ack.header.options.timestamps = Some(Timestamps {
+        value: 901,
+        echo: timestamp_clock(at(0), OFFSET),
+    });
+    match listener.handle_segment(at(5000), tuple(1000), &ack, &surroundings()) {
+        ListenerVerdict::Accept(request) => request.negotiated.ecn,
+        verdict => panic!("{verdict:?}"),
+    }
+}
+
+#[test]
+fn ecn_is_granted_to_who_asks_unless_it_is_off() {
+    // RFC 3168 6.1.1: ECE without CWR on a SYN-ACK that is not ECN-capable itself.
+    const ASKING: Flags = Flags(Flags::SYN.0 | Flags::ECE.0 | Flags::CWR.0);
+    const PLAIN: Flags = Flags(Flags::SYN.0 | Flags::ACK.0);
+    let granted = PLAIN | Flags::ECE;
+    for (mode, syn, answer) in [
+        (EcnMode::Accept, ASKING, granted),
+        (EcnMode::Request, ASKING, granted),
+        (EcnMode::Off, ASKING, PLAIN),
+        (EcnMode::Accept, Flags::SYN, PLAIN),
+        (EcnMode::Accept, Flags::SYN | Flags::ECE, PLAIN),
+        (EcnMode::Accept, Flags::SYN | Flags::CWR, PLAIN),
+    ] {
+        let (mut listener, answers) = answers(mode, &[syn]);
+        assert_eq!(answers, [(answer, Ecn::NotEct)], "{mode:?} {syn:?}");
+        assert_eq!(accepts_with_ecn(&mut listener), answer == granted);
+    }
+}
+
+#[test]
+fn ecn_ends_with_a_syn_that_asks_no_more() {
+    // RFC 3168 6.1.1 and 6.1.1.1: the peer has given up asking, and may not use what it was granted.
+    let asking = Flags::SYN | Flags::ECE | Flags::CWR;
+    let plain = Flags::SYN | Flags::ACK;
+    let (mut listener, answers) = answers(EcnMode::Accept, &[asking, Flags::SYN, asking]);
+    let expected = [plain | Flags::ECE, plain, plain].map(|flags| (flags, Ecn::NotEct));
+    assert_eq!(answers, expected);
+    assert!(!accepts_with_ecn(&mut listener));
+}
+
+#[test]
+fn syn_in_a_packet_that_claims_to_be_ecn_capable_asks_for_nothing() {
+    // As Linux: somebody on the way writes into the field.
+    let mut listener = listener();
+    let mut syn = syn();
+    syn.header.flags = Flags::SYN | Flags::ECE | Flags::CWR;
+    syn.ecn = Ecn::Ect0;
+    listener.handle_segment(at(0), tuple(1000), &syn, &surroundings());
+    let (_, transmit) = listener.poll_transmit(at(0)).expect("a SYN-ACK");
+    assert_eq!(transmit.header.flags, Flags::SYN | Flags::ACK);
 }

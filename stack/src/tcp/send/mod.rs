@@ -10,6 +10,8 @@
 
 pub mod buffer;
 pub mod delivered;
+pub mod delivery_rate;
+pub mod pacing;
 pub mod prr;
 pub mod rack;
 pub mod recovery;
@@ -17,8 +19,10 @@ pub mod scoreboard;
 pub mod tail_loss_probe;
 pub mod undo;
 pub mod window;
+pub mod window_use;
 
 pub use buffer::SendBuffer;
 pub use recovery::{Recovery, RecoveryStep};
 pub use scoreboard::Scoreboard;
 pub use window::SendWindow;
+pub use window_use::WindowUse;

@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use crate::tcp::SeqNum;
 use crate::tcp::send::Scoreboard;
-use crate::tcp::send::delivered::Delivered;
+use crate::tcp::send::delivered::{Delivered, Sent};
 use crate::tcp::send::prr::{Prr, PrrAck};
 use crate::tcp::send::rack::{Rack, WindowInput};
 use crate::tcp::send::tail_loss_probe::{ProbeAck, TailLossProbe};
@@ -115,6 +115,8 @@ pub struct AckOutcome {
     pub undone: bool,
     /// Octets newly deemed lost.
     pub newly_lost: u32,
+    /// What was sent last of them, with SACK.
+    pub newest_lost: Option<Sent>,
     /// DeliveredData of PRR: without SACK, a duplicate stands for a segment.
     pub delivered: u32,
 }
@@ -360,6 +362,7 @@ impl Recovery {
             let detected = board.detect_losses(context.now, newest, allowance);
             outcome.wait_until = detected.wait_until;
             outcome.newly_lost += detected.lost;
+            outcome.newest_lost = detected.newest_lost.or(outcome.newest_lost);
         }
     }
 

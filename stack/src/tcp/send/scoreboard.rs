@@ -66,6 +66,8 @@ pub struct Detected {
     pub lost: u32,
     /// Something sent before RACK's segment may still arrive: by then it is lost.
     pub wait_until: Option<Instant>,
+    /// What was sent last of what is newly lost.
+    pub newest_lost: Option<Sent>,
 }
 
 /// A retransmission under way.
@@ -336,6 +338,7 @@ impl Scoreboard {
                 }
                 range.lost = true;
                 detected.lost += range.len();
+                detected.newest_lost = Some(range.sent());
                 self.lost += range.end - range.start;
                 self.waiting += range.end - range.start;
                 self.retransmit_hint = self.retransmit_hint.min(range.start);
@@ -362,7 +365,11 @@ impl Scoreboard {
                     break;
                 }
             } else if !answered {
-                detected.lost += self.lose_retransmission(sent);
+                let lost = self.lose_retransmission(sent);
+                detected.lost += lost;
+                if lost > 0 {
+                    detected.newest_lost = Some(whole);
+                }
             }
             self.retransmissions.pop_front();
         }

@@ -31,12 +31,14 @@ impl Undo {
         }
     }
 
-    /// The window is reduced at `snd_una`, with so many octets of retransmissions (a loss probe) under way.
+    /// The window is reduced at `snd_una`, with so many octets of retransmissions under way: a loss probe, or what the
+    /// recovery before has sent again beyond its end. Their answers echo times from before those of this recovery, and yet
+    /// prove nothing, so the time of the first of them counts; if it is not known, times prove nothing.
     pub fn begin(&mut self, snd_una: SeqNum, under_way: u32) {
         *self = Self {
             marker: Some(snd_una),
             unreported: (under_way > 0).then_some(under_way),
-            first_at: None,
+            first_at: (under_way > 0).then(|| self.first_at.unwrap_or(0)),
         };
     }
 
@@ -95,6 +97,24 @@ mod tests {
         undo.on_retransmitted(Instant::ZERO, 1000);
         undo.on_duplicate(SeqNum(1000), SeqNum(2000));
         assert!(!undo.all_were_duplicates(), "nothing was reduced");
+    }
+
+    #[test]
+    fn retransmissions_of_the_recovery_before_do_not_look_like_originals() {
+        // RFC 3522 3.2: the first retransmission that may be answered counts, not the first of this recovery.
+        let at = Instant::from_millis;
+        let mut undo = Undo::new();
+        undo.begin(SeqNum(0), 0);
+        undo.on_retransmitted(at(100), 1000);
+        undo.begin(SeqNum(5000), 1000);
+        undo.on_retransmitted(at(200), 1000);
+        assert!(!undo.is_answer_to_original(Some(at(150))));
+        assert!(!undo.is_answer_to_original(Some(at(100))));
+        assert!(undo.is_answer_to_original(Some(at(99))));
+        let mut unknown = Undo::new();
+        unknown.begin(SeqNum(0), 1000);
+        unknown.on_retransmitted(at(200), 1000);
+        assert!(!unknown.is_answer_to_original(Some(at(1))));
     }
 
     #[test]

@@ -11,13 +11,14 @@
 //!          epoch         K
 //! ```
 //!
-//! HyStart++ is not part of it yet: slow start is RFC 5681's.
+//! The first slow start, without a threshold yet, is watched by [`HyStart`] (RFC 9406); later ones are RFC 5681's.
 
 use std::time::Duration;
 
 use crate::time::Instant;
+use crate::transport::congestion::hystart::{CSS_GROWTH_DIVISOR, Growth, HyStart};
 use crate::transport::congestion::{
-    AckSample, Controller, InitialWindow, MAX_CWND, Timeout, decayed,
+    AckSample, Controller, InitialWindow, MAX_CWND, Timeout, decayed, half_unused,
 };
 
 /// CUBIC. Windows are kept as fractions of octets, since many ACKs grow them by less than one.
@@ -34,6 +35,8 @@ pub struct Cubic {
     cwnd_prior: f64,
     /// The present congestion avoidance stage; `None` until its first ACK.
     epoch: Option<Epoch>,
+    /// When to leave the first slow start; later ones know their threshold (RFC 9406 4.2).
+    hystart: HyStart,
     /// What the latest reduction has changed.
     prior: Option<Prior>,
 }
@@ -80,8 +83,22 @@ impl Cubic {
             w_max: None,
             cwnd_prior: 0.0,
             epoch: None,
+            hystart: HyStart::new(),
             prior: None,
         }
+    }
+
+    /// Slow start: the octets that are left for congestion avoidance.
+    fn start(&mut self, sample: &AckSample, growth: Growth) -> usize {
+        let bytes = sample.bytes_acked;
+        let (permitted, rest) = if growth == Growth::Conservative {
+            (bytes / CSS_GROWTH_DIVISOR, 0)
+        } else {
+            let step = bytes.min(self.ssthresh - self.cwnd());
+            (step, bytes - step)
+        };
+        self.cwnd = (self.cwnd + permitted.min(MAX_CWND) as f64).min(MAX_CWND as f64);
+        rest
     }
 
     fn remember(&mut self) {
@@ -137,9 +154,22 @@ impl Cubic {
         self.cwnd = cwnd.min(MAX_CWND as f64);
     }
 
-    fn reduced(&self, flight_size: usize) -> usize {
+    /// A congestion event that leaves `beta` of the window (RFC 9438 4.6, 4.7).
+    fn reduce(&mut self, flight_size: usize, beta: f64) {
+        // Fast convergence: a plateau lower than the last one means that somebody else needs room.
+        self.w_max = Some(match self.w_max {
+            Some(w_max) if self.cwnd < w_max => self.cwnd * (1.0 + beta) / 2.0,
+            _ => self.cwnd,
+        });
+        self.ssthresh = self.reduced(flight_size, beta);
+        self.cwnd_prior = self.cwnd;
+        self.cwnd = self.ssthresh as f64;
+        self.epoch = None;
+    }
+
+    fn reduced(&self, flight_size: usize, beta: f64) -> usize {
         let flight = (flight_size as f64).min(self.cwnd);
-        (flight * BETA).round().max(2.0 * self.mss) as usize
+        (flight * beta).round().max(2.0 * self.mss) as usize
     }
 }
 
@@ -159,6 +189,15 @@ impl Epoch {
 
 impl Controller for Cubic {
     fn on_ack(&mut self, sample: &AckSample) {
+        // Round trips are looked at whether the window grows or not: an application that pauses leaves no stale round.
+        let growth = if self.ssthresh == usize::MAX {
+            self.hystart.on_ack(sample)
+        } else {
+            Growth::Full
+        };
+        if growth == Growth::Over {
+            self.ssthresh = self.cwnd();
+        }
         if !sample.may_grow(self.cwnd(), self.in_slow_start()) {
             // 4.2: time in which the window could not grow MUST NOT count, or it would jump afterwards.
             if let Some(epoch) = &mut self.epoch {
@@ -168,9 +207,7 @@ impl Controller for Cubic {
         }
         let mut bytes = sample.bytes_acked;
         if self.in_slow_start() {
-            let step = bytes.min(self.ssthresh - self.cwnd()).min(MAX_CWND);
-            self.cwnd = (self.cwnd + step as f64).min(MAX_CWND as f64);
-            bytes -= step;
+            bytes = self.start(sample, growth);
         }
         if bytes > 0 && !self.in_slow_start() {
             self.avoid(sample.now, bytes, sample.smoothed_rtt);
@@ -179,21 +216,18 @@ impl Controller for Cubic {
 
     fn on_congestion_event(&mut self, _now: Instant, flight_size: usize) {
         self.remember();
-        // 4.7, fast convergence: a plateau lower than the last one means that somebody else needs room.
-        self.w_max = Some(match self.w_max {
-            Some(w_max) if self.cwnd < w_max => self.cwnd * (1.0 + BETA) / 2.0,
-            _ => self.cwnd,
-        });
-        self.ssthresh = self.reduced(flight_size);
-        self.cwnd_prior = self.cwnd;
-        self.cwnd = self.ssthresh as f64;
-        self.epoch = None;
+        self.reduce(flight_size, BETA);
+    }
+
+    fn on_ecn(&mut self, _now: Instant, flight_size: usize) {
+        self.prior = None;
+        self.reduce(flight_size, BETA_ECN);
     }
 
     fn on_retransmission_timeout(&mut self, _now: Instant, flight_size: usize, timeout: Timeout) {
         if timeout == Timeout::First {
             self.remember();
-            self.ssthresh = self.reduced(flight_size);
+            self.ssthresh = self.reduced(flight_size, BETA);
             self.cwnd_prior = self.cwnd;
         }
         // 4.8: the stage after a timeout starts at its own plateau.
@@ -224,6 +258,16 @@ impl Controller for Cubic {
         }
     }
 
+    fn on_application_limited(&mut self, used: usize) {
+        let initial_window = self.initial_window.octets(self.mss as usize);
+        let cwnd = half_unused(self.cwnd(), used, initial_window);
+        if cwnd < self.cwnd() {
+            self.ssthresh = self.ssthresh.max(self.cwnd() / 4 * 3);
+            self.cwnd = cwnd as f64;
+            self.epoch = None;
+        }
+    }
+
     fn cwnd(&self) -> usize {
         self.cwnd as usize
     }
@@ -234,6 +278,11 @@ impl Controller for Cubic {
 
     fn set_cwnd(&mut self, cwnd: usize) {
         self.cwnd = (cwnd.min(MAX_CWND) as f64).max(self.mss);
+    }
+
+    fn inherit(&mut self, cwnd: usize, ssthresh: usize) {
+        self.set_cwnd(cwnd);
+        self.ssthresh = ssthresh;
     }
 
     fn set_mss(&mut self, mss: usize) {
@@ -252,6 +301,8 @@ impl Controller for Cubic {
 const C: f64 = 0.4;
 /// beta_cubic: what is left of the window after a loss (RFC 9438 4.6).
 const BETA: f64 = 0.7;
+/// The same when packets were marked (RFC 8511 3.2).
+const BETA_ECN: f64 = 0.85;
 /// alpha_cubic: segments per round trip with which AIMD(alpha, 0.7) gets as much as Reno (RFC 9438 4.3).
 const ALPHA: f64 = 3.0 * (1.0 - BETA) / (1.0 + BETA);
 /// Sub-steps per ACK. With eight the error against ACKs of single segments stays under one percent of the growth.

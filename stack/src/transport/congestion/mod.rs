@@ -7,6 +7,9 @@
 //! A [`Controller`] owns `cwnd` and `ssthresh`, in octets. It leaves to its owner the detection of loss, the conduct of
 //! a recovery (RFC 6675, RFC 6582: when it begins and ends, what is sent in it) and the count of what is in flight.
 //!
+//! CUBIC leaves its first slow start by HyStart++ ([`hystart`]). SCTP measures one round trip a round (RFC 9260 6.3.1 C4), which
+//! is too few samples for it: there slow start ends at the first loss.
+//!
 //! An ACK may cover one segment or megabytes: growth is computed per octet, as if every segment had been acknowledged
 //! by an ACK of its own.
 
@@ -16,6 +19,7 @@ use std::time::Duration;
 use crate::time::Instant;
 
 pub mod cubic;
+pub mod hystart;
 pub mod new_reno;
 pub mod sctp_reno;
 
@@ -43,8 +47,13 @@ pub struct AckSample {
     pub now: Instant,
     /// Octets newly acknowledged.
     pub bytes_acked: usize,
-    /// Octets in flight before this acknowledgment.
+    /// Octets in flight before this acknowledgment, or at most in this round trip.
     pub in_flight: usize,
+    /// How far the stream is acknowledged, in octets that wrap: SND.UNA. What was sent when a round began tells by it when
+    /// the round is over.
+    pub acknowledged: u32,
+    /// How far it is sent: SND.NXT.
+    pub sent: u32,
     /// The round trip it measured, if it did.
     pub rtt: Option<Duration>,
     /// The smoothed round-trip time.
@@ -59,6 +68,56 @@ impl AckSample {
     pub fn may_grow(&self, cwnd: usize, slow_start: bool) -> bool {
         !self.application_limited || (slow_start && cwnd < self.in_flight.saturating_mul(2))
     }
+}
+
+/// What an ACK says of the rate at which the path delivers (draft-cardwell-ccwg-bbr 4.5.2): of the packet sent last among
+/// those it is the first to acknowledge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateSample {
+    /// Octets per second; 0 if the time was too short to tell.
+    pub delivery_rate: u64,
+    /// Octets delivered between the sending of the packet and now.
+    pub delivered: u64,
+    /// Octets delivered in all when the packet was sent.
+    pub prior_delivered: u64,
+    /// Octets in flight when the packet was sent, itself included.
+    pub in_flight_when_sent: u64,
+    /// Octets deemed lost since.
+    pub lost: u64,
+    /// It was sent while there was not enough to send.
+    pub app_limited: bool,
+    /// Its round trip, unless it was retransmitted.
+    pub rtt: Option<Duration>,
+}
+
+/// A packet that is deemed lost; the last sent of those that became so at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LossSample {
+    /// Its octets.
+    pub octets: u64,
+    /// Octets in flight when it was sent, itself included.
+    pub in_flight_when_sent: u64,
+    /// Octets deemed lost since it was sent, itself included.
+    pub lost: u64,
+    /// It was sent while there was not enough to send.
+    pub app_limited: bool,
+}
+
+/// An ACK as a controller sees it that works by rates.
+#[derive(Clone, Copy, Debug)]
+pub struct DeliverySample {
+    /// When it arrived.
+    pub now: Instant,
+    /// Octets delivered in all.
+    pub delivered: u64,
+    /// Octets that it is the first to acknowledge, selectively or not.
+    pub newly_acked: u64,
+    /// Octets in flight after it.
+    pub in_flight: u64,
+    /// Sending stopped in this round trip for want of congestion window.
+    pub cwnd_limited: bool,
+    /// The rate it tells, if any.
+    pub rate: Option<RateSample>,
 }
 
 /// Which of a series of retransmission timeouts this is.
@@ -76,12 +135,26 @@ pub trait Controller: fmt::Debug + Send {
     /// recovery, where the window follows [`Self::set_cwnd`].
     fn on_ack(&mut self, sample: &AckSample);
 
-    /// Loss (or ECN, in time) was detected: `ssthresh` and `cwnd` are reduced. Called once per recovery.
+    /// Loss was detected: `ssthresh` and `cwnd` are reduced. Called once per recovery.
     /// `flight_size` is what was sent and not yet cumulatively acknowledged (FlightSize of RFC 5681).
     fn on_congestion_event(&mut self, now: Instant, flight_size: usize);
 
+    /// The path has marked packets instead of dropping them (RFC 3168): a queue that marks is a short one, so the reduction
+    /// is smaller (RFC 8511). Called once per round trip. It is not taken back by [`Self::undo`].
+    fn on_ecn(&mut self, now: Instant, flight_size: usize);
+
     /// The retransmission timer fired: `cwnd` becomes one segment (RFC 5681 3.1).
     fn on_retransmission_timeout(&mut self, now: Instant, flight_size: usize, timeout: Timeout);
+
+    /// An ACK came, in whatever state of recovery; only for controllers with a [`Self::pacing_rate`].
+    fn on_delivery(&mut self, sample: &DeliverySample) {
+        let _ = sample;
+    }
+
+    /// Packets are deemed lost; only for controllers with a [`Self::pacing_rate`].
+    fn on_loss(&mut self, sample: &LossSample) {
+        let _ = sample;
+    }
 
     /// The latest [`Self::on_congestion_event`] or first timeout was for nothing: windows and curves from before it come
     /// back, unless they have grown beyond (RFC 4015 3, RFC 9438 4.9). At most once for each.
@@ -92,6 +165,12 @@ pub trait Controller: fmt::Debug + Send {
     /// window stays.
     fn on_idle(&mut self, now: Instant, idle: Duration, restart: Option<Duration>);
 
+    /// For an RTO no more than `used` octets of the window were in flight, since there was no more to send: what has not
+    /// been tested for so long is given up by half (RFC 7661, RFC 2861 3.2). By default the window stays.
+    fn on_application_limited(&mut self, used: usize) {
+        let _ = used;
+    }
+
     /// The congestion window.
     fn cwnd(&self) -> usize;
 
@@ -100,6 +179,22 @@ pub trait Controller: fmt::Debug + Send {
 
     /// Sets the window: while a recovery paces its reduction (RFC 6937), and to `ssthresh` when it is over. At least one segment is kept.
     fn set_cwnd(&mut self, cwnd: usize);
+
+    /// Fast recovery is over: the window is what the reduction aimed at (RFC 6937 3).
+    fn on_recovered(&mut self) {
+        self.set_cwnd(self.ssthresh());
+    }
+
+    /// Takes over from another controller: its window, and its threshold where there is one.
+    fn inherit(&mut self, cwnd: usize, ssthresh: usize) {
+        let _ = ssthresh;
+        self.set_cwnd(cwnd);
+    }
+
+    /// Octets per second at which data shall leave; `None` leaves it to the ACKs.
+    fn pacing_rate(&self) -> Option<u64> {
+        None
+    }
 
     /// The path's segment size changed. The window keeps its octets, but at least one segment.
     fn set_mss(&mut self, mss: usize);
@@ -152,6 +247,21 @@ pub fn initial_window(segments: u32, mss: usize) -> usize {
 
 /// The segment size that RFC 6928 2 takes for granted: its 14,600 octets are ten of these.
 const INITIAL_WINDOW_MSS: usize = 1460;
+
+/// The window after an RTO in which `used` of it was in use: half way down to that, or to the initial window, if it was more
+/// (RFC 2861 3.2, Linux).
+const fn half_unused(cwnd: usize, used: usize, initial_window: usize) -> usize {
+    let used = if used > initial_window {
+        used
+    } else {
+        initial_window
+    };
+    if used < cwnd {
+        cwnd - (cwnd - used) / 2
+    } else {
+        cwnd
+    }
+}
 
 /// The window after `idle` of silence: halved per `rto`, not below `restart_window` (RFC 2861 3, Linux).
 fn decayed(cwnd: usize, idle: Duration, rto: Duration, restart_window: usize) -> usize {

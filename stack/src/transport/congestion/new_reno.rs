@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::time::Instant;
 use crate::transport::congestion::{
-    AckSample, Controller, MAX_CWND, Timeout, decayed, initial_window,
+    AckSample, Controller, MAX_CWND, Timeout, decayed, half_unused, initial_window,
 };
 
 /// Slow start, then one segment per round trip; half at a loss.
@@ -67,6 +67,14 @@ impl Controller for NewReno {
         self.acked = 0;
     }
 
+    fn on_ecn(&mut self, _now: Instant, flight_size: usize) {
+        self.prior = None;
+        // RFC 8511 3: beta_ecn is 0.8.
+        self.ssthresh = (flight_size.min(self.cwnd) / 5 * 4).max(2 * self.mss);
+        self.cwnd = self.ssthresh;
+        self.acked = 0;
+    }
+
     fn on_retransmission_timeout(&mut self, _now: Instant, flight_size: usize, timeout: Timeout) {
         if timeout == Timeout::First {
             self.prior = Some((self.cwnd, self.ssthresh));
@@ -93,6 +101,16 @@ impl Controller for NewReno {
         }
     }
 
+    fn on_application_limited(&mut self, used: usize) {
+        let initial_window = initial_window(self.initial_segments, self.mss);
+        let cwnd = half_unused(self.cwnd, used, initial_window);
+        if cwnd < self.cwnd {
+            self.ssthresh = self.ssthresh.max(self.cwnd / 4 * 3);
+            self.cwnd = cwnd;
+            self.acked = 0;
+        }
+    }
+
     fn cwnd(&self) -> usize {
         self.cwnd
     }
@@ -103,6 +121,11 @@ impl Controller for NewReno {
 
     fn set_cwnd(&mut self, cwnd: usize) {
         self.cwnd = cwnd.clamp(self.mss, MAX_CWND.max(self.mss));
+    }
+
+    fn inherit(&mut self, cwnd: usize, ssthresh: usize) {
+        self.set_cwnd(cwnd);
+        self.ssthresh = ssthresh;
     }
 
     fn set_mss(&mut self, mss: usize) {

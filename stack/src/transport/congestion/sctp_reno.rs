@@ -77,6 +77,11 @@ impl Controller for SctpReno {
         self.partial_bytes_acked = 0;
     }
 
+    fn on_ecn(&mut self, now: Instant, flight_size: usize) {
+        // RFC 9260 appendix A: like a loss. Not called yet: SCTP negotiates no ECN.
+        self.on_congestion_event(now, flight_size);
+    }
+
     fn on_retransmission_timeout(&mut self, _now: Instant, _flight: usize, _timeout: Timeout) {
         // 6.3.3 E1 makes no difference between the first timeout and its repetitions.
         self.ssthresh = self.reduced();
@@ -153,6 +158,8 @@ mod tests {
             now: Instant::ZERO,
             bytes_acked,
             in_flight,
+            acknowledged: 0,
+            sent: 0,
             rtt: None,
             smoothed_rtt: RTO,
             application_limited: !fully_used,

@@ -8,6 +8,8 @@ fn ack(now: Instant, bytes: usize, in_flight: usize) -> AckSample {
         now,
         bytes_acked: bytes,
         in_flight,
+        acknowledged: 0,
+        sent: 1,
         rtt: Some(RTT),
         smoothed_rtt: RTT,
         application_limited: false,
@@ -334,5 +336,41 @@ fn needless_reduction_is_taken_back_once() {
             controller.undo();
             assert_eq!(controller.cwnd(), cwnd);
         }
+    }
+}
+
+#[test]
+fn window_that_is_not_used_for_a_timeout_is_given_up_by_half() {
+    // RFC 2861 3.2 and Linux: the initial window stays, three quarters are remembered as threshold.
+    for (window, used, left) in [
+        (100_000, 40_000, 70_000),
+        (100_000, 1000, 55_000),
+        (100_000, 100_000, 100_000),
+        (8000, 1000, 8000),
+    ] {
+        for mut controller in both() {
+            controller.set_cwnd(window);
+            controller.on_congestion_event(Instant::ZERO, usize::MAX);
+            controller.set_cwnd(window);
+            let ssthresh = controller.ssthresh();
+            controller.on_application_limited(used);
+            assert_eq!(controller.cwnd(), left, "{used} of {window}");
+            let remembered = if left < window { window / 4 * 3 } else { 0 };
+            assert_eq!(controller.ssthresh(), ssthresh.max(remembered));
+        }
+    }
+}
+
+#[test]
+fn marks_cost_less_than_losses_and_are_not_taken_back() {
+    // RFC 8511 3: 0.8 with NewReno, 0.85 with CUBIC, at least two segments.
+    for (mut controller, left) in both().into_iter().zip([80_000, 85_000]) {
+        controller.set_cwnd(100_000);
+        controller.on_ecn(Instant::ZERO, 100_000);
+        assert_eq!((controller.cwnd(), controller.ssthresh()), (left, left));
+        controller.undo();
+        assert_eq!(controller.cwnd(), left);
+        controller.on_ecn(Instant::ZERO, 0);
+        assert_eq!(controller.cwnd(), 2 * MSS);
     }
 }

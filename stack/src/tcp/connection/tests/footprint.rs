@@ -2,6 +2,7 @@
 
 use crate::tcp::Connection;
 use crate::tcp::config::SocketOptions;
+use crate::tcp::connection::ecn::EcnState;
 use crate::tcp::connection::handshake::Handshake;
 use crate::tcp::connection::input::ChallengeLimit;
 use crate::tcp::connection::negotiated::Negotiated;
@@ -11,7 +12,8 @@ use crate::tcp::connection::state::Lifecycle;
 use crate::tcp::connection::timers::Timers;
 use crate::tcp::connection::{Counters, TimeWaitEntry};
 use crate::tcp::receive::{AckSchedule, Reassembly, ReceiveBuffer, ReceiveWindow, SackBlocks};
-use crate::tcp::send::{Recovery, Scoreboard, SendBuffer, SendWindow};
+use crate::tcp::send::pacing::Pacer;
+use crate::tcp::send::{Recovery, Scoreboard, SendBuffer, SendWindow, WindowUse};
 use crate::transport::congestion::{Cubic, NewReno};
 use crate::transport::rtt::RttEstimator;
 
@@ -29,6 +31,7 @@ fn a_connection_and_its_parts_stay_small() {
         Negotiated => 64,
         SendBuffer => 96,
         SendWindow => 64,
+        WindowUse => 32,
         Scoreboard => 160,
         Recovery => 192,
         RttEstimator => 160,
@@ -38,12 +41,14 @@ fn a_connection_and_its_parts_stay_small() {
         AckSchedule => 96,
         Reassembly => 96,
         SackBlocks => 64,
+        Pacer => 40,
         Timers => 96,
         Pending => 64,
         ChallengeLimit => 32,
         Counters => 128,
+        EcnState => 8,
         // Allocated beside it, for as long as they are needed.
-        Cubic => 208,
+        Cubic => 280,
         NewReno => 64,
         Handshake => 64,
         AckSnapshot => 64,

@@ -2,6 +2,8 @@
 
 mod adversary;
 mod close;
+mod congestion;
+mod ecn;
 mod errors;
 mod footprint;
 mod handshake;

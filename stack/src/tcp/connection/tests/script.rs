@@ -6,8 +6,9 @@
 //! -                                  the connection must have nothing to send
 //! +200                               200 ms pass; due timers fire at their times
 //! ```
-//! Flags are S, F, R, P, U and `.` for ACK. After the acknowledgment may follow `win N` (as in the header), `mss N`,
-//! `wscale N`, `sackok`, `ts VALUE ECHO`, `sack A:B,C:D`, `urg N`, `seg N` (a super-packet's segment size). Of what is expected,
+//! Flags are S, F, R, P, U, E, W (CWR) and `.` for ACK. After the acknowledgment may follow `win N` (as in the header), `mss N`,
+//! `wscale N`, `sackok`, `ts VALUE ECHO`, `sack A:B,C:D`, `urg N`, `seg N` (a super-packet's segment size), `ect` or `ce` (the IP
+//! header's ECN field, which is always looked at). Of what is expected,
 //! options not named are not looked at, but for SACK blocks, which must be absent then. Segments in consecutive `<` lines
 //! arrive in one batch. Whatever the connection sends without being expected fails the script.
 
@@ -47,6 +48,7 @@ struct Line {
     sack: Vec<(u32, u32)>,
     seg: Option<u16>,
     urg: u16,
+    ecn: Ecn,
 }
 
 impl Script {
@@ -188,6 +190,7 @@ impl Script {
         if let Some(size) = line.seg {
             incoming.segment_size = usize::from(size);
         }
+        incoming.ecn = line.ecn;
         self.last = self.connection.handle_segment(self.now, incoming);
     }
 
@@ -213,6 +216,7 @@ impl Script {
             sack: line.sack.clone(),
             seg: line.seg.or(got.seg),
             urg: line.urg,
+            ecn: line.ecn,
         };
         assert_eq!(got, expected, "sent (left), expected (right): {text}");
     }
@@ -247,6 +251,8 @@ impl Line {
                 'R' => Flags::RST,
                 'P' => Flags::PSH,
                 'U' => Flags::URG,
+                'E' => Flags::ECE,
+                'W' => Flags::CWR,
                 '.' => Flags::ACK,
                 _ => panic!("no flag {flag}: {text}"),
             };
@@ -265,6 +271,8 @@ impl Line {
                 "wscale" => line.wscale = Some(value().parse().expect("a shift")),
                 "urg" => line.urg = value().parse().expect("an urgent pointer"),
                 "sackok" => line.sackok = true,
+                "ect" => line.ecn = Ecn::Ect0,
+                "ce" => line.ecn = Ecn::Ce,
                 "seg" => line.seg = Some(value().parse().expect("a size")),
                 "ts" => {
                     line.ts = Some((
@@ -316,6 +324,7 @@ impl Line {
                 .collect(),
             seg: sent.segment_size,
             urg: header.urgent,
+            ecn: sent.ecn,
         }
     }
 }

@@ -1,0 +1,155 @@
+//! Pacing and the delivery rate of a connection that has a use for them: its controller paces, or its user set a maximum.
+//!
+//! Owns when the two are kept at all, and what the congestion controller learns from them. Everything is in one box:
+//! connections without pacing have a null pointer for it.
+
+use crate::tcp::SeqNum;
+use crate::tcp::config::CongestionControl;
+use crate::tcp::connection::Connection;
+use crate::tcp::send::delivered::{Delivered, Sent};
+use crate::tcp::send::delivery_rate::{Arrival, DeliveryRate, Departure};
+use crate::tcp::send::pacing::Pacer;
+use crate::tcp::send::recovery::AckOutcome;
+use crate::time::Instant;
+use crate::transport::congestion::DeliverySample;
+
+/// What only a paced connection has.
+#[derive(Debug, Default)]
+pub(super) struct Paced {
+    pub(super) pacer: Pacer,
+    pub(super) delivery: DeliveryRate,
+    /// The user's maximum, in octets per second.
+    max_rate: Option<u64>,
+}
+
+impl Connection {
+    /// Changes the congestion controller (Linux's `TCP_CONGESTION`). The window stays.
+    pub fn set_congestion_control(&mut self, congestion_control: CongestionControl) {
+        if self.congestion_control() == congestion_control {
+            return;
+        }
+        let (cwnd, ssthresh) = (self.congestion.cwnd(), self.congestion.ssthresh());
+        self.options.congestion_control = Some(congestion_control);
+        self.congestion = self.new_controller();
+        self.congestion.inherit(cwnd, ssthresh);
+        self.settle_pacing();
+        self.dirty = true;
+    }
+
+    /// The congestion controller in use.
+    pub fn congestion_control(&self) -> CongestionControl {
+        let own = self.options.congestion_control;
+        own.unwrap_or(self.config.congestion_control)
+    }
+
+    /// Sends no faster than so many octets per second, headers not counted (Linux's `SO_MAX_PACING_RATE`); `None` leaves it to
+    /// the congestion controller.
+    pub fn set_max_pacing_rate(&mut self, rate: Option<u64>) {
+        if let Some(paced) = &mut self.paced {
+            paced.max_rate = rate;
+        } else if rate.is_some() {
+            self.paced = Some(Box::new(Paced {
+                max_rate: rate,
+                ..Paced::default()
+            }));
+        }
+        self.settle_pacing();
+        self.dirty = true;
+    }
+
+    /// Octets per second at which data leaves now; `None` when it leaves as ACKs let it.
+    pub fn pacing_rate(&self) -> Option<u64> {
+        self.paced.as_ref()?.pacer.rate()
+    }
+
+    /// Takes the rates of the controller and the user, and forgets about pacing if there are none.
+    pub(super) fn settle_pacing(&mut self) {
+        let wanted = self.congestion.pacing_rate();
+        let max = self.paced.as_ref().and_then(|paced| paced.max_rate);
+        let rate = match (wanted, max) {
+            (Some(wanted), Some(max)) => Some(wanted.min(max)),
+            (wanted, max) => wanted.or(max),
+        };
+        if rate.is_none() {
+            self.paced = None;
+            return;
+        }
+        let paced = self.paced.get_or_insert_default();
+        paced.pacer.set_rate(rate);
+    }
+
+    /// Whether data has to wait for its time.
+    #[inline]
+    pub(super) fn is_held_back_by_pacing(&mut self, now: Instant) -> bool {
+        let paced = self.paced.as_mut();
+        paced.is_some_and(|paced| paced.pacer.holds_back(now))
+    }
+
+    /// Data up to `end` has left.
+    #[inline]
+    pub(super) fn note_departure(&mut self, now: Instant, end: SeqNum, octets: u32, again: bool) {
+        let Some(paced) = &mut self.paced else {
+            return;
+        };
+        paced.pacer.on_sent(now, octets as usize);
+        paced.delivery.on_sent(Departure {
+            sent: Sent { at: now, end },
+            octets,
+            in_flight: self.recovery.pipe(&self.board, self.mss),
+            retransmission: again,
+        });
+    }
+
+    /// Everything was sent that there is: the rate will be the application's, if the window has room (4.5.2.3.4).
+    pub(super) fn note_want_of_data(&mut self) {
+        if self.paced.is_none() || self.unsent() > 0 || self.board.waiting() > 0 {
+            return;
+        }
+        let pipe = self.recovery.pipe(&self.board, self.mss);
+        if let Some(paced) = &mut self.paced
+            && (pipe as usize) < self.congestion.cwnd()
+        {
+            paced.delivery.note_app_limited(pipe);
+        }
+    }
+
+    /// Tells the controller what an ACK delivered, in whatever state of recovery.
+    pub(super) fn note_delivery(&mut self, now: Instant, delivered: Delivered) {
+        let Some(paced) = &mut self.paced else {
+            return;
+        };
+        let rate = paced.delivery.on_ack(&Arrival {
+            now,
+            octets: delivered.bytes,
+            newest: delivered.newest,
+            snd_una: self.window.snd_una,
+            min_rtt: self.recovery.rack.min_rtt(),
+        });
+        if self.congestion.pacing_rate().is_none() {
+            return;
+        }
+        self.congestion.on_delivery(&DeliverySample {
+            now,
+            delivered: paced.delivery.delivered(),
+            newly_acked: u64::from(delivered.bytes),
+            in_flight: u64::from(self.recovery.pipe(&self.board, self.mss)),
+            cwnd_limited: self.window_use.is_limited(),
+            rate,
+        });
+        self.settle_pacing();
+    }
+
+    /// Tells the controller what was lost.
+    pub(super) fn note_losses(&mut self, outcome: &AckOutcome) {
+        if outcome.newly_lost == 0 {
+            return;
+        }
+        if let Some(paced) = &mut self.paced
+            && let Some(sample) = paced
+                .delivery
+                .on_lost(outcome.newly_lost, outcome.newest_lost)
+        {
+            self.congestion.on_loss(&sample);
+        }
+    }
+}
