@@ -139,8 +139,12 @@ pub struct SocketOptions {
     pub nodelay: bool,
     /// Probe an idle peer (RFC 9293 3.8.4, MUST be off by default). Default false.
     pub keepalive: bool,
-    /// Own keepalive idle time instead of [`Config::keepalive_idle`].
+    /// Own keepalive idle time instead of [`Config::keepalive_idle`] (`TCP_KEEPIDLE`).
     pub keepalive_idle: Option<Duration>,
+    /// Own time between probes instead of [`Config::keepalive_interval`] (`TCP_KEEPINTVL`).
+    pub keepalive_interval: Option<Duration>,
+    /// Own number of probes instead of [`Config::keepalive_probes`] (`TCP_KEEPCNT`).
+    pub keepalive_probes: Option<u32>,
     /// What `SO_LINGER` says: `None` finishes in the background, zero resets at close. Default `None`.
     pub linger: Option<Duration>,
     /// How long data may stay unacknowledged, or a peer unheard by probes, before the connection fails with ETIMEDOUT
@@ -150,4 +154,25 @@ pub struct SocketOptions {
     pub send_buffer: Option<usize>,
     /// Receive buffer in octets instead of [`Config::receive_buffer`].
     pub receive_buffer: Option<usize>,
+    /// Own congestion controller instead of [`Config::congestion_control`] (`TCP_CONGESTION`).
+    pub congestion_control: Option<CongestionControl>,
+    /// Caps the MSS announced and used, besides [`Config::max_mss`] (`TCP_MAXSEG`). Of no effect once the SYN is out.
+    pub max_mss: Option<u16>,
+    /// Hold back what does not fill a segment, for 200 ms at most (`TCP_CORK`). Default false.
+    pub cork: bool,
+    /// Octets that may wait unsent in the send buffer: with more, writes wait (`TCP_NOTSENT_LOWAT`). `None`, the
+    /// default, leaves it to the send buffer's size.
+    pub notsent_lowat: Option<usize>,
+    /// Own time in FIN-WAIT-2 instead of [`Config::fin_wait_2`], zero for none at all (`TCP_LINGER2`).
+    pub fin_wait_2: Option<Duration>,
+}
+
+impl SocketOptions {
+    /// What socket and stack permit as MSS.
+    pub(crate) fn capped_mss(&self, config: &Config) -> Option<u16> {
+        match (self.max_mss, config.max_mss) {
+            (Some(own), Some(all)) => Some(own.min(all)),
+            (own, all) => own.or(all),
+        }
+    }
 }

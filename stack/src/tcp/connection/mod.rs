@@ -14,7 +14,9 @@
 //! | `close` | shutdown, close, abort, linger, orphans, the way to TIME-WAIT |
 //! | `icmp` | RFC 5927 |
 //! | `urgent` | the urgent pointer |
-//! | `io` | write, read, errors, options |
+//! | `io` | write, read, errors |
+//! | `options` | what the socket sets for itself |
+//! | `info` | what it tells about itself, and where its sending time goes |
 //!
 //! ```text
 //!   handle_segment ─┐                         ┌─▶ poll_transmit  (segments)
@@ -27,10 +29,12 @@
 mod close;
 mod handshake;
 mod icmp;
+mod info;
 mod input;
 mod io;
 mod keepalive;
 pub mod negotiated;
+mod options;
 mod output;
 mod receiving;
 pub mod reset;
@@ -56,6 +60,7 @@ use crate::transport::congestion::{Controller, Cubic, NewReno};
 use crate::transport::rtt::{LowerBound, RtoBounds, RttEstimator};
 
 use handshake::Handshake;
+use info::SendingTime;
 use input::ChallengeLimit;
 use output::Pending;
 use receiving::ReceiveSide;
@@ -69,7 +74,7 @@ pub struct OpenParameters {
     /// The stack's TCP configuration.
     pub config: Arc<Config>,
     /// What the socket set for itself.
-    pub options: SocketOptions,
+    pub options: Arc<SocketOptions>,
     /// Both ends.
     pub tuple: Tuple,
     /// Initial send sequence number (RFC 6528).
@@ -96,7 +101,8 @@ pub enum Phase {
 pub struct Connection {
     tuple: Tuple,
     config: Arc<Config>,
-    options: SocketOptions,
+    /// Shared among those that have set the same: a connection that sets something gets its own.
+    options: Arc<SocketOptions>,
     lifecycle: Lifecycle,
     negotiated: Negotiated,
     /// IP header included; what the way out said last.
@@ -141,6 +147,7 @@ pub struct Connection {
     /// Nobody holds the connection any more.
     orphan: bool,
     stats: Counters,
+    sending_time: SendingTime,
 }
 
 /// Counters behind [`crate::tcp::Info`].
@@ -159,6 +166,10 @@ struct Counters {
     loss_probes: u64,
     duplicates_reported: u64,
     reorderings: u64,
+    data_segments_sent: u64,
+    data_segments_received: u64,
+    out_of_order: u64,
+    timeout_recoveries: u64,
 }
 
 impl Connection {
@@ -173,7 +184,7 @@ impl Connection {
             path_mtu,
         } = parameters;
         let remote = tuple.remote.ip();
-        let offer = Offer::new(&config, remote, path_mtu);
+        let offer = Offer::capped(&config, options.capped_mss(&config), remote, path_mtu);
         let negotiated = Negotiated::pending(&config, &offer, remote);
         let mut connection = Self::blank(now, config, options, tuple, negotiated, iss);
         connection.path_mtu = path_mtu as u32;
@@ -185,7 +196,11 @@ impl Connection {
 
     /// A passive open whose handshake the listener has carried: ESTABLISHED. The engine passes the segment that
     /// completed it to [`Self::handle_segment`] next, for its data and window.
-    pub fn from_request(now: Instant, request: AcceptedRequest, options: SocketOptions) -> Self {
+    pub fn from_request(
+        now: Instant,
+        request: AcceptedRequest,
+        options: Arc<SocketOptions>,
+    ) -> Self {
         let config = Arc::clone(&request.config);
         let mut connection = Self::blank(
             now,
@@ -206,7 +221,7 @@ impl Connection {
     fn blank(
         now: Instant,
         config: Arc<Config>,
-        options: SocketOptions,
+        options: Arc<SocketOptions>,
         tuple: Tuple,
         negotiated: Negotiated,
         iss: SeqNum,
@@ -232,7 +247,7 @@ impl Connection {
             board: Scoreboard::new(iss + 1),
             recovery: Recovery::new(),
             rtt,
-            congestion: controller(&config, mss as usize),
+            congestion: controller(&config, &options, mss as usize),
             cwnd_limited: false,
             receive: ReceiveSide::new(&config, capacity),
             last_ack_sent: SeqNum(0),
@@ -253,6 +268,7 @@ impl Connection {
             read_shutdown: false,
             orphan: false,
             stats: Counters::default(),
+            sending_time: SendingTime::new(now),
             options,
             config,
         }
@@ -295,7 +311,7 @@ impl Connection {
 
     /// The controller for the segment size now known.
     fn new_controller(&self) -> Box<dyn Controller> {
-        controller(&self.config, self.mss as usize)
+        controller(&self.config, &self.options, self.mss as usize)
     }
 }
 
@@ -306,8 +322,11 @@ pub struct Progress {
     received: u32,
 }
 
-fn controller(config: &Config, mss: usize) -> Box<dyn Controller> {
-    match config.congestion_control {
+fn controller(config: &Config, options: &SocketOptions, mss: usize) -> Box<dyn Controller> {
+    match options
+        .congestion_control
+        .unwrap_or(config.congestion_control)
+    {
         CongestionControl::Cubic => Box::new(Cubic::new(mss, config.initial_window)),
         CongestionControl::NewReno => Box::new(NewReno::new(mss, config.initial_window)),
     }

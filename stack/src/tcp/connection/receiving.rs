@@ -133,6 +133,9 @@ impl Connection {
         if len == 0 && !fin {
             return Ok(());
         }
+        if len > 0 {
+            self.stats.data_segments_received += u64::from(segment.segment_count());
+        }
         let Some(ReceiveHalf::Open) = self.lifecycle.receive_half() else {
             // After the peer's FIN nothing new can come: a retransmission, whose ACK was lost.
             self.ack_irregular(1);
@@ -216,6 +219,7 @@ impl Connection {
         fin_arrived: bool,
         count: u32,
     ) {
+        self.stats.out_of_order += u64::from(count);
         let reassembly = &mut self.receive.reassembly;
         let inserted = reassembly.insert(sequence, payload, fin_arrived);
         // A FIN takes a sequence number, so SACK reports it too, as with Linux: a sender that probes with its FIN learns

@@ -77,6 +77,21 @@ impl AckSchedule {
         self.urgency
     }
 
+    /// How long an ACK may be delayed.
+    pub const fn delay(&self) -> Duration {
+        self.delay
+    }
+
+    /// Octets of the largest segment received, or what is taken for it before one has been.
+    pub const fn largest_segment(&self) -> usize {
+        self.largest_segment
+    }
+
+    /// When data last came in order.
+    pub const fn last_arrival(&self) -> Option<Instant> {
+        self.last_arrival
+    }
+
     /// When [`Self::handle_timeout`] is due.
     pub fn deadline(&self) -> Option<Instant> {
         match self.urgency {

@@ -236,6 +236,11 @@ impl Controller for Cubic {
         self.cwnd = (cwnd.min(MAX_CWND) as f64).max(self.mss);
     }
 
+    fn take_over(&mut self, cwnd: usize, ssthresh: usize) {
+        self.ssthresh = ssthresh;
+        self.set_cwnd(cwnd);
+    }
+
     fn set_mss(&mut self, mss: usize) {
         self.mss = mss.max(1) as f64;
         self.cwnd = self.cwnd.max(self.mss);

@@ -101,6 +101,12 @@ pub trait Controller: fmt::Debug + Send {
     /// Sets the window: while a recovery paces its reduction (RFC 6937), and to `ssthresh` when it is over. At least one segment is kept.
     fn set_cwnd(&mut self, cwnd: usize);
 
+    /// Goes on with the window of the controller that was there before (`TCP_CONGESTION` under way).
+    fn take_over(&mut self, cwnd: usize, ssthresh: usize) {
+        let _ = ssthresh;
+        self.set_cwnd(cwnd);
+    }
+
     /// The path's segment size changed. The window keeps its octets, but at least one segment.
     fn set_mss(&mut self, mss: usize);
 

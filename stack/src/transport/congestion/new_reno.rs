@@ -105,6 +105,11 @@ impl Controller for NewReno {
         self.cwnd = cwnd.clamp(self.mss, MAX_CWND.max(self.mss));
     }
 
+    fn take_over(&mut self, cwnd: usize, ssthresh: usize) {
+        self.ssthresh = ssthresh;
+        self.set_cwnd(cwnd);
+    }
+
     fn set_mss(&mut self, mss: usize) {
         self.mss = mss.max(1);
         self.cwnd = self.cwnd.max(self.mss);

@@ -80,7 +80,7 @@ impl Wire {
         assert_eq!(client.state(), State::Established);
         let ack = arrive(client.poll_transmit(now, &limits).expect("the third ACK"));
         now += impairment.delay;
-        let mut server = Connection::from_request(now, request, SocketOptions::default());
+        let mut server = Connection::from_request(now, request, Arc::default());
         server.handle_segment(now, ack).expect("a good ACK");
         Self {
             now,
