@@ -44,19 +44,24 @@ pub struct Config {
     pub timestamps: bool,
     /// Offer SACK (RFC 2018). Default true.
     pub sack: bool,
-    /// Largest receive buffer of one socket, in octets; also decides the window shift. Default 32 MiB.
-    pub max_receive_buffer: usize,
-    /// Receive buffer a new connection starts with, in octets. Default 6 MiB.
+    /// Receive buffer a new connection starts with, in octets. It grows as the application reads what comes in a round
+    /// trip (Linux's `tcp_moderate_rcvbuf`), unless the socket has set a size. Default 128 KiB, as Linux's `tcp_rmem`.
     pub receive_buffer: usize,
-    /// Octets a socket may hold unacknowledged before writes wait, unless its path is short, see
-    /// [`Self::min_send_buffer`]. Default 4 MiB, as Linux's largest (`tcp_wmem`).
+    /// Largest receive buffer of one socket, in octets: where growth ends, and what a socket may set; also decides the
+    /// window shift. Default 32 MiB.
+    pub max_receive_buffer: usize,
+    /// As much on the shortest paths, where growth ends earlier: see [`Self::short_send_buffer`]. Default 6 MiB, as
+    /// Linux's largest (`tcp_rmem`).
+    pub short_receive_buffer: usize,
+    /// Octets a socket may hold unacknowledged before writes wait, while its congestion window is less than half of it:
+    /// later twice that window (Linux's `tcp_sndbuf_expand`), unless the socket has set a size. Default 128 KiB.
     pub send_buffer: usize,
-    /// As much on the shortest paths. Between the two, the buffer is what a path of 4 GB/s holds in the connection's
+    /// Largest send buffer of one socket, in octets: where growth ends, and what a socket may set. Default 32 MiB.
+    pub max_send_buffer: usize,
+    /// As much on the shortest paths. Between the two, growth ends at what a path of 4 GB/s holds in the connection's
     /// smallest round trip: a sender that is faster than a peer on its own host or network would fill any buffer, and
     /// all that it fills has left the processor's cache when it is needed again. Default 512 KiB.
-    pub min_send_buffer: usize,
-    /// Largest send buffer of one socket, in octets. Default 32 MiB.
-    pub max_send_buffer: usize,
+    pub short_send_buffer: usize,
     /// MSS assumed when the peer's SYN names none (RFC 9293 3.7.1, MUST-15): 536 for IPv4, 1220 for IPv6.
     pub default_mss_v4: u16,
     /// See [`Self::default_mss_v4`].
@@ -109,11 +114,12 @@ impl Default for Config {
             window_scaling: true,
             timestamps: true,
             sack: true,
+            receive_buffer: 128 << 10,
             max_receive_buffer: 32 << 20,
-            receive_buffer: 6 << 20,
-            send_buffer: 4 << 20,
-            min_send_buffer: 512 << 10,
+            short_receive_buffer: 6 << 20,
+            send_buffer: 128 << 10,
             max_send_buffer: 32 << 20,
+            short_send_buffer: 512 << 10,
             default_mss_v4: 536,
             default_mss_v6: 1220,
             min_mss: 48,

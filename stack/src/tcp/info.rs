@@ -99,6 +99,11 @@ pub struct Info {
     pub receive_buffered: usize,
     /// Octets that may be received and not yet read, at present: what the window is taken from (`tcpi_rcv_ssthresh`).
     pub receive_buffer: usize,
+    /// The round trip as the receiver sees it, by echoed timestamps or by how long a window takes; zero before it is known
+    /// (`tcpi_rcv_rtt`).
+    pub receive_rtt: Duration,
+    /// Octets that the application has read in its busiest round trip (`tcpi_rcv_space`).
+    pub receive_space: usize,
     /// Time since data was last sent (`tcpi_last_data_sent`), or since the opening.
     pub last_data_sent: Duration,
     /// Time since data last came in order (`tcpi_last_data_recv`); `None` before it did.

@@ -283,7 +283,7 @@ impl Connection {
             },
             &mut self.board,
         );
-        self.stats.reorderings += u64::from(delivered.reordered);
+        self.stats.reorderings += u32::from(delivered.reordered);
         if outcome.undone {
             self.congestion.undo();
             self.stats.undos += 1;
@@ -319,8 +319,9 @@ impl Connection {
     fn count_duplicate(&mut self, duplicate: Option<(SeqNum, SeqNum)>) -> Option<(SeqNum, SeqNum)> {
         let (left, right) =
             duplicate.filter(|(left, right)| *right - *left <= self.window.max_window)?;
-        self.stats.duplicates_reported += u64::from((right - left).div_ceil(self.mss));
-        (self.stats.duplicates_reported <= self.stats.retransmits).then_some((left, right))
+        self.stats.duplicates_reported += (right - left).div_ceil(self.mss);
+        (u64::from(self.stats.duplicates_reported) <= self.stats.retransmits)
+            .then_some((left, right))
     }
 
     /// What tells the copies of a segment apart.

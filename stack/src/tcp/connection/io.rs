@@ -4,7 +4,6 @@
 //! Linux does (`tcp_recvmsg`, `tcp_sendmsg`): data first, then a pending error once, then the end.
 
 use std::io::{IoSlice, IoSliceMut};
-use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -12,11 +11,6 @@ use crate::error::{SocketError, SocketResult};
 use crate::tcp::connection::Connection;
 use crate::tcp::connection::state::{Lifecycle, ReceiveHalf, SendHalf};
 use crate::tcp::info::State;
-
-/// A round trip that no peer nearby takes, queues included: the smallest one then says nothing of the path any more.
-const NEAR: Duration = Duration::from_millis(16);
-/// The rate that [`Config::min_send_buffer`](crate::tcp::Config::min_send_buffer) speaks of.
-const SHORT_PATH_OCTETS_PER_NANOSECOND: usize = 4;
 
 impl Connection {
     /// Copies as much of `data` into the send buffer as it takes.
@@ -75,7 +69,7 @@ impl Connection {
             return self.read_nothing().map(|()| 0);
         }
         let len = self.receive.buffer.read(buffer);
-        self.note_read();
+        self.note_read(len);
         Ok(len)
     }
 
@@ -89,7 +83,7 @@ impl Connection {
             return self.read_nothing().map(|()| 0);
         }
         let len = self.receive.buffer.read_with(max, sink);
-        self.note_read();
+        self.note_read(len);
         Ok(len)
     }
 
@@ -107,7 +101,7 @@ impl Connection {
             return self.read_nothing().map(|()| 0);
         }
         let len = self.receive.buffer.read_vectored(buffers);
-        self.note_read();
+        self.note_read(len);
         Ok(len)
     }
 
@@ -121,7 +115,7 @@ impl Connection {
             return self.read_nothing().map(|()| Bytes::new());
         }
         let chunk = self.receive.buffer.read_chunk(max).unwrap_or_default();
-        self.note_read();
+        self.note_read(chunk.len());
         Ok(chunk)
     }
 
@@ -162,20 +156,6 @@ impl Connection {
         let capacity = self.send_capacity();
         capacity.saturating_sub(self.buffer.len()) >= capacity / 3
             && limit.is_none_or(|limit| self.not_sent() * 2 < limit)
-    }
-
-    pub(super) fn send_capacity(&self) -> usize {
-        let octets = self.options.send_buffer.unwrap_or_else(|| {
-            let limit = self.config.send_buffer;
-            match (self.rtt.minimum(), self.rtt.smoothed()) {
-                (Some(minimum), Some(smoothed)) if smoothed < NEAR => {
-                    let held = minimum.as_nanos() as usize * SHORT_PATH_OCTETS_PER_NANOSECOND;
-                    held.clamp(self.config.min_send_buffer.min(limit), limit)
-                }
-                _ => limit,
-            }
-        });
-        octets.min(self.config.max_send_buffer)
     }
 
     /// Room for a write of `wanted` octets, or why there can be none.
@@ -223,10 +203,11 @@ impl Connection {
     }
 
     /// The reader has made room: the peer is told when that is worth an ACK of its own.
-    fn note_read(&mut self) {
+    fn note_read(&mut self, len: usize) {
         if self.lifecycle.receive_half() != Some(ReceiveHalf::Open) {
             return;
         }
+        self.grow_receive_buffer(len);
         if self.receive.buffer.is_empty() {
             self.receive.acks.on_drained();
         }

@@ -15,6 +15,7 @@
 //! | `icmp` | RFC 5927 |
 //! | `urgent` | the urgent pointer |
 //! | `io` | write, read, errors |
+//! | `buffer_size` | how large both buffers may be: growth with the path |
 //! | `options` | what the socket sets for itself |
 //! | `info` | what it tells about itself, and where its sending time goes |
 //!
@@ -26,6 +27,7 @@
 //!   close, abort ───┘
 //! ```
 
+mod buffer_size;
 mod close;
 mod handshake;
 mod icmp;
@@ -160,16 +162,16 @@ struct Counters {
     segments_sent: u64,
     segments_received: u64,
     retransmits: u64,
-    timeouts: u64,
-    recoveries: u64,
-    undos: u64,
-    loss_probes: u64,
-    duplicates_reported: u64,
-    reorderings: u64,
+    timeouts: u32,
+    recoveries: u32,
+    undos: u32,
+    loss_probes: u32,
+    duplicates_reported: u32,
+    reorderings: u32,
     data_segments_sent: u64,
     data_segments_received: u64,
-    out_of_order: u64,
-    timeout_recoveries: u64,
+    out_of_order: u32,
+    timeout_recoveries: u32,
 }
 
 impl Connection {

@@ -276,7 +276,7 @@ impl Connection {
             return;
         }
         self.timers.stalled_since.get_or_insert(now);
-        self.stats.timeout_recoveries += u64::from(self.timers.attempts == 0);
+        self.stats.timeout_recoveries += u32::from(self.timers.attempts == 0);
         self.timers.attempts += 1;
         self.stats.timeouts += 1;
         let flight = self.board.outstanding() as usize;

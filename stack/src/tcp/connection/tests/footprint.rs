@@ -10,7 +10,9 @@ use crate::tcp::connection::receiving::ReceiveSide;
 use crate::tcp::connection::state::Lifecycle;
 use crate::tcp::connection::timers::Timers;
 use crate::tcp::connection::{Counters, SendingTime, TimeWaitEntry};
-use crate::tcp::receive::{AckSchedule, Reassembly, ReceiveBuffer, ReceiveWindow, SackBlocks};
+use crate::tcp::receive::{
+    AckSchedule, Reassembly, ReceiveBuffer, ReceiveSpace, ReceiveWindow, SackBlocks,
+};
 use crate::tcp::send::{Recovery, Scoreboard, SendBuffer, SendWindow};
 use crate::transport::congestion::{Cubic, NewReno};
 use crate::transport::rtt::RttEstimator;
@@ -37,6 +39,7 @@ fn a_connection_and_its_parts_stay_small() {
         AckSchedule => 96,
         Reassembly => 96,
         SackBlocks => 64,
+        ReceiveSpace => 64,
         Timers => 96,
         Pending => 64,
         ChallengeLimit => 32,

@@ -86,10 +86,8 @@ fn receive_side_counts_segments_holes_and_sizes() {
 #[test]
 fn time_of_sending_is_booked_on_what_it_waits_for() {
     // Linux's tcp_chrono: busy while anything is in flight or unsent, the peer's window and the own buffer apart.
-    let mut config = config();
-    config.send_buffer = 2000;
-    config.min_send_buffer = 2000;
-    let mut script = Script::established_with(config, "mss 1000");
+    let mut script = Script::established();
+    script.connection.set_send_buffer(2000);
     script.run("+500");
     script.write(500);
     script.run("> P. 1:501(500) ack 1\n+30\n< . 1:1(0) ack 501 win 0");

@@ -106,7 +106,7 @@ impl Wire {
     }
 
     /// Runs until `done` or nothing is left to happen; panics when virtual time passes `limit`.
-    pub(super) fn run_until(&mut self, limit: Duration, done: impl Fn(&Self) -> bool) {
+    pub(super) fn run_until(&mut self, limit: Duration, mut done: impl FnMut(&Self) -> bool) {
         let end = self.now + limit;
         loop {
             self.step_apps();
