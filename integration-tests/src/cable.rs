@@ -278,6 +278,6 @@ pub fn read(engine: &Engine, slot: &Arc<TcpSlot>, buffer: &mut [u8]) -> Option<u
 
 fn nodelay() -> TcpOptions {
     let mut options = TcpOptions::default();
-    options.socket.nodelay = true;
+    Arc::make_mut(&mut options.socket).nodelay = true;
     options
 }

@@ -153,10 +153,10 @@ impl Peer {
             now,
             OpenParameters {
                 config: Arc::new(config),
-                options: SocketOptions {
+                options: Arc::new(SocketOptions {
                     nodelay: true,
                     ..SocketOptions::default()
-                },
+                }),
                 tuple: tuple(false),
                 iss: SeqNum(0),
                 timestamp_offset: 0,

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 
@@ -19,16 +19,28 @@ use crate::transport::{Readiness, demux::Tuple};
 use crate::udp;
 
 /// What a TCP socket can be told before it is connected or listens.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct TcpOptions {
-    /// The connection's own options.
-    pub socket: tcp::config::SocketOptions,
+    /// The connection's own options; a listener's are shared by the connections it accepts.
+    pub socket: Arc<tcp::config::SocketOptions>,
     /// TTL or hop limit instead of the stack's.
     pub ttl: Option<u8>,
     /// TOS octet or traffic class: DSCP in the upper six bits.
     pub tos: u8,
     /// The only interface to use, by name.
     pub device: Option<String>,
+}
+
+impl Default for TcpOptions {
+    fn default() -> Self {
+        static UNSET: LazyLock<Arc<tcp::config::SocketOptions>> = LazyLock::new(Arc::default);
+        Self {
+            socket: Arc::clone(&UNSET),
+            ttl: None,
+            tos: 0,
+            device: None,
+        }
+    }
 }
 
 /// Who holds a connection's local port.

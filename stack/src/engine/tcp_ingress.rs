@@ -173,7 +173,7 @@ impl Engine {
             ListenerVerdict::Accept(request) => request,
         };
         let connection =
-            Connection::from_request(now, *request, state.socket.options.socket.clone());
+            Connection::from_request(now, *request, Arc::clone(&state.socket.options.socket));
         let mapped = Self::is_mapped(&state.socket, &tuple);
         // A listener that is not closed has its lease.
         let lease = state.socket.lease.clone().ok_or(DropReason::Closed)?;

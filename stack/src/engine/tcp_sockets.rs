@@ -132,7 +132,7 @@ impl Engine {
             now,
             OpenParameters {
                 config: Arc::clone(&self.tcp_config),
-                options: options.socket.clone(),
+                options: Arc::clone(&options.socket),
                 tuple,
                 iss: self.isn.iss(now, &tuple),
                 timestamp_offset: self.isn.timestamp_offset(&tuple),

@@ -34,11 +34,10 @@ mod udp;
 pub use builder::Builder;
 pub use icmp::{EchoReply, IcmpSocket};
 pub use lookup::{HostResolver, ResolveFuture, Resolver, ToSocketAddrs, lookup_host};
-pub use options::SockOptExt;
 pub use registry::{Entered, Scoped};
 pub use sctp::{SctpAssociation, SctpBuilder, SctpListener, SctpSocket, SctpStream};
 pub use stack::Stack;
-pub use tcp::{TcpListener, TcpSocket, TcpStream};
+pub use tcp::{SockOptExt, TcpListener, TcpSocket, TcpStream};
 pub use udp::UdpSocket;
 
 pub use tokio::io::{Interest, Ready};

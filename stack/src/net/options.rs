@@ -1,4 +1,4 @@
-//! Socket options: the checks the kernel makes, and those options that tokio leaves to `socket2`.
+//! Socket options: the checks the kernel makes.
 
 use std::io;
 use std::time::Duration;
@@ -6,54 +6,6 @@ use std::time::Duration;
 use crate::driver::Shared;
 use crate::error::SocketError;
 use crate::net::stack::invalid_option;
-
-/// TCP options that `socket2::SockRef` gives for kernel sockets and tokio has no methods for.
-///
-/// A tidewire socket has no descriptor for `SockRef`, so those that mean something here are methods. Others of
-/// `socket2`'s have their own names: the maximum segment size is [`TcpStream::info`](super::TcpStream::info)'s `mss`,
-/// `IPV6_V6ONLY` is [`TcpSocket::set_only_v6`](super::TcpSocket::set_only_v6).
-///
-/// # Examples
-///
-/// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> std::io::Result<()> {
-/// use std::time::Duration;
-/// use tidewire::net::{SockOptExt, TcpListener, TcpStream};
-///
-/// let listener = TcpListener::bind("127.0.0.1:0").await?;
-/// let stream = TcpStream::connect(listener.local_addr()?).await?;
-/// stream.set_keepalive(true)?;
-/// stream.set_keepalive_time(Duration::from_secs(30))?;
-/// assert_eq!(stream.keepalive_time()?, Duration::from_secs(30));
-/// # Ok(())
-/// # }
-/// ```
-pub trait SockOptExt {
-    /// Whether an idle peer is probed (`SO_KEEPALIVE`).
-    ///
-    /// # Errors
-    /// None at present; the signature of `socket2`.
-    fn keepalive(&self) -> io::Result<bool>;
-
-    /// Probes an idle peer (`SO_KEEPALIVE`, RFC 9293 3.8.4). Off by default.
-    ///
-    /// # Errors
-    /// None at present; the signature of `socket2`.
-    fn set_keepalive(&self, keepalive: bool) -> io::Result<()>;
-
-    /// Idle time before the first probe (`TCP_KEEPIDLE`). Two hours by default.
-    ///
-    /// # Errors
-    /// None at present; the signature of `socket2`.
-    fn keepalive_time(&self) -> io::Result<Duration>;
-
-    /// Sets the idle time before the first probe (`TCP_KEEPIDLE`), in whole seconds from 1 to 32,767.
-    ///
-    /// # Errors
-    /// `InvalidInput` (EINVAL) outside that range.
-    fn set_keepalive_time(&self, time: Duration) -> io::Result<()>;
-}
 
 /// A TTL or hop limit: 1 to 255 (EINVAL), or what is -1 to the system for the stack's default.
 pub(super) fn ttl(ttl: u32, shared: &Shared) -> io::Result<u8> {
@@ -92,16 +44,6 @@ pub(super) const fn without_ecn(octet: u8) -> u8 {
 /// `SO_LINGER` counts seconds.
 pub(super) const fn whole_seconds(duration: Duration) -> Duration {
     Duration::from_secs(duration.as_secs())
-}
-
-/// `TCP_KEEPIDLE`: 1 to 32,767 whole seconds (EINVAL).
-pub(super) fn keepalive_time(time: Duration) -> io::Result<Duration> {
-    let seconds = time.as_secs();
-    if (1..=32_767).contains(&seconds) {
-        Ok(Duration::from_secs(seconds))
-    } else {
-        Err(invalid_option())
-    }
 }
 
 /// Reading an IPv6 option of an IPv4 socket (EOPNOTSUPP).
@@ -155,15 +97,9 @@ mod tests {
     }
 
     #[test]
-    fn linger_and_keepalive_count_seconds() {
+    fn linger_counts_seconds() {
         assert_eq!(
             whole_seconds(Duration::from_millis(1999)),
-            Duration::from_secs(1)
-        );
-        assert!(keepalive_time(Duration::from_millis(999)).is_err());
-        assert!(keepalive_time(Duration::from_secs(32_768)).is_err());
-        assert_eq!(
-            keepalive_time(Duration::from_millis(1500)).unwrap(),
             Duration::from_secs(1)
         );
     }

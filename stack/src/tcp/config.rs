@@ -60,19 +60,24 @@ pub struct Config {
     /// Explicit congestion notification (RFC 3168), with RFC 8511's reduction. Default [`EcnMode::Accept`], as Linux
     /// (`net.ipv4.tcp_ecn`, where these modes are 0, 1 and 2).
     pub ecn: EcnMode,
-    /// Largest receive buffer of one socket, in octets; also decides the window shift. Default 32 MiB.
-    pub max_receive_buffer: usize,
-    /// Receive buffer a new connection starts with, in octets. Default 6 MiB.
+    /// Receive buffer a new connection starts with, in octets. It grows as the application reads what comes in a round
+    /// trip (Linux's `tcp_moderate_rcvbuf`), unless the socket has set a size. Default 128 KiB, as Linux's `tcp_rmem`.
     pub receive_buffer: usize,
-    /// Octets a socket may hold unacknowledged before writes wait, unless its path is short, see
-    /// [`Self::min_send_buffer`]. Default 4 MiB, as Linux's largest (`tcp_wmem`).
+    /// Largest receive buffer of one socket, in octets: where growth ends, and what a socket may set; also decides the
+    /// window shift. Default 32 MiB.
+    pub max_receive_buffer: usize,
+    /// As much on the shortest paths, where growth ends earlier: see [`Self::short_send_buffer`]. Default 6 MiB, as
+    /// Linux's largest (`tcp_rmem`).
+    pub short_receive_buffer: usize,
+    /// Octets a socket may hold unacknowledged before writes wait, while its congestion window is less than half of it:
+    /// later twice that window (Linux's `tcp_sndbuf_expand`), unless the socket has set a size. Default 128 KiB.
     pub send_buffer: usize,
-    /// As much on the shortest paths. Between the two, the buffer is what a path of 4 GB/s holds in the connection's
+    /// Largest send buffer of one socket, in octets: where growth ends, and what a socket may set. Default 32 MiB.
+    pub max_send_buffer: usize,
+    /// As much on the shortest paths. Between the two, growth ends at what a path of 4 GB/s holds in the connection's
     /// smallest round trip: a sender that is faster than a peer on its own host or network would fill any buffer, and
     /// all that it fills has left the processor's cache when it is needed again. Default 512 KiB.
-    pub min_send_buffer: usize,
-    /// Largest send buffer of one socket, in octets. Default 32 MiB.
-    pub max_send_buffer: usize,
+    pub short_send_buffer: usize,
     /// MSS assumed when the peer's SYN names none (RFC 9293 3.7.1, MUST-15): 536 for IPv4, 1220 for IPv6.
     pub default_mss_v4: u16,
     /// See [`Self::default_mss_v4`].
@@ -126,11 +131,12 @@ impl Default for Config {
             timestamps: true,
             sack: true,
             ecn: EcnMode::Accept,
+            receive_buffer: 128 << 10,
             max_receive_buffer: 32 << 20,
-            receive_buffer: 6 << 20,
-            send_buffer: 4 << 20,
-            min_send_buffer: 512 << 10,
+            short_receive_buffer: 6 << 20,
+            send_buffer: 128 << 10,
             max_send_buffer: 32 << 20,
+            short_send_buffer: 512 << 10,
             default_mss_v4: 536,
             default_mss_v6: 1220,
             min_mss: 48,
@@ -156,8 +162,12 @@ pub struct SocketOptions {
     pub nodelay: bool,
     /// Probe an idle peer (RFC 9293 3.8.4, MUST be off by default). Default false.
     pub keepalive: bool,
-    /// Own keepalive idle time instead of [`Config::keepalive_idle`].
+    /// Own keepalive idle time instead of [`Config::keepalive_idle`] (`TCP_KEEPIDLE`).
     pub keepalive_idle: Option<Duration>,
+    /// Own time between probes instead of [`Config::keepalive_interval`] (`TCP_KEEPINTVL`).
+    pub keepalive_interval: Option<Duration>,
+    /// Own number of probes instead of [`Config::keepalive_probes`] (`TCP_KEEPCNT`).
+    pub keepalive_probes: Option<u32>,
     /// What `SO_LINGER` says: `None` finishes in the background, zero resets at close. Default `None`.
     pub linger: Option<Duration>,
     /// How long data may stay unacknowledged, or a peer unheard by probes, before the connection fails with ETIMEDOUT
@@ -165,8 +175,27 @@ pub struct SocketOptions {
     pub user_timeout: Option<Duration>,
     /// Send buffer in octets instead of [`Config::send_buffer`].
     pub send_buffer: Option<usize>,
-    /// Congestion controller instead of [`Config::congestion_control`].
-    pub congestion_control: Option<CongestionControl>,
     /// Receive buffer in octets instead of [`Config::receive_buffer`].
     pub receive_buffer: Option<usize>,
+    /// Own congestion controller instead of [`Config::congestion_control`] (`TCP_CONGESTION`).
+    pub congestion_control: Option<CongestionControl>,
+    /// Caps the MSS announced and used, besides [`Config::max_mss`] (`TCP_MAXSEG`). Of no effect once the SYN is out.
+    pub max_mss: Option<u16>,
+    /// Hold back what does not fill a segment, for 200 ms at most (`TCP_CORK`). Default false.
+    pub cork: bool,
+    /// Octets that may wait unsent in the send buffer: with more, writes wait (`TCP_NOTSENT_LOWAT`). `None`, the
+    /// default, leaves it to the send buffer's size.
+    pub notsent_lowat: Option<usize>,
+    /// Own time in FIN-WAIT-2 instead of [`Config::fin_wait_2`], zero for none at all (`TCP_LINGER2`).
+    pub fin_wait_2: Option<Duration>,
+}
+
+impl SocketOptions {
+    /// What socket and stack permit as MSS.
+    pub(crate) fn capped_mss(&self, config: &Config) -> Option<u16> {
+        match (self.max_mss, config.max_mss) {
+            (Some(own), Some(all)) => Some(own.min(all)),
+            (own, all) => own.or(all),
+        }
+    }
 }

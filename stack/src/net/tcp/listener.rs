@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::Interest;
 
+use super::options::{HasOptions, Look};
 use super::stream::TcpStream;
 use crate::driver::Shared;
 use crate::engine::ready_cache::Direction;
@@ -18,6 +19,7 @@ use crate::net::options;
 use crate::net::readiness::{self, Io};
 use crate::net::registry;
 use crate::net::stack::{Stack, no_kernel_socket};
+use crate::tcp::config::SocketOptions;
 use crate::transport::ports::BindRequest;
 
 /// Connections that wait to be accepted, at most, of a listener made by [`TcpListener::bind`]; tokio's number.
@@ -172,6 +174,24 @@ impl TryFrom<std::net::TcpListener> for TcpListener {
     /// As [`TcpListener::from_std`]: always an error.
     fn try_from(listener: std::net::TcpListener) -> Result<Self, Self::Error> {
         Self::from_std(listener)
+    }
+}
+
+/// What is set here is inherited by connections whose SYN comes afterwards.
+impl HasOptions for TcpListener {
+    fn look<R>(&self, look: impl FnOnce(Look<'_>) -> R) -> R {
+        look(Look {
+            options: &self.io.lock().socket.options.socket,
+            config: &self.io.shared().engine().config().tcp,
+            connection: None,
+        })
+    }
+
+    fn change(&self, change: impl FnOnce(&mut SocketOptions)) {
+        let socket = &mut self.io.lock().socket;
+        let options = Arc::make_mut(&mut socket.options.socket);
+        change(options);
+        socket.listener.set_options(options);
     }
 }
 

@@ -7,13 +7,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::listener::TcpListener;
+use super::options::{HasOptions, Look};
 use super::stream::TcpStream;
 use crate::engine::sockets::TcpOptions;
 use crate::error::SocketError;
-use crate::net::options::{self, SockOptExt};
+use crate::net::options;
 use crate::net::registry;
 use crate::net::stack::{Stack, no_kernel_socket};
 use crate::tcp::Config;
+use crate::tcp::config::SocketOptions;
 use crate::transport::ports::{BindRequest, PortLease};
 
 /// The IP version a socket was made for.
@@ -128,9 +130,9 @@ impl TcpSocket {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Probes an idle peer (`SO_KEEPALIVE`). Off by default; [`SockOptExt`] has the idle time.
+    /// Probes an idle peer (`SO_KEEPALIVE`). Off by default; [`SockOptExt`](super::SockOptExt) has the times.
     pub fn set_keepalive(&self, keepalive: bool) -> io::Result<()> {
-        self.state().options.socket.keepalive = keepalive;
+        self.state().socket_options().keepalive = keepalive;
         Ok(())
     }
 
@@ -171,7 +173,7 @@ impl TcpSocket {
 
     /// Sets how many octets may be written and not yet acknowledged (`SO_SNDBUF`).
     pub fn set_send_buffer_size(&self, size: u32) -> io::Result<()> {
-        self.state().options.socket.send_buffer = Some((size as usize).max(MIN_BUFFER));
+        self.state().socket_options().send_buffer = Some((size as usize).max(MIN_BUFFER));
         Ok(())
     }
 
@@ -183,7 +185,7 @@ impl TcpSocket {
 
     /// Sets how many octets may be received and not yet read (`SO_RCVBUF`), and with it the window offered.
     pub fn set_recv_buffer_size(&self, size: u32) -> io::Result<()> {
-        self.state().options.socket.receive_buffer = Some((size as usize).max(MIN_BUFFER));
+        self.state().socket_options().receive_buffer = Some((size as usize).max(MIN_BUFFER));
         Ok(())
     }
 
@@ -196,13 +198,13 @@ impl TcpSocket {
     /// Limits how long the dropped stream tries to deliver what is left, as [`TcpStream::set_linger`].
     #[deprecated = "`SO_LINGER` causes the socket to block the thread on drop"]
     pub fn set_linger(&self, dur: Option<Duration>) -> io::Result<()> {
-        self.state().options.socket.linger = dur.map(options::whole_seconds);
+        self.state().socket_options().linger = dur.map(options::whole_seconds);
         Ok(())
     }
 
     /// Makes dropping the stream reset the connection.
     pub fn set_zero_linger(&self) -> io::Result<()> {
-        self.state().options.socket.linger = Some(Duration::ZERO);
+        self.state().socket_options().linger = Some(Duration::ZERO);
         Ok(())
     }
 
@@ -213,7 +215,7 @@ impl TcpSocket {
 
     /// Sends small segments at once (`TCP_NODELAY`). Off by default.
     pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
-        self.state().options.socket.nodelay = nodelay;
+        self.state().socket_options().nodelay = nodelay;
         Ok(())
     }
 
@@ -449,6 +451,10 @@ impl TcpSocket {
 }
 
 impl State {
+    fn socket_options(&mut self) -> &mut SocketOptions {
+        Arc::make_mut(&mut self.options.socket)
+    }
+
     fn usable(&self) -> io::Result<()> {
         if self.unusable {
             Err(no_kernel_socket())
@@ -487,23 +493,26 @@ fn shown_buffer(set: Option<usize>, default: impl FnOnce() -> usize) -> u32 {
     u32::try_from(shown).unwrap_or(u32::MAX)
 }
 
-impl SockOptExt for TcpSocket {
-    fn keepalive(&self) -> io::Result<bool> {
-        Self::keepalive(self)
+impl HasOptions for TcpSocket {
+    fn look<R>(&self, look: impl FnOnce(Look<'_>) -> R) -> R {
+        let state = self.state();
+        let unset;
+        let config = match &state.stack {
+            Some(stack) => &stack.shared().engine().config().tcp,
+            None => {
+                unset = Config::default();
+                &unset
+            }
+        };
+        look(Look {
+            options: &state.options.socket,
+            config,
+            connection: None,
+        })
     }
 
-    fn set_keepalive(&self, keepalive: bool) -> io::Result<()> {
-        Self::set_keepalive(self, keepalive)
-    }
-
-    fn keepalive_time(&self) -> io::Result<Duration> {
-        let set = self.state().options.socket.keepalive_idle;
-        Ok(set.unwrap_or_else(|| Config::default().keepalive_idle))
-    }
-
-    fn set_keepalive_time(&self, time: Duration) -> io::Result<()> {
-        self.state().options.socket.keepalive_idle = Some(options::keepalive_time(time)?);
-        Ok(())
+    fn change(&self, change: impl FnOnce(&mut SocketOptions)) {
+        change(self.state().socket_options());
     }
 }
 

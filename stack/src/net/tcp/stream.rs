@@ -171,9 +171,27 @@ impl TcpStream {
         Ok(error.map(io::Error::from))
     }
 
-    /// A snapshot of the connection: its state, round-trip time, windows and counters, as Linux's `tcp_info`.
+    /// A snapshot of the connection: its state, round-trip time, windows and counters, as Linux's `tcp_info`
+    /// (`TCP_INFO`).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// use tidewire::net::{TcpListener, TcpStream};
+    ///
+    /// let listener = TcpListener::bind("127.0.0.1:0").await?;
+    /// let stream = TcpStream::connect(listener.local_addr()?).await?;
+    /// let info = stream.info();
+    /// assert_eq!(info.retransmits, 0);
+    /// assert_eq!(info.not_sent, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn info(&self) -> Info {
-        self.io.lock().socket.connection.info()
+        let now = self.io.shared().now();
+        self.io.lock().socket.connection.info_at(now)
     }
 
     /// Waits until the stream is ready for any of an interest.

@@ -3,8 +3,10 @@
 use std::io;
 use std::time::Duration;
 
+use super::options::{HasOptions, Look};
 use super::stream::TcpStream;
-use crate::net::options::{self, SockOptExt};
+use crate::net::options;
+use crate::tcp::config::SocketOptions;
 
 impl TcpStream {
     /// Whether small segments are sent at once (`TCP_NODELAY`).
@@ -102,35 +104,20 @@ impl TcpStream {
     }
 }
 
-impl SockOptExt for TcpStream {
-    fn keepalive(&self) -> io::Result<bool> {
-        Ok(self.io.lock().socket.connection.keepalive())
+impl HasOptions for TcpStream {
+    fn look<R>(&self, look: impl FnOnce(Look<'_>) -> R) -> R {
+        let state = self.io.lock();
+        let connection = &state.socket.connection;
+        look(Look {
+            options: connection.options(),
+            config: &self.io.shared().engine().config().tcp,
+            connection: Some(connection),
+        })
     }
 
-    fn set_keepalive(&self, keepalive: bool) -> io::Result<()> {
+    fn change(&self, change: impl FnOnce(&mut SocketOptions)) {
         let now = self.io.shared().now();
-        self.io
-            .lock()
-            .socket
-            .connection
-            .set_keepalive(now, keepalive);
+        self.io.lock().socket.connection.change_options(now, change);
         self.io.kick();
-        Ok(())
-    }
-
-    fn keepalive_time(&self) -> io::Result<Duration> {
-        Ok(self.io.lock().socket.connection.keepalive_idle())
-    }
-
-    fn set_keepalive_time(&self, time: Duration) -> io::Result<()> {
-        let time = options::keepalive_time(time)?;
-        let now = self.io.shared().now();
-        self.io
-            .lock()
-            .socket
-            .connection
-            .set_keepalive_idle(now, Some(time));
-        self.io.kick();
-        Ok(())
     }
 }

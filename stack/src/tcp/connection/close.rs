@@ -179,7 +179,8 @@ impl Connection {
     fn limit_fin_wait_2(&mut self, now: Instant) {
         // Counted from the beginning: segments of the peer do not prolong it.
         if !self.timers.is_set(Timer::Linger) {
-            self.timers.set(Timer::Linger, now + self.config.fin_wait_2);
+            let limit = self.options.fin_wait_2.unwrap_or(self.config.fin_wait_2);
+            self.timers.set(Timer::Linger, now + limit);
         }
     }
 

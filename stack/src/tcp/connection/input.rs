@@ -447,9 +447,9 @@ impl Connection {
         self.dirty = true;
     }
 
-    /// Tells a writer that has seen [`SocketError::WouldBlock`] once a third of the buffer is free, as Linux.
+    /// Tells a writer that has seen [`SocketError::WouldBlock`] once there is room worth it.
     pub(super) fn tell_room(&mut self) {
-        if self.write_blocked && self.send_room() >= self.send_capacity() / 3 {
+        if self.write_blocked && self.is_writable() {
             self.write_blocked = false;
             self.readiness |= Readiness::WRITABLE;
         }

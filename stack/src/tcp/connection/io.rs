@@ -1,22 +1,16 @@
-//! The application's side: writing, reading, errors, options.
+//! The application's side: writing, reading, errors.
 //!
 //! Owns what reads and writes return in every state, and in which order errors, data and ends of stream are told, as
 //! Linux does (`tcp_recvmsg`, `tcp_sendmsg`): data first, then a pending error once, then the end.
 
 use std::io::{IoSlice, IoSliceMut};
-use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::error::{SocketError, SocketResult};
 use crate::tcp::connection::Connection;
 use crate::tcp::connection::state::{Lifecycle, ReceiveHalf, SendHalf};
-use crate::tcp::info::{Info, State};
-
-/// A round trip that no peer nearby takes, queues included: the smallest one then says nothing of the path any more.
-const NEAR: Duration = Duration::from_millis(16);
-/// The rate that [`Config::min_send_buffer`](crate::tcp::Config::min_send_buffer) speaks of.
-const SHORT_PATH_OCTETS_PER_NANOSECOND: usize = 4;
+use crate::tcp::info::State;
 
 impl Connection {
     /// Copies as much of `data` into the send buffer as it takes.
@@ -75,7 +69,7 @@ impl Connection {
             return self.read_nothing().map(|()| 0);
         }
         let len = self.receive.buffer.read(buffer);
-        self.note_read();
+        self.note_read(len);
         Ok(len)
     }
 
@@ -89,7 +83,7 @@ impl Connection {
             return self.read_nothing().map(|()| 0);
         }
         let len = self.receive.buffer.read_with(max, sink);
-        self.note_read();
+        self.note_read(len);
         Ok(len)
     }
 
@@ -107,7 +101,7 @@ impl Connection {
             return self.read_nothing().map(|()| 0);
         }
         let len = self.receive.buffer.read_vectored(buffers);
-        self.note_read();
+        self.note_read(len);
         Ok(len)
     }
 
@@ -121,7 +115,7 @@ impl Connection {
             return self.read_nothing().map(|()| Bytes::new());
         }
         let chunk = self.receive.buffer.read_chunk(max).unwrap_or_default();
-        self.note_read();
+        self.note_read(chunk.len());
         Ok(chunk)
     }
 
@@ -143,21 +137,25 @@ impl Connection {
 
     /// Octets the send buffer takes now.
     pub(super) fn send_room(&self) -> usize {
-        self.send_capacity().saturating_sub(self.buffer.len())
+        let room = self.send_capacity().saturating_sub(self.buffer.len());
+        match self.options.notsent_lowat {
+            Some(limit) => room.min(limit.saturating_sub(self.not_sent())),
+            None => room,
+        }
     }
 
-    pub(super) fn send_capacity(&self) -> usize {
-        let octets = self.options.send_buffer.unwrap_or_else(|| {
-            let limit = self.config.send_buffer;
-            match (self.rtt.minimum(), self.rtt.smoothed()) {
-                (Some(minimum), Some(smoothed)) if smoothed < NEAR => {
-                    let held = minimum.as_nanos() as usize * SHORT_PATH_OCTETS_PER_NANOSECOND;
-                    held.clamp(self.config.min_send_buffer.min(limit), limit)
-                }
-                _ => limit,
-            }
-        });
-        octets.min(self.config.max_send_buffer)
+    /// Octets written and not sent.
+    pub(super) fn not_sent(&self) -> usize {
+        self.buffer.end().saturating_since(self.window.snd_nxt) as usize
+    }
+
+    /// Whether a writer that has seen [`SocketError::WouldBlock`] is to try again: a third of the buffer is free, and
+    /// less than half of [`SocketOptions::notsent_lowat`](crate::tcp::config::SocketOptions::notsent_lowat) waits unsent, as with Linux.
+    pub(super) fn is_writable(&self) -> bool {
+        let limit = self.options.notsent_lowat;
+        let capacity = self.send_capacity();
+        capacity.saturating_sub(self.buffer.len()) >= capacity / 3
+            && limit.is_none_or(|limit| self.not_sent() * 2 < limit)
     }
 
     /// Room for a write of `wanted` octets, or why there can be none.
@@ -205,10 +203,11 @@ impl Connection {
     }
 
     /// The reader has made room: the peer is told when that is worth an ACK of its own.
-    fn note_read(&mut self) {
+    fn note_read(&mut self, len: usize) {
         if self.lifecycle.receive_half() != Some(ReceiveHalf::Open) {
             return;
         }
+        self.grow_receive_buffer(len);
         if self.receive.buffer.is_empty() {
             self.receive.acks.on_drained();
         }
@@ -216,61 +215,6 @@ impl Connection {
             self.receive.acks.on_event();
         }
         self.dirty |= self.ack_is_waiting();
-    }
-
-    /// Sends small segments at once, or not (`TCP_NODELAY`).
-    pub fn set_nodelay(&mut self, nodelay: bool) {
-        self.options.nodelay = nodelay;
-        self.dirty |= nodelay;
-    }
-
-    /// Whether small segments are sent at once.
-    pub fn nodelay(&self) -> bool {
-        self.options.nodelay
-    }
-
-    /// What a close does with data not yet delivered (`SO_LINGER`).
-    pub fn set_linger(&mut self, linger: Option<Duration>) {
-        self.options.linger = linger;
-    }
-
-    /// See [`Self::set_linger`].
-    pub fn linger(&self) -> Option<Duration> {
-        self.options.linger
-    }
-
-    /// Acknowledges at once for a while, or expects the application's answers to carry ACKs (`TCP_QUICKACK`).
-    pub fn set_quickack(&mut self, quickack: bool) {
-        self.receive.acks.set_quickack(quickack);
-        self.dirty |= self.ack_is_waiting();
-    }
-
-    /// See [`Self::set_quickack`].
-    pub fn quickack(&self) -> bool {
-        self.receive.acks.quickack()
-    }
-
-    /// How long data may stay unacknowledged before the connection fails (`TCP_USER_TIMEOUT`, RFC 5482).
-    pub fn set_user_timeout(&mut self, timeout: Option<Duration>) {
-        self.options.user_timeout = timeout;
-    }
-
-    /// Octets a write may leave unacknowledged (`SO_SNDBUF`).
-    pub fn set_send_buffer(&mut self, octets: usize) {
-        self.options.send_buffer = Some(octets);
-        self.tell_room();
-    }
-
-    /// Octets that may wait to be read (`SO_RCVBUF`).
-    pub fn set_receive_buffer(&mut self, octets: usize) {
-        self.options.receive_buffer = Some(octets);
-        self.receive
-            .set_capacity(octets.min(self.config.max_receive_buffer));
-    }
-
-    /// The socket options in force.
-    pub fn options(&self) -> &crate::tcp::config::SocketOptions {
-        &self.options
     }
 
     /// The state's RFC name.
@@ -289,45 +233,6 @@ impl Connection {
             Lifecycle::Opening(_) => false,
             Lifecycle::Synchronized { send, .. } => send != SendHalf::Open,
             Lifecycle::TimeWait { .. } | Lifecycle::Closed => true,
-        }
-    }
-
-    /// A snapshot for diagnosis.
-    pub fn info(&self) -> Info {
-        Info {
-            state: self.state(),
-            rtt: self.rtt.smoothed().unwrap_or_default(),
-            rtt_variation: self.rtt.variation(),
-            min_rtt: self.rtt.minimum().unwrap_or_default(),
-            rto: self.rtt.rto(),
-            cwnd: self.congestion.cwnd(),
-            ssthresh: self.congestion.ssthresh(),
-            bytes_in_flight: self.recovery.pipe(&self.board, self.mss) as usize,
-            send_window: self.window.snd_wnd as usize,
-            receive_window: self.receive.window.len(),
-            mss: self.mss as usize,
-            send_buffered: self.buffer.len(),
-            receive_buffered: self.receive.buffer.len(),
-            bytes_acked: self.stats.bytes_acked,
-            bytes_sent: self.stats.bytes_sent,
-            bytes_retransmitted: self.stats.bytes_retransmitted,
-            bytes_received: self.stats.bytes_received,
-            segments_sent: self.stats.segments_sent,
-            segments_received: self.stats.segments_received,
-            retransmits: self.stats.retransmits,
-            timeouts: self.stats.timeouts.into(),
-            recoveries: self.stats.recoveries.into(),
-            undos: self.stats.undos.into(),
-            tail_loss_probes: self.stats.loss_probes.into(),
-            dsack_dups: self.stats.duplicates_reported.into(),
-            reord_seen: self.stats.reorderings.into(),
-            sack: self.negotiated.sack,
-            timestamps: self.negotiated.timestamps.is_some(),
-            window_scale: self
-                .negotiated
-                .window_scale
-                .map(|scale| (scale.receive, scale.send)),
-            congestion_control: self.congestion.name(),
         }
     }
 }

@@ -14,13 +14,13 @@ use crate::time::Instant;
 impl Connection {
     /// Turns keepalive on or off (`SO_KEEPALIVE`).
     pub fn set_keepalive(&mut self, now: Instant, on: bool) {
-        self.options.keepalive = on;
+        self.options_mut().keepalive = on;
         self.start_keepalive(now);
     }
 
     /// Sets the idle time before the first probe (`TCP_KEEPIDLE`); `None` is the stack's configuration.
     pub fn set_keepalive_idle(&mut self, now: Instant, idle: Option<Duration>) {
-        self.options.keepalive_idle = idle;
+        self.options_mut().keepalive_idle = idle;
         self.start_keepalive(now);
     }
 
@@ -47,6 +47,20 @@ impl Connection {
             .unwrap_or(self.config.keepalive_idle)
     }
 
+    /// Time between probes.
+    pub fn keepalive_interval(&self) -> Duration {
+        self.options
+            .keepalive_interval
+            .unwrap_or(self.config.keepalive_interval)
+    }
+
+    /// Probes that may go unanswered.
+    pub fn keepalive_probes(&self) -> u32 {
+        self.options
+            .keepalive_probes
+            .unwrap_or(self.config.keepalive_probes)
+    }
+
     /// The timer fired: probe, wait on, or give the peer up.
     pub(super) fn keepalive_timeout(&mut self, now: Instant) {
         if !matches!(self.lifecycle, Lifecycle::Synchronized { .. }) {
@@ -64,7 +78,13 @@ impl Connection {
             self.timers.set(Timer::Keepalive, idle_end);
             return;
         }
-        if self.keepalives_unanswered >= self.config.keepalive_probes {
+        let unheard = now - self.last_received;
+        let given_up = match self.options.user_timeout {
+            // As Linux: the user timeout stands for the number of probes.
+            Some(limit) => self.keepalives_unanswered > 0 && unheard >= limit,
+            None => self.keepalives_unanswered >= self.keepalive_probes(),
+        };
+        if given_up {
             self.pending.reset = true;
             self.give_up();
             self.dirty = true;
@@ -73,7 +93,7 @@ impl Connection {
         self.keepalives_unanswered += 1;
         self.pending.keepalive_probe = true;
         self.timers
-            .set(Timer::Keepalive, now + self.config.keepalive_interval);
+            .set(Timer::Keepalive, now + self.keepalive_interval());
         self.dirty = true;
     }
 }

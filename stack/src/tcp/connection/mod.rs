@@ -16,7 +16,10 @@
 //! | `icmp` | RFC 5927 |
 //! | `ecn` | marks, their echo, one reduction a window |
 //! | `urgent` | the urgent pointer |
-//! | `io` | write, read, errors, options |
+//! | `io` | write, read, errors |
+//! | `buffer_size` | how large both buffers may be: growth with the path |
+//! | `options` | what the socket sets for itself |
+//! | `info` | what it tells about itself, and where its sending time goes |
 //!
 //! ```text
 //!   handle_segment ─┐                         ┌─▶ poll_transmit  (segments)
@@ -26,14 +29,17 @@
 //!   close, abort ───┘
 //! ```
 
+mod buffer_size;
 mod close;
 mod ecn;
 mod handshake;
 mod icmp;
+mod info;
 mod input;
 mod io;
 mod keepalive;
 pub mod negotiated;
+mod options;
 mod output;
 mod pacing;
 mod receiving;
@@ -62,6 +68,7 @@ use crate::transport::rtt::{LowerBound, RtoBounds, RttEstimator};
 
 use ecn::EcnState;
 use handshake::Handshake;
+use info::SendingTime;
 use input::ChallengeLimit;
 use output::Pending;
 use pacing::Paced;
@@ -76,7 +83,7 @@ pub struct OpenParameters {
     /// The stack's TCP configuration.
     pub config: Arc<Config>,
     /// What the socket set for itself.
-    pub options: SocketOptions,
+    pub options: Arc<SocketOptions>,
     /// Both ends.
     pub tuple: Tuple,
     /// Initial send sequence number (RFC 6528).
@@ -103,7 +110,8 @@ pub enum Phase {
 pub struct Connection {
     tuple: Tuple,
     config: Arc<Config>,
-    options: SocketOptions,
+    /// Shared among those that have set the same: a connection that sets something gets its own.
+    options: Arc<SocketOptions>,
     lifecycle: Lifecycle,
     negotiated: Negotiated,
     /// IP header included; what the way out said last.
@@ -151,6 +159,7 @@ pub struct Connection {
     /// Nobody holds the connection any more.
     orphan: bool,
     stats: Counters,
+    sending_time: SendingTime,
 }
 
 /// Counters behind [`crate::tcp::Info`].
@@ -171,6 +180,10 @@ struct Counters {
     undos: u32,
     loss_probes: u32,
     reorderings: u32,
+    out_of_order: u32,
+    timeout_recoveries: u32,
+    data_segments_sent: u64,
+    data_segments_received: u64,
 }
 
 impl Connection {
@@ -185,7 +198,7 @@ impl Connection {
             path_mtu,
         } = parameters;
         let remote = tuple.remote.ip();
-        let offer = Offer::new(&config, remote, path_mtu);
+        let offer = Offer::capped(&config, options.capped_mss(&config), remote, path_mtu);
         let ecn = config.ecn;
         let negotiated = Negotiated::pending(&config, &offer, remote);
         let mut connection = Self::blank(now, config, options, tuple, negotiated, iss);
@@ -198,7 +211,11 @@ impl Connection {
 
     /// A passive open whose handshake the listener has carried: ESTABLISHED. The engine passes the segment that
     /// completed it to [`Self::handle_segment`] next, for its data and window.
-    pub fn from_request(now: Instant, request: AcceptedRequest, options: SocketOptions) -> Self {
+    pub fn from_request(
+        now: Instant,
+        request: AcceptedRequest,
+        options: Arc<SocketOptions>,
+    ) -> Self {
         let config = Arc::clone(&request.config);
         let mut connection = Self::blank(
             now,
@@ -219,7 +236,7 @@ impl Connection {
     fn blank(
         now: Instant,
         config: Arc<Config>,
-        options: SocketOptions,
+        options: Arc<SocketOptions>,
         tuple: Tuple,
         negotiated: Negotiated,
         iss: SeqNum,
@@ -268,6 +285,7 @@ impl Connection {
             read_shutdown: false,
             orphan: false,
             stats: Counters::default(),
+            sending_time: SendingTime::new(now),
             options,
             config,
         }

@@ -40,12 +40,17 @@ pub struct Offer {
 impl Offer {
     /// The offer of `config` for a local path that carries `path_mtu` octets, IP header included, to `remote`.
     pub fn new(config: &Config, remote: IpAddr, path_mtu: usize) -> Self {
+        Self::capped(config, config.max_mss, remote, path_mtu)
+    }
+
+    /// The same with an MSS of at most `max_mss`.
+    pub fn capped(config: &Config, max_mss: Option<u16>, remote: IpAddr, path_mtu: usize) -> Self {
         let room = path_mtu
             .min(MAX_PACKET)
             .saturating_sub(ip_header_len(remote) + TCP_HEADER_LEN);
         let room = room.max(usize::from(config.min_mss)) as u16;
         Self {
-            mss: config.max_mss.map_or(room, |max| room.min(max)),
+            mss: max_mss.map_or(room, |max| room.min(max)),
             window_shift: config
                 .window_scaling
                 .then(|| window_shift_for(config.max_receive_buffer)),

@@ -33,6 +33,8 @@ pub(super) struct Pending {
     pub(super) loss_probe: bool,
     /// New data went out: the timer of the next loss probe is to be set, once for all that goes out now.
     pub(super) sent_new: bool,
+    /// What does not fill a segment has waited long enough under `TCP_CORK`.
+    pub(super) cork_expired: bool,
     /// A keepalive probe.
     pub(super) keepalive_probe: bool,
     /// ACKs that stand for one received segment each; allocated only while some wait.
@@ -81,6 +83,7 @@ impl Connection {
                 self.set_timer_after_sending(now);
             }
             self.note_want_of_data();
+            self.note_sending(now);
         }
         transmit
     }
@@ -133,7 +136,7 @@ impl Connection {
     }
 
     /// Octets that may join what is in the network.
-    fn congestion_room(&self) -> usize {
+    pub(super) fn congestion_room(&self) -> usize {
         let pipe = self.recovery.pipe(&self.board, self.mss) as usize;
         self.congestion.cwnd().saturating_sub(pipe)
     }
@@ -185,6 +188,10 @@ impl Connection {
         }
         let mss = self.segment_room();
         let fin_queued = self.lifecycle.send_half() == Some(SendHalf::FinQueued);
+        let available = self.uncorked(now, available, mss);
+        if available == 0 {
+            return None;
+        }
         let verdict = self.window.verdict(Candidate {
             available,
             mss,
@@ -373,6 +380,7 @@ impl Connection {
         let segments = len.div_ceil(mss).max(1);
         self.on_ack_sent();
         self.stats.segments_sent += segments as u64;
+        self.stats.data_segments_sent += len.div_ceil(mss) as u64;
         self.stats.bytes_sent += len as u64;
         if stretch.retransmission {
             self.board.on_retransmitted(start, end, now, mss as u16);
@@ -443,7 +451,7 @@ impl Connection {
         let mut mss = self
             .negotiated
             .effective_mss(self.path_mtu as usize, usize::from(self.ip_header_len));
-        if let Some(max) = self.config.max_mss {
+        if let Some(max) = self.options.capped_mss(&self.config) {
             let most = usize::from(max).saturating_sub(self.negotiated.option_len());
             mss = mss.min(most.max(1));
         }

@@ -25,21 +25,20 @@ pub(super) struct Paced {
 impl Connection {
     /// Changes the congestion controller (Linux's `TCP_CONGESTION`). The window stays.
     pub fn set_congestion_control(&mut self, congestion_control: CongestionControl) {
-        if self.congestion_control() == congestion_control {
-            return;
+        let own = self.options.congestion_control;
+        if own.unwrap_or(self.config.congestion_control) != congestion_control {
+            self.options_mut().congestion_control = Some(congestion_control);
+            self.replace_controller();
+            self.dirty = true;
         }
+    }
+
+    /// Goes on with the controller that the options name, and the window of the one before.
+    pub(super) fn replace_controller(&mut self) {
         let (cwnd, ssthresh) = (self.congestion.cwnd(), self.congestion.ssthresh());
-        self.options.congestion_control = Some(congestion_control);
         self.congestion = self.new_controller();
         self.congestion.inherit(cwnd, ssthresh);
         self.settle_pacing();
-        self.dirty = true;
-    }
-
-    /// The congestion controller in use.
-    pub fn congestion_control(&self) -> CongestionControl {
-        let own = self.options.congestion_control;
-        own.unwrap_or(self.config.congestion_control)
     }
 
     /// Sends no faster than so many octets per second, headers not counted (Linux's `SO_MAX_PACING_RATE`); `None` leaves it to

@@ -14,7 +14,8 @@ use crate::tcp::connection::output::AckSnapshot;
 use crate::tcp::connection::state::{Lifecycle, ReceiveHalf, SendHalf};
 use crate::tcp::receive::window::syn_window;
 use crate::tcp::receive::{
-    AckSchedule, AckUrgency, Arrival, Reassembly, ReceiveBuffer, ReceiveWindow, SackBlocks,
+    AckSchedule, AckUrgency, Arrival, Reassembly, ReceiveBuffer, ReceiveSpace, ReceiveWindow,
+    SackBlocks,
 };
 use crate::tcp::{Config, Segment, SeqNum};
 use crate::time::Instant;
@@ -39,6 +40,7 @@ pub(super) struct ReceiveSide {
     pub(super) acks: AckSchedule,
     reassembly: Reassembly,
     sack: SackBlocks,
+    pub(super) space: ReceiveSpace,
     /// Octets the application may leave unread.
     capacity: usize,
     /// The peer's FIN has come: reads end there, even if a reset follows (as Linux).
@@ -55,6 +57,7 @@ impl ReceiveSide {
             acks: AckSchedule::new(config),
             reassembly: Reassembly::new(config.max_reassembly_ranges),
             sack: SackBlocks::new(),
+            space: ReceiveSpace::new(Instant::ZERO, capacity.min(INITIAL_SPACE)),
             capacity,
             ended: false,
         }
@@ -132,6 +135,10 @@ impl Connection {
         let fin = segment.header.flags.contains(Flags::FIN);
         if len == 0 && !fin {
             return Ok(());
+        }
+        if len > 0 {
+            self.stats.data_segments_received += u64::from(segment.segment_count());
+            self.measure_receive_space(now, &segment);
         }
         let Some(ReceiveHalf::Open) = self.lifecycle.receive_half() else {
             // After the peer's FIN nothing new can come: a retransmission, whose ACK was lost.
@@ -216,6 +223,7 @@ impl Connection {
         fin_arrived: bool,
         count: u32,
     ) {
+        self.stats.out_of_order += count;
         let reassembly = &mut self.receive.reassembly;
         let inserted = reassembly.insert(sequence, payload, fin_arrived);
         // A FIN takes a sequence number, so SACK reports it too, as with Linux: a sender that probes with its FIN learns
@@ -382,5 +390,7 @@ fn cut(mut payload: Payload, mut skip: usize, len: usize) -> Payload {
     payload
 }
 
+/// Octets that a peer may send in its first round trip (RFC 6928).
+const INITIAL_SPACE: usize = 14_600;
 /// ACKs queued at most: more segments than one batch holds.
 const MAX_PENDING_ACKS: usize = 256;

@@ -277,6 +277,7 @@ impl Connection {
             return;
         }
         self.timers.stalled_since.get_or_insert(now);
+        self.stats.timeout_recoveries += u32::from(self.timers.attempts == 0);
         self.timers.attempts += 1;
         self.stats.timeouts += 1;
         let flight = self.board.outstanding() as usize;
@@ -344,6 +345,9 @@ impl Connection {
     /// The persist timer fired: ask again, forever while the peer answers (RFC 9293 3.8.6.1, MUST-36, MUST-37).
     fn persist_timeout(&mut self, now: Instant) {
         if !self.board.is_empty() || self.unsent() == 0 {
+            return;
+        }
+        if self.cork_timeout() {
             return;
         }
         let limit = self.retry_limit();

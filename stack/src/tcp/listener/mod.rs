@@ -119,6 +119,8 @@ pub struct Listener {
     config: Arc<Config>,
     /// Octets of receive buffer of its connections.
     receive_buffer: usize,
+    /// What the SYN-ACKs announce at most.
+    max_mss: Option<u16>,
     requests: SynQueue,
     stats: ListenerStats,
 }
@@ -131,10 +133,17 @@ impl Listener {
             .min(config.max_syn_backlog);
         Self {
             receive_buffer: options.receive_buffer.unwrap_or(config.receive_buffer),
+            max_mss: options.capped_mss(&config),
             config,
             requests: SynQueue::new(limit),
             stats: ListenerStats::default(),
         }
+    }
+
+    /// The options that connections inherit from now on have changed.
+    pub fn set_options(&mut self, options: &SocketOptions) {
+        self.receive_buffer = options.receive_buffer.unwrap_or(self.config.receive_buffer);
+        self.max_mss = options.capped_mss(&self.config);
     }
 
     /// Takes a segment to the listener's address and port that belongs to no connection.
@@ -230,7 +239,8 @@ impl Listener {
             self.stats.syns_dropped += 1;
             return ListenerVerdict::Drop(DropReason::Backlog);
         }
-        let offer = Offer::new(&self.config, tuple.remote.ip(), surroundings.path_mtu);
+        let remote = tuple.remote.ip();
+        let offer = Offer::capped(&self.config, self.max_mss, remote, surroundings.path_mtu);
         let negotiated = Negotiated::new(
             &self.config,
             &offer,

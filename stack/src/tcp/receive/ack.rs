@@ -45,9 +45,9 @@ pub struct Arrival {
 pub struct AckSchedule {
     urgency: AckUrgency,
     /// Octets that came in order since the last ACK.
-    unacknowledged: usize,
+    unacknowledged: u32,
     /// The largest segment seen: what counts as full-sized.
-    largest_segment: usize,
+    largest_segment: u32,
     /// ACKs still to be sent at once.
     quick_acks: u32,
     quick_acks_limit: u32,
@@ -77,6 +77,21 @@ impl AckSchedule {
         self.urgency
     }
 
+    /// How long an ACK may be delayed.
+    pub const fn delay(&self) -> Duration {
+        self.delay
+    }
+
+    /// Octets of the largest segment received, or what is taken for it before one has been.
+    pub const fn largest_segment(&self) -> usize {
+        self.largest_segment as usize
+    }
+
+    /// When data last came in order.
+    pub const fn last_arrival(&self) -> Option<Instant> {
+        self.last_arrival
+    }
+
     /// When [`Self::handle_timeout`] is due.
     pub fn deadline(&self) -> Option<Instant> {
         match self.urgency {
@@ -87,8 +102,9 @@ impl AckSchedule {
 
     /// New data came in order and filled no hole.
     pub fn on_data(&mut self, now: Instant, arrival: Arrival) -> AckUrgency {
-        self.unacknowledged = self.unacknowledged.saturating_add(arrival.len);
-        let segment = arrival.segment_size.min(arrival.len);
+        let len = u32::try_from(arrival.len).unwrap_or(u32::MAX);
+        self.unacknowledged = self.unacknowledged.saturating_add(len);
+        let segment = u32::try_from(arrival.segment_size).map_or(len, |size| size.min(len));
         self.largest_segment = self.largest_segment.max(segment);
         let pause = self.last_arrival.map(|last| now.saturating_since(last));
         if pause.is_some_and(|pause| pause > arrival.rto) {
@@ -179,7 +195,7 @@ impl AckSchedule {
 }
 
 /// What counts as a full-sized segment before one has been seen (the default MSS, RFC 9293 3.7.1).
-const INITIAL_SEGMENT: usize = 536;
+const INITIAL_SEGMENT: u32 = 536;
 /// RFC 9293 3.8.6.3, MUST-40: under half a second, whatever the configuration says.
 const MAX_DELAY: Duration = Duration::from_millis(499);
 

@@ -112,7 +112,7 @@ impl Rack {
     }
 
     /// RACK.reo_wnd (step 4).
-    fn window(&self, input: WindowInput) -> Duration {
+    pub fn window(&self, input: WindowInput) -> Duration {
         if !self.reordering_seen && (input.recovering || input.sacked_segments >= input.threshold) {
             return Duration::ZERO;
         }

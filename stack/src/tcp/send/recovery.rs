@@ -392,6 +392,11 @@ impl Recovery {
         }
     }
 
+    /// By how much a segment may be overtaken before it counts as lost (RACK.reo_wnd, RFC 8985 6.2).
+    pub fn reordering_window(&self, context: &Context, board: &Scoreboard) -> Duration {
+        self.rack.window(self.window_input(context, board))
+    }
+
     fn window_input(&self, context: &Context, board: &Scoreboard) -> WindowInput {
         WindowInput {
             recovering: self.is_active(),

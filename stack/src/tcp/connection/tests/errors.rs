@@ -93,11 +93,8 @@ fn shut_read_side_ends_the_stream_after_what_has_arrived() {
 
 #[test]
 fn writer_is_woken_when_a_third_of_the_buffer_is_free() {
-    let config = Config {
-        send_buffer: 9000,
-        ..config()
-    };
-    let mut script = Script::established_with(config, "mss 1000");
+    let mut script = Script::established();
+    script.connection.set_send_buffer(9000);
     assert_eq!(script.connection.write(&[0; 10_000]), Ok(9000));
     assert_eq!(script.connection.write(b"x"), Err(SocketError::WouldBlock));
     assert_eq!(script.take_output(), (9, 9000));

@@ -10,8 +10,10 @@ use crate::tcp::connection::output::{AckSnapshot, Pending};
 use crate::tcp::connection::receiving::ReceiveSide;
 use crate::tcp::connection::state::Lifecycle;
 use crate::tcp::connection::timers::Timers;
-use crate::tcp::connection::{Counters, TimeWaitEntry};
-use crate::tcp::receive::{AckSchedule, Reassembly, ReceiveBuffer, ReceiveWindow, SackBlocks};
+use crate::tcp::connection::{Counters, SendingTime, TimeWaitEntry};
+use crate::tcp::receive::{
+    AckSchedule, Reassembly, ReceiveBuffer, ReceiveSpace, ReceiveWindow, SackBlocks,
+};
 use crate::tcp::send::pacing::Pacer;
 use crate::tcp::send::{Recovery, Scoreboard, SendBuffer, SendWindow, WindowUse};
 use crate::transport::congestion::{Cubic, NewReno};
@@ -27,7 +29,6 @@ fn a_connection_and_its_parts_stay_small() {
     let parts = table! {
         Connection => 1500,
         Lifecycle => 24,
-        SocketOptions => 128,
         Negotiated => 64,
         SendBuffer => 96,
         SendWindow => 64,
@@ -41,16 +42,20 @@ fn a_connection_and_its_parts_stay_small() {
         AckSchedule => 96,
         Reassembly => 96,
         SackBlocks => 64,
+        ReceiveSpace => 64,
         Pacer => 40,
         Timers => 96,
         Pending => 64,
         ChallengeLimit => 32,
-        Counters => 128,
+        Counters => 144,
+        SendingTime => 40,
         EcnState => 8,
         // Allocated beside it, for as long as they are needed.
         Cubic => 280,
         NewReno => 64,
         Handshake => 64,
+        // Shared among connections that have set nothing of their own.
+        SocketOptions => 192,
         AckSnapshot => 64,
         TimeWaitEntry => 128,
     };

@@ -7,9 +7,11 @@ mod ecn;
 mod errors;
 mod footprint;
 mod handshake;
+mod info;
 mod input;
 mod loss;
 mod noise;
+mod options;
 mod output;
 mod requirements;
 mod script;
@@ -70,7 +72,7 @@ pub(super) fn open(now: Instant, config: &Arc<Config>, iss: u32) -> Connection {
         now,
         OpenParameters {
             config: Arc::clone(config),
-            options: SocketOptions::default(),
+            options: Arc::default(),
             tuple: tuple(),
             iss: SeqNum(iss),
             timestamp_offset: 77,

@@ -33,7 +33,7 @@ impl Noise {
         } else {
             let syn = arrive(client.poll_transmit(now, &limits).expect("a SYN"));
             let (_, request) = answer_syn(now, &config, &syn, random.next_u32());
-            Connection::from_request(now, request, SocketOptions::default())
+            Connection::from_request(now, request, Arc::default())
         };
         Self {
             random,

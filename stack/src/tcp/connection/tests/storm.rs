@@ -94,6 +94,8 @@ impl Storm {
             timestamps: sack_and_timestamps,
             receive_buffer: 100_000,
             send_buffer: 100_000,
+            max_receive_buffer: 100_000,
+            max_send_buffer: 100_000,
             ..config()
         };
         let mut storm = Self {

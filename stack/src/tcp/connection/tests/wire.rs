@@ -80,7 +80,7 @@ impl Wire {
         assert_eq!(client.state(), State::Established);
         let ack = arrive(client.poll_transmit(now, &limits).expect("the third ACK"));
         now += impairment.delay;
-        let mut server = Connection::from_request(now, request, SocketOptions::default());
+        let mut server = Connection::from_request(now, request, Arc::default());
         server.handle_segment(now, ack).expect("a good ACK");
         Self {
             now,
@@ -106,7 +106,7 @@ impl Wire {
     }
 
     /// Runs until `done` or nothing is left to happen; panics when virtual time passes `limit`.
-    pub(super) fn run_until(&mut self, limit: Duration, done: impl Fn(&Self) -> bool) {
+    pub(super) fn run_until(&mut self, limit: Duration, mut done: impl FnMut(&Self) -> bool) {
         let end = self.now + limit;
         loop {
             self.step_apps();
