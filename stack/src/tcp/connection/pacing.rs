@@ -134,6 +134,7 @@ impl Connection {
             newly_acked: u64::from(delivered.bytes),
             in_flight: u64::from(self.recovery.pipe(&self.board, self.mss)),
             cwnd_limited: self.window_use.is_limited(),
+            recovering: self.recovery.is_active(),
             rate,
         });
         self.settle_pacing();

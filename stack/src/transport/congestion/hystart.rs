@@ -30,7 +30,7 @@ pub enum Growth {
 }
 
 /// The state of a connection's first slow start.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct HyStart {
     /// windowEnd: the round is over when this is acknowledged; `None` before the first ACK.
     round_end: Option<u32>,
