@@ -1,4 +1,4 @@
-//! What bad paths do to TCP: goodput, timeouts and retransmissions between two engines on an event heap, in virtual time.
+//! What bad paths do to TCP, with each controller: goodput, timeouts and retransmissions between two engines on an event heap, in virtual time.
 //! The same seed gives the same table on every machine.
 //!
 //! ```text
@@ -10,7 +10,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use tidewire::config::Config;
-use tidewire_integration_tests::transfer::transfer;
+use tidewire::tcp::config::CongestionControl;
+use tidewire_integration_tests::transfer::{Outcome, transfer};
 use tidewire_integration_tests::world::LinkConfig;
 use tidewire_netdev::memory::impairment::{ImpairmentConfig, Loss, Reorder};
 
@@ -18,6 +19,22 @@ use tidewire_netdev::memory::impairment::{ImpairmentConfig, Loss, Reorder};
 const ROUND_TRIPS: [u64; 4] = [1, 20, 66, 100];
 const LOSSES: [f64; 4] = [0.0, 0.001, 0.01, 0.05];
 const REORDERINGS: [f64; 3] = [0.0, 0.01, 0.1];
+const CONTROLLERS: [CongestionControl; 3] = [
+    CongestionControl::Cubic,
+    CongestionControl::NewReno,
+    CongestionControl::Bbr,
+];
+
+/// One transfer of the table.
+struct Cell {
+    control: CongestionControl,
+    mbits: u64,
+    octets: u64,
+    seed: u64,
+    round_trip: u64,
+    loss: f64,
+    reordering: f64,
+}
 
 fn main() -> ExitCode {
     let mut numbers = [100, 20_000_000, 1];
@@ -31,10 +48,11 @@ fn main() -> ExitCode {
     }
     let [mbits, octets, seed] = numbers;
     println!(
-        "{:>6} {:>6} {:>9} {:>9} {:>8} {:>10} {:>6} {:>8} {:>6} {:>6}",
+        "{:>6} {:>6} {:>9} {:>6} {:>9} {:>8} {:>10} {:>6} {:>8} {:>6} {:>6}",
         "RTT ms",
         "loss %",
         "reorder %",
+        "",
         "Mbit/s",
         "timeouts",
         "recoveries",
@@ -46,39 +64,60 @@ fn main() -> ExitCode {
     for round_trip in ROUND_TRIPS {
         for loss in LOSSES {
             for probability in REORDERINGS {
-                print_cell(mbits, octets, seed, round_trip, loss, probability);
+                for control in CONTROLLERS {
+                    let outcome = cell(&Cell {
+                        control,
+                        mbits,
+                        octets,
+                        seed,
+                        round_trip,
+                        loss,
+                        reordering: probability,
+                    });
+                    print!(
+                        "{round_trip:>6} {:>6} {:>9}",
+                        loss * 100.0,
+                        probability * 100.0
+                    );
+                    print_outcome(&outcome);
+                }
             }
         }
     }
     ExitCode::SUCCESS
 }
 
-/// Runs one transfer and prints its line.
-fn print_cell(mbits: u64, octets: u64, seed: u64, round_trip: u64, loss: f64, probability: f64) {
-    let delay = Duration::from_millis(round_trip);
-    let rate = mbits * 1_000_000;
+/// Runs one transfer.
+fn cell(cell: &Cell) -> Outcome {
+    let delay = Duration::from_millis(cell.round_trip);
+    let rate = cell.mbits * 1_000_000;
     // A queue of one bandwidth-delay product, and of some packets on short paths.
-    let queue = (rate / 8 * round_trip / 1000).max(100_000) as usize;
+    let queue = (rate / 8 * cell.round_trip / 1000).max(100_000) as usize;
     let impairment = ImpairmentConfig {
-        loss: Loss::Uniform(loss),
+        loss: Loss::Uniform(cell.loss),
         reorder: Reorder {
-            probability,
+            probability: cell.reordering,
             extra_delay: delay / 8,
         },
         ..ImpairmentConfig::delay(delay / 2).with_rate(rate, queue)
     };
     let link = LinkConfig {
         impairment,
-        seed,
+        seed: cell.seed,
         ..LinkConfig::default()
     };
+    let mut config = Config::default();
+    config.tcp.congestion_control = cell.control;
     let limit = Duration::from_secs(36_000);
-    let outcome = transfer(&link, Config::default(), octets as usize, limit);
+    transfer(&link, config, cell.octets as usize, limit)
+}
+
+/// The controller's name goes first in the rest of the line.
+fn print_outcome(outcome: &Outcome) {
     let sender = outcome.sender;
     println!(
-        "{round_trip:>6} {:>6} {:>9} {:>9.2} {:>8} {:>10} {:>6} {:>8} {:>6} {:>6}",
-        loss * 100.0,
-        probability * 100.0,
+        " {:>6} {:>9.2} {:>8} {:>10} {:>6} {:>8} {:>6} {:>6}",
+        sender.congestion_control,
         outcome.goodput() / 1e6,
         outcome.timeouts,
         sender.recoveries,

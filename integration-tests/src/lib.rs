@@ -4,6 +4,7 @@
 pub mod bodies;
 pub mod cable;
 pub mod exchange;
+pub mod flows;
 pub mod fuzz_targets;
 #[cfg(target_os = "linux")]
 pub mod kernel;

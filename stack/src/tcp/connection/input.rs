@@ -295,7 +295,9 @@ impl Connection {
             self.congestion.on_recovered();
         }
         self.note_recovery(now, outcome, bytes_acked > 0);
-        self.note_delivery(now, delivered);
+        if self.paced.is_some() {
+            self.note_delivery(now, &delivered);
+        }
         if echo {
             // The window does not grow by such an ACK, either (RFC 3168 6.1.2).
             self.reduce_for_echo(now);
@@ -365,7 +367,9 @@ impl Connection {
 
     /// Applies what an ACK or the reordering timer did to recovery; `advanced` tells that SND.UNA did.
     pub(super) fn note_recovery(&mut self, now: Instant, outcome: AckOutcome, advanced: bool) {
-        self.note_losses(&outcome);
+        if outcome.newly_lost > 0 {
+            self.note_losses(&outcome);
+        }
         if outcome.step == RecoveryStep::Entered {
             let flight = self.board.outstanding() as usize;
             self.congestion.on_congestion_event(now, flight);

@@ -63,7 +63,7 @@ use crate::tcp::time_wait::TimeWaitEntry;
 use crate::tcp::{Config, SeqNum, Tuple};
 use crate::time::Instant;
 use crate::transport::Readiness;
-use crate::transport::congestion::{Controller, Cubic, NewReno};
+use crate::transport::congestion::{Bbr, Controller, Cubic, NewReno};
 use crate::transport::rtt::{LowerBound, RtoBounds, RttEstimator};
 
 use ecn::EcnState;
@@ -262,7 +262,7 @@ impl Connection {
             board: Scoreboard::new(iss + 1),
             recovery: Recovery::new(),
             rtt,
-            congestion: controller(&config, &options, mss as usize),
+            congestion: controller(&config, &options, mss as usize, iss),
             paced: None,
             window_use: WindowUse::new(now, iss + 1),
             ecn: EcnState::new(iss),
@@ -328,7 +328,12 @@ impl Connection {
 
     /// The controller for the segment size now known.
     fn new_controller(&self) -> Box<dyn Controller> {
-        controller(&self.config, &self.options, self.mss as usize)
+        controller(
+            &self.config,
+            &self.options,
+            self.mss as usize,
+            self.window.snd_una,
+        )
     }
 }
 
@@ -339,11 +344,19 @@ pub struct Progress {
     received: u32,
 }
 
-fn controller(config: &Config, options: &SocketOptions, mss: usize) -> Box<dyn Controller> {
+/// The controller that is configured. Initial sequence numbers differ from flow to flow: they decide when BBR probes.
+fn controller(
+    config: &Config,
+    options: &SocketOptions,
+    mss: usize,
+    seed: SeqNum,
+) -> Box<dyn Controller> {
+    let segments = config.initial_window;
     match options
         .congestion_control
         .unwrap_or(config.congestion_control)
     {
+        CongestionControl::Bbr => Box::new(Bbr::new(mss, segments, u64::from(seed.0))),
         CongestionControl::Cubic => Box::new(Cubic::new(mss, config.initial_window)),
         CongestionControl::NewReno => Box::new(NewReno::new(mss, config.initial_window)),
     }

@@ -82,7 +82,9 @@ impl Connection {
             if std::mem::take(&mut self.pending.sent_new) {
                 self.set_timer_after_sending(now);
             }
-            self.note_want_of_data();
+            if self.paced.is_some() {
+                self.note_want_of_data();
+            }
             self.note_sending(now);
         }
         transmit
@@ -241,6 +243,7 @@ impl Connection {
 
     /// Notes how much of the congestion window is in use, and has the controller give up what has not been for an RTO
     /// (RFC 7661, RFC 2861 3.2). As Linux not when the writer waits for room in the send buffer: that is what limits then.
+    #[inline]
     fn note_window_use(&mut self, now: Instant, limited: bool) {
         self.window_use.on_sending(Sending {
             now,

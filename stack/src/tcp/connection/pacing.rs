@@ -101,7 +101,7 @@ impl Connection {
 
     /// Everything was sent that there is: the rate will be the application's, if the window has room (4.5.2.3.4).
     pub(super) fn note_want_of_data(&mut self) {
-        if self.paced.is_none() || self.unsent() > 0 || self.board.waiting() > 0 {
+        if self.unsent() > 0 || self.board.waiting() > 0 {
             return;
         }
         let pipe = self.recovery.pipe(&self.board, self.mss);
@@ -113,7 +113,7 @@ impl Connection {
     }
 
     /// Tells the controller what an ACK delivered, in whatever state of recovery.
-    pub(super) fn note_delivery(&mut self, now: Instant, delivered: Delivered) {
+    pub(super) fn note_delivery(&mut self, now: Instant, delivered: &Delivered) {
         let Some(paced) = &mut self.paced else {
             return;
         };
@@ -133,6 +133,7 @@ impl Connection {
             newly_acked: u64::from(delivered.bytes),
             in_flight: u64::from(self.recovery.pipe(&self.board, self.mss)),
             cwnd_limited: self.window_use.is_limited(),
+            recovering: self.recovery.is_active(),
             rate,
         });
         self.settle_pacing();
@@ -140,9 +141,6 @@ impl Connection {
 
     /// Tells the controller what was lost.
     pub(super) fn note_losses(&mut self, outcome: &AckOutcome) {
-        if outcome.newly_lost == 0 {
-            return;
-        }
         if let Some(paced) = &mut self.paced
             && let Some(sample) = paced
                 .delivery

@@ -189,7 +189,13 @@ impl Epoch {
 
 impl Controller for Cubic {
     fn on_ack(&mut self, sample: &AckSample) {
-        // Round trips are looked at whether the window grows or not: an application that pauses leaves no stale round.
+        if !sample.may_grow(self.cwnd(), self.in_slow_start()) {
+            // 4.2: time in which the window could not grow MUST NOT count, or it would jump afterwards.
+            if let Some(epoch) = &mut self.epoch {
+                epoch.shift(sample.now.saturating_since(epoch.last_ack));
+            }
+            return;
+        }
         let growth = if self.ssthresh == usize::MAX {
             self.hystart.on_ack(sample)
         } else {
@@ -197,13 +203,6 @@ impl Controller for Cubic {
         };
         if growth == Growth::Over {
             self.ssthresh = self.cwnd();
-        }
-        if !sample.may_grow(self.cwnd(), self.in_slow_start()) {
-            // 4.2: time in which the window could not grow MUST NOT count, or it would jump afterwards.
-            if let Some(epoch) = &mut self.epoch {
-                epoch.shift(sample.now.saturating_since(epoch.last_ack));
-            }
-            return;
         }
         let mut bytes = sample.bytes_acked;
         if self.in_slow_start() {

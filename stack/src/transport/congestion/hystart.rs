@@ -30,7 +30,7 @@ pub enum Growth {
 }
 
 /// The state of a connection's first slow start.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct HyStart {
     /// windowEnd: the round is over when this is acknowledged; `None` before the first ACK.
     round_end: Option<u32>,
@@ -50,6 +50,12 @@ struct Conservative {
     baseline: Duration,
     /// Rounds completed, the one in which it began included.
     rounds: u32,
+}
+
+impl Default for HyStart {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl HyStart {

@@ -1,6 +1,6 @@
 //! Congestion control: how much may be in flight (RFC 5681), shared by TCP and SCTP.
 //!
-//! TCP uses [`NewReno`] or [`Cubic`], SCTP [`SctpReno`] (RFC 9260 7.2) or [`Cubic`]. SCTP's arithmetic differs from
+//! TCP uses [`NewReno`], [`Cubic`] or [`Bbr`], SCTP [`SctpReno`] (RFC 9260 7.2) or [`Cubic`]. SCTP's arithmetic differs from
 //! NewReno's in every rule (what is halved, the least threshold, how growth is counted, what idle time does), hence a
 //! controller of its own and not a NewReno full of switches; CUBIC differs only in its [`InitialWindow`].
 //!
@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use crate::time::Instant;
 
+pub mod bbr;
 pub mod cubic;
 pub mod hystart;
 pub mod new_reno;
@@ -26,6 +27,7 @@ pub mod sctp_reno;
 #[cfg(test)]
 mod tests;
 
+pub use bbr::Bbr;
 pub use cubic::Cubic;
 pub use new_reno::NewReno;
 pub use sctp_reno::SctpReno;
@@ -33,6 +35,8 @@ pub use sctp_reno::SctpReno;
 /// Which congestion controller a transport uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CongestionControl {
+    /// BBR, version 3 (draft-cardwell-ccwg-bbr). TCP only, since it paces: SCTP takes CUBIC instead.
+    Bbr,
     /// CUBIC (RFC 9438).
     Cubic,
     /// NewReno: RFC 5681 with RFC 6582 for TCP, RFC 9260 7.2 for SCTP.
@@ -116,6 +120,8 @@ pub struct DeliverySample {
     pub in_flight: u64,
     /// Sending stopped in this round trip for want of congestion window.
     pub cwnd_limited: bool,
+    /// Losses are being repaired, after a fast retransmit or a timeout.
+    pub recovering: bool,
     /// The rate it tells, if any.
     pub rate: Option<RateSample>,
 }

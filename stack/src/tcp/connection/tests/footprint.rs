@@ -7,6 +7,7 @@ use crate::tcp::connection::handshake::Handshake;
 use crate::tcp::connection::input::ChallengeLimit;
 use crate::tcp::connection::negotiated::Negotiated;
 use crate::tcp::connection::output::{AckSnapshot, Pending};
+use crate::tcp::connection::pacing::Paced;
 use crate::tcp::connection::receiving::ReceiveSide;
 use crate::tcp::connection::state::Lifecycle;
 use crate::tcp::connection::timers::Timers;
@@ -16,7 +17,7 @@ use crate::tcp::receive::{
 };
 use crate::tcp::send::pacing::Pacer;
 use crate::tcp::send::{Recovery, Scoreboard, SendBuffer, SendWindow, WindowUse};
-use crate::transport::congestion::{Cubic, NewReno};
+use crate::transport::congestion::{Bbr, Cubic, NewReno};
 use crate::transport::rtt::RttEstimator;
 
 #[test]
@@ -53,6 +54,8 @@ fn a_connection_and_its_parts_stay_small() {
         // Allocated beside it, for as long as they are needed.
         Cubic => 280,
         NewReno => 64,
+        Bbr => 600,
+        Paced => 160,
         Handshake => 64,
         // Shared among connections that have set nothing of their own.
         SocketOptions => 192,
