@@ -159,7 +159,7 @@ async fn a_refusal_and_a_missing_route_are_told() {
 async fn a_dropped_stream_delivers_what_was_written() {
     let link = Link::impaired(ImpairmentConfig::delay(DELAY).with_loss(0.02));
     let (mut client, mut server) = link.connected().await;
-    let sent = body(1 << 20);
+    let sent = body(128 << 10);
     client.write_all(&sent).await.unwrap();
     drop(client);
     let mut received = Vec::new();
@@ -196,7 +196,7 @@ async fn linger_resets_when_its_time_is_over() {
     #[allow(deprecated, reason = "nothing blocks here")]
     client.set_linger(Some(Duration::from_secs(2))).unwrap();
     // More than the reader's window: what is left cannot be delivered until it reads.
-    client.write_all(&body(400 << 10)).await.unwrap();
+    client.write_all(&body(160 << 10)).await.unwrap();
     drop(client);
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(
@@ -210,7 +210,7 @@ async fn linger_resets_when_its_time_is_over() {
     let mut received = Vec::new();
     let error = server.read_to_end(&mut received).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
-    assert!(!received.is_empty() && received.len() < 400 << 10);
+    assert!(!received.is_empty() && received.len() < 160 << 10);
 }
 
 #[tokio::test(start_paused = true)]

@@ -23,7 +23,7 @@ async fn shutdown_waits_for_data_but_not_for_the_peers_close() {
     let (sender, receiver) = tokio::join!(near.tcp_stream("10.0.0.2:80"), listener.accept());
     let (mut sender, mut receiver) = (sender.expect("connected"), receiver.expect("accepted").0);
 
-    let text = body(1, 1 << 20);
+    let text = body(1, 128 << 10);
     sender.write_all(&text).await.expect("the buffer takes it");
     drop(sender);
     let started = Instant::now();

@@ -32,6 +32,10 @@ pub struct HostConfig {
     pub reply_queue: usize,
     /// Octets of fragments kept for reassembly, all datagrams together. Default 4 MiB, as Linux's `ipfrag_high_thresh`.
     pub reassembly_memory: usize,
+    /// Octets of TCP's buffers, all connections together, 4 KiB at least for each: when three quarters are in
+    /// use, buffers stop growing; when all are, only what keeps connections going is taken (Linux's `tcp_mem`). `None`, the
+    /// default, is a quarter of the machine's memory.
+    pub tcp_memory: Option<usize>,
     /// Destinations whose path MTU is remembered. Default 4096.
     pub path_mtu_entries: usize,
     /// Join received packets of a connection into super-packets where the device delivers them one by one (what Linux
@@ -57,6 +61,7 @@ impl Default for HostConfig {
             answer_echo: true,
             reply_queue: 1024,
             reassembly_memory: 4 << 20,
+            tcp_memory: None,
             path_mtu_entries: 4096,
             receive_coalescing: true,
             link_local_addresses: true,

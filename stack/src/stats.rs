@@ -27,6 +27,8 @@ pub enum DropReason {
     BadAck,
     /// TCP: a segment without ACK where one is required, or otherwise meaningless in this state.
     Unacceptable,
+    /// TCP: the stack's memory is used up.
+    MemoryExhausted,
     /// TCP: a full SYN or accept queue.
     Backlog,
     /// A packet of ours for a link that is down.

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::stats::DropReason;
+use crate::transport::memory::MemoryStats;
 
 /// Counters of a stack, at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub struct StackStats {
     pub bytes_received: u64,
     /// Octets sent, network headers included.
     pub bytes_sent: u64,
+    /// Memory of TCP's buffers: how much of it is in use, and what was done when it was short.
+    pub tcp_memory: MemoryStats,
     /// Dropped on the way in, by reason; see [`Self::dropped`].
     drops: [u64; DropReason::COUNT],
 }
@@ -58,13 +61,14 @@ impl Counters {
         self.drops[reason as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn snapshot(&self) -> StackStats {
+    pub(crate) fn snapshot(&self, tcp_memory: MemoryStats) -> StackStats {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         StackStats {
             packets_received: load(&self.packets_received),
             packets_sent: load(&self.packets_sent),
             bytes_received: load(&self.bytes_received),
             bytes_sent: load(&self.bytes_sent),
+            tcp_memory,
             drops: std::array::from_fn(|index| load(&self.drops[index])),
         }
     }

@@ -76,6 +76,7 @@ use crate::tcp::isn::IsnGenerator;
 use crate::time::Instant;
 use crate::transport::Readiness;
 use crate::transport::demux::{BoundTable, ConnectionTable, KeyedState, Tuple};
+use crate::transport::memory::MemoryBudget;
 use crate::transport::ports::{PortTable, Sharing};
 use counters::Counters;
 use network::Network;
@@ -126,6 +127,7 @@ pub struct Engine {
     /// The timer of the stack itself, in its first shard.
     housekeeping: Arc<TimerState>,
     counters: Counters,
+    memory: Arc<MemoryBudget>,
     orphans: AtomicUsize,
     /// The stack has ended; new sockets fail with this.
     ended: AtomicBool,
@@ -223,6 +225,7 @@ impl Engine {
                 .collect(),
             housekeeping: Arc::default(),
             counters: Counters::default(),
+            memory: Arc::new(MemoryBudget::new(config.host.tcp_memory)),
             orphans: AtomicUsize::new(0),
             ended: AtomicBool::new(false),
             heap: Mutex::default(),
@@ -283,7 +286,7 @@ impl Engine {
 
     /// Counters of the whole stack.
     pub fn stats(&self) -> StackStats {
-        self.counters.snapshot()
+        self.counters.snapshot(self.memory.stats())
     }
 
     /// How many shards, and so drivers, it has.

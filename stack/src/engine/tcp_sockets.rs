@@ -158,7 +158,7 @@ impl Engine {
 
     pub(crate) fn tcp_socket(
         &self,
-        connection: Connection,
+        mut connection: Connection,
         options: &TcpOptions,
         mapped: bool,
         lease: Lease,
@@ -166,6 +166,7 @@ impl Engine {
         device: Option<InterfaceId>,
     ) -> TcpSocket {
         let Tuple { local, remote } = connection.tuple();
+        connection.charge_to(Arc::clone(&self.memory));
         // Only what comes back from now on shows that the neighbour gets what is sent.
         let confirmed = connection.progress();
         let next_id =

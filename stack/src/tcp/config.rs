@@ -61,7 +61,8 @@ pub struct Config {
     /// (`net.ipv4.tcp_ecn`, where these modes are 0, 1 and 2).
     pub ecn: EcnMode,
     /// Receive buffer a new connection starts with, in octets. It grows as the application reads what comes in a round
-    /// trip (Linux's `tcp_moderate_rcvbuf`), unless the socket has set a size. Default 128 KiB, as Linux's `tcp_rmem`.
+    /// trip (Linux's `tcp_moderate_rcvbuf`), unless the socket has set a size. With segments of 16 KiB and more, as on the loopback, room for 40 of them if it is
+    /// not set to less than two. Default 128 KiB, as Linux's `tcp_rmem`.
     pub receive_buffer: usize,
     /// Largest receive buffer of one socket, in octets: where growth ends, and what a socket may set; also decides the
     /// window shift. Default 32 MiB.

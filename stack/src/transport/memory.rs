@@ -33,7 +33,7 @@ pub struct MemoryBudget {
 pub struct MemoryStats {
     /// Octets there are.
     pub limit: usize,
-    /// Octets charged: buffers rounded up, and 4 KiB for each connection itself.
+    /// Octets charged: buffers rounded up, and 4 KiB at least for each connection.
     pub used: usize,
     /// How often three quarters of it came to be in use.
     pub pressures: u64,
@@ -99,7 +99,7 @@ pub struct MemoryAccount {
 }
 
 impl MemoryAccount {
-    /// An account that holds nothing yet but the connection.
+    /// An account that holds nothing yet.
     pub fn new(budget: Arc<MemoryBudget>) -> Self {
         budget.charge(CONNECTION);
         Self {
@@ -163,11 +163,13 @@ fn quarter_of_memory() -> usize {
 
 /// `MemTotal` of Linux's `/proc/meminfo`.
 fn kibibytes_in_all(text: &str) -> Option<usize> {
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?;
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// What a connection counts with itself, and holds in its buffers without being charged more. About twice its size.
+/// What each connection is charged whether it holds as much or not, so that it may always hold it.
 const CONNECTION: usize = 4096;
 /// Charges beyond that are multiples of this many octets.
 const STEP: usize = 16 << 10;

@@ -1,9 +1,10 @@
-//! What TCP, UDP and SCTP share: readiness bits, RTT estimation, congestion control, ICMP errors as transports see them.
+//! What TCP, UDP and SCTP share: readiness bits, a budget of memory, RTT estimation, congestion control, ICMP errors as transports see them.
 
 pub(crate) mod chunk_pool;
 pub mod congestion;
 pub mod demux;
 pub mod icmp_error;
+pub mod memory;
 pub mod ports;
 pub mod readiness;
 pub mod rtt;

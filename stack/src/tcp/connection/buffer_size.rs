@@ -3,17 +3,49 @@
 //! A connection begins with small ones and lets them grow with what its path carries: the receive buffer with what the
 //! application reads in a round trip (`receive/space.rs`), the send buffer with the congestion window. A size that the
 //! socket has set ends that. Neither takes back what has been promised.
+//!
+//! All connections share the stack's memory (`transport/memory.rs`). When it is short, buffers do not grow, and a window
+//! whose buffer is half full does not reopen beyond a few segments; when it is used up, what is out of order is dropped,
+//! and of the rest only as much is taken as keeps each connection going. That may drop what the window permits, as it may
+//! with Linux: the sender sends it again.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::tcp::Segment;
+use crate::tcp::config::SocketOptions;
 use crate::tcp::connection::Connection;
+use crate::tcp::{Config, Segment};
 use crate::time::Instant;
+use crate::transport::memory::{MemoryAccount, MemoryBudget, Pressure};
 
+/// Octets that a connection may receive before anything is known of its path, with segments of `mss` octets. On the
+/// loopback they are so large that there must be room for many, as there is with Linux: programs write megabytes to a
+/// socket of their own before they read.
+pub(super) fn initial_receive_buffer(config: &Config, options: &SocketOptions, mss: u16) -> usize {
+    if let Some(own) = options.receive_buffer {
+        return own;
+    }
+    let (initial, mss) = (config.receive_buffer, usize::from(mss));
+    if mss >= LARGE_SEGMENT && initial >= 2 * mss {
+        initial.max(LARGE_SEGMENTS * mss)
+    } else {
+        initial
+    }
+}
+
+/// Octets of a segment that no network carries, and how many of them a connection has room for at first: 2.6 MB on the
+/// loopback.
+const LARGE_SEGMENT: usize = 16 << 10;
+const LARGE_SEGMENTS: usize = 40;
 /// A round trip that no peer nearby takes, queues included: the smallest one then says nothing of the path any more.
 const NEAR: Duration = Duration::from_millis(16);
 /// The rate that [`Config::short_send_buffer`](crate::tcp::Config::short_send_buffer) speaks of.
 const SHORT_PATH_OCTETS_PER_NANOSECOND: usize = 4;
+/// Octets that a connection may hold in each buffer when memory is used up, so that none comes to a stand: half of what the
+/// budget counts for each anyhow.
+const GUARANTEED: usize = 2048;
+/// Segments that a window may reopen by when memory is short, as Linux.
+const FEW_SEGMENTS: usize = 4;
 
 impl Connection {
     /// Octets that may be written and not yet acknowledged.
@@ -23,9 +55,60 @@ impl Connection {
             return own.min(most);
         }
         // Twice: what is in flight, and what is written meanwhile.
-        let wanted = self.congestion.cwnd().saturating_mul(2);
-        let limit = self.growth_limit(self.config.short_send_buffer, most);
-        wanted.min(limit).max(self.config.send_buffer.min(most))
+        let least = self.config.send_buffer.min(most);
+        match self.memory.pressure() {
+            Pressure::None => {
+                let wanted = self.congestion.cwnd().saturating_mul(2);
+                let limit = self.growth_limit(self.config.short_send_buffer, most);
+                wanted.min(limit).max(least)
+            }
+            Pressure::Moderate => least,
+            Pressure::Exhausted => least.min(GUARANTEED),
+        }
+    }
+
+    /// Buffers are charged to `budget` from now on.
+    pub fn charge_to(&mut self, budget: Arc<MemoryBudget>) {
+        self.memory = MemoryAccount::new(budget);
+        self.settle_memory();
+    }
+
+    /// What the buffers hold has changed.
+    pub(super) fn settle_memory(&mut self) {
+        let held = self.buffer.len() + self.receive.memory();
+        self.memory.settle(held);
+    }
+
+    /// Octets of room that the window is taken from.
+    pub(super) fn receive_room(&self) -> usize {
+        let free = self.receive.free();
+        let few = FEW_SEGMENTS * usize::from(self.negotiated.our_mss);
+        match self.memory.pressure() {
+            Pressure::None => free,
+            Pressure::Moderate if free >= self.receive.capacity() / 2 => free,
+            Pressure::Moderate => free.min(few),
+            Pressure::Exhausted if self.receive.buffer.is_empty() => free.min(few),
+            Pressure::Exhausted => 0,
+        }
+    }
+
+    /// How much of received data may be kept. If memory is used up, data in order is, once what is out of order has made
+    /// way, or a little for an empty buffer: the application has something to read then, and the peer to send.
+    pub(super) fn memory_for_text(&mut self, in_order: bool) -> usize {
+        if self.memory.pressure() != Pressure::Exhausted {
+            return usize::MAX;
+        }
+        let pruned = self.receive.prune();
+        if pruned > 0 {
+            self.memory.note_pruned(pruned);
+            self.settle_memory();
+        }
+        match self.memory.pressure() {
+            _ if !in_order => 0,
+            Pressure::Exhausted if self.receive.buffer.is_empty() => GUARANTEED,
+            Pressure::Exhausted => 0,
+            Pressure::None | Pressure::Moderate => usize::MAX,
+        }
     }
 
     /// A segment with data has come: what it tells of the round trip.
@@ -57,6 +140,7 @@ impl Connection {
         if self.options.receive_buffer.is_some() {
             return;
         }
+        let plenty = self.memory.pressure() == Pressure::None;
         let round_trip = self.rtt.smoothed().unwrap_or_default();
         let mss = usize::from(self.negotiated.our_mss);
         let wanted = self.receive.space.on_read(self.clock, len, round_trip, mss);
@@ -71,7 +155,7 @@ impl Connection {
             most
         };
         let wanted = wanted.min(limit);
-        if wanted > self.receive.capacity() {
+        if wanted > self.receive.capacity() && plenty {
             self.receive.set_capacity(wanted);
         }
     }

@@ -61,6 +61,7 @@ impl Connection {
         let unread = !self.receive.is_drained();
         let zero_linger = self.options.linger == Some(Duration::ZERO);
         self.receive.discard();
+        self.settle_memory();
         self.read_shutdown = true;
         match &mut self.lifecycle {
             Lifecycle::Opening(handshake) => {
@@ -197,6 +198,7 @@ impl Connection {
         self.receive.acks.on_ack_sent();
         self.buffer.clear();
         self.receive.forget_out_of_order();
+        self.settle_memory();
         self.readiness |= Readiness::READABLE
             | Readiness::WRITABLE
             | Readiness::READ_CLOSED

@@ -31,14 +31,16 @@ impl Connection {
     pub fn handle_segment(&mut self, now: Instant, segment: Segment) -> Result<(), DropReason> {
         let now = self.advance_clock(now);
         self.stats.segments_received += u64::from(segment.segment_count());
-        match &self.lifecycle {
+        let verdict = match &self.lifecycle {
             Lifecycle::Closed => Err(DropReason::Closed),
             Lifecycle::TimeWait { .. } => self.handle_in_time_wait(&segment),
             Lifecycle::Opening(handshake) if !handshake.syn_received => {
                 self.handle_in_syn_sent(now, segment)
             }
             _ => self.handle_synchronized(now, segment),
-        }
+        };
+        self.settle_memory();
+        verdict
     }
 
     fn handle_synchronized(&mut self, now: Instant, segment: Segment) -> Verdict {

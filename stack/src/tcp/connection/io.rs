@@ -186,6 +186,7 @@ impl Connection {
         // A short write clears the caller's readiness too, so it waits for the next edge as well.
         self.write_blocked |= written < wanted;
         self.dirty |= written > 0;
+        self.settle_memory();
     }
 
     /// What a read of an empty buffer gives: an end of stream, a pending error, or "not yet".
@@ -204,6 +205,7 @@ impl Connection {
 
     /// The reader has made room: the peer is told when that is worth an ACK of its own.
     fn note_read(&mut self, len: usize) {
+        self.settle_memory();
         if self.lifecycle.receive_half() != Some(ReceiveHalf::Open) {
             return;
         }
@@ -211,7 +213,7 @@ impl Connection {
         if self.receive.buffer.is_empty() {
             self.receive.acks.on_drained();
         }
-        if self.receive.window.needs_update(self.receive.free()) {
+        if self.receive.window.needs_update(self.receive_room()) {
             self.receive.acks.on_event();
         }
         self.dirty |= self.ack_is_waiting();

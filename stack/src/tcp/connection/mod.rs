@@ -17,7 +17,7 @@
 //! | `ecn` | marks, their echo, one reduction a window |
 //! | `urgent` | the urgent pointer |
 //! | `io` | write, read, errors |
-//! | `buffer_size` | how large both buffers may be: growth with the path |
+//! | `buffer_size` | how large both buffers may be: growth with the path, the stack's memory |
 //! | `options` | what the socket sets for itself |
 //! | `info` | what it tells about itself, and where its sending time goes |
 //!
@@ -64,6 +64,7 @@ use crate::tcp::{Config, SeqNum, Tuple};
 use crate::time::Instant;
 use crate::transport::Readiness;
 use crate::transport::congestion::{Bbr, Controller, Cubic, NewReno};
+use crate::transport::memory::MemoryAccount;
 use crate::transport::rtt::{LowerBound, RtoBounds, RttEstimator};
 
 use ecn::EcnState;
@@ -160,6 +161,7 @@ pub struct Connection {
     orphan: bool,
     stats: Counters,
     sending_time: SendingTime,
+    memory: MemoryAccount,
 }
 
 /// Counters behind [`crate::tcp::Info`].
@@ -246,7 +248,7 @@ impl Connection {
             min: LowerBound::Variation(config.min_rto),
             max: config.max_rto,
         });
-        let capacity = options.receive_buffer.unwrap_or(config.receive_buffer);
+        let capacity = buffer_size::initial_receive_buffer(&config, &options, negotiated.our_mss);
         let ip_header_len = tuple.ip_header_len();
         let path_mtu = usize::from(negotiated.our_mss) + negotiated::TCP_HEADER_LEN + ip_header_len;
         let mss = negotiated.effective_mss(path_mtu, ip_header_len) as u32;
@@ -286,6 +288,7 @@ impl Connection {
             orphan: false,
             stats: Counters::default(),
             sending_time: SendingTime::new(now),
+            memory: MemoryAccount::default(),
             options,
             config,
         }

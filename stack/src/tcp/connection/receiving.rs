@@ -15,7 +15,7 @@ use crate::tcp::connection::state::{Lifecycle, ReceiveHalf, SendHalf};
 use crate::tcp::receive::window::syn_window;
 use crate::tcp::receive::{
     AckSchedule, AckUrgency, Arrival, Reassembly, ReceiveBuffer, ReceiveSpace, ReceiveWindow,
-    SackBlocks,
+    SackBlocks, Trimmed,
 };
 use crate::tcp::{Config, Segment, SeqNum};
 use crate::time::Instant;
@@ -78,6 +78,20 @@ impl ReceiveSide {
     /// Octets the window may still promise.
     pub(super) fn free(&self) -> usize {
         self.capacity.saturating_sub(self.buffer.len())
+    }
+
+    /// Octets of memory held.
+    pub(super) fn memory(&self) -> usize {
+        self.buffer.charged() + self.reassembly.charged()
+    }
+
+    /// Drops some of what is out of order; how many octets. What was SACKed is so no longer (RFC 2018 8).
+    pub(super) fn prune(&mut self) -> usize {
+        if self.reassembly.is_empty() {
+            return 0;
+        }
+        self.sack = SackBlocks::new();
+        self.reassembly.prune()
     }
 
     /// Octets the application may leave unread.
@@ -163,9 +177,24 @@ impl Connection {
             return Err(DropReason::OutOfWindow);
         }
         let count = segment.segment_count();
+        let in_order = trimmed.sequence == self.receive.rcv_nxt();
+        let room = if new_data {
+            self.memory_for_text(in_order)
+        } else {
+            usize::MAX
+        };
+        if room == 0 {
+            self.ack_irregular(count);
+            return Err(DropReason::MemoryExhausted);
+        }
+        let trimmed = Trimmed {
+            len: trimmed.len.min(room),
+            fin: trimmed.fin && trimmed.len <= room,
+            ..trimmed
+        };
         let segment_size = segment.segment_size;
         let payload = cut(segment.payload, trimmed.skip, trimmed.len);
-        if trimmed.sequence == self.receive.rcv_nxt() {
+        if in_order {
             let text = Text {
                 payload,
                 len: trimmed.len,
@@ -325,7 +354,7 @@ impl Connection {
 
     /// The window field for a segment sent now.
     pub(super) fn advertise(&mut self) -> u16 {
-        let free = self.receive.free();
+        let free = self.receive_room();
         self.receive.window.advertise(free)
     }
 

@@ -135,6 +135,20 @@ impl Reassembly {
         }
     }
 
+    /// Drops ranges from the end, and a FIN, until at most half of the octets are left; how many went. The sender keeps
+    /// them all (RFC 2018 8 permits a receiver to renege), and the first ones will be of use soonest.
+    pub fn prune(&mut self) -> usize {
+        let before = self.len;
+        while self.len > before / 2
+            && let Some((last, _)) = self.ranges.last_key_value()
+        {
+            let last = *last;
+            self.remove(last);
+        }
+        self.fin = None;
+        before - self.len
+    }
+
     /// Takes what has become in order at `rcv_nxt`, and forgets what lies before.
     pub fn take_ready(&mut self, rcv_nxt: SeqNum) -> Option<Ready> {
         if self.is_empty() {

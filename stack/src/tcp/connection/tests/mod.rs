@@ -10,6 +10,7 @@ mod handshake;
 mod info;
 mod input;
 mod loss;
+mod memory;
 mod noise;
 mod options;
 mod output;
