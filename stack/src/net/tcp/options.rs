@@ -163,7 +163,7 @@ pub trait SockOptExt: HasOptions {
         }))
     }
 
-    /// Chooses the congestion controller by its name on Linux: `cubic` or `reno` (`TCP_CONGESTION`). On a connection, the
+    /// Chooses the congestion controller by its name on Linux: `cubic`, `reno` or `bbr` (`TCP_CONGESTION`). On a connection, the
     /// new one goes on with the window of the old one.
     ///
     /// # Errors
@@ -299,13 +299,18 @@ fn keepalive_seconds(time: Duration) -> io::Result<Duration> {
 }
 
 /// What `TCP_CONGESTION` can choose.
-const CONTROLLERS: [CongestionControl; 2] = [CongestionControl::Cubic, CongestionControl::NewReno];
+const CONTROLLERS: [CongestionControl; 3] = [
+    CongestionControl::Cubic,
+    CongestionControl::NewReno,
+    CongestionControl::Bbr,
+];
 
 /// A controller's name on Linux.
 const fn controller_name(control: CongestionControl) -> &'static str {
     match control {
         CongestionControl::Cubic => "cubic",
         CongestionControl::NewReno => "reno",
+        CongestionControl::Bbr => "bbr",
     }
 }
 

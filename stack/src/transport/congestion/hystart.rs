@@ -52,12 +52,6 @@ struct Conservative {
     rounds: u32,
 }
 
-impl Default for HyStart {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl HyStart {
     /// Before the first ACK.
     pub const fn new() -> Self {
