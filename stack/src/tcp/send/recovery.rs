@@ -288,7 +288,7 @@ impl Recovery {
             outcome.step = RecoveryStep::Exited;
         }
         self.forward_rto = ForwardRto::Off;
-        self.undo = Undo::new();
+        self.undo.end();
         outcome.undone = true;
         original_arrived
     }

@@ -42,6 +42,13 @@ impl Undo {
         };
     }
 
+    /// The reduction was taken back: there is nothing more to undo. What was retransmitted may still be answered, so its time
+    /// stays known.
+    pub const fn end(&mut self) {
+        self.marker = None;
+        self.unreported = None;
+    }
+
     /// `octets` were retransmitted.
     pub fn on_retransmitted(&mut self, now: Instant, octets: u32) {
         if self.marker.is_some() {
