@@ -181,8 +181,27 @@ proptest! {
         packet.offload.checksum = Checksum::Partial { start, offset };
         let len = packet.len();
         let completed = complete_checksum(&mut packet);
-        prop_assert_eq!(completed.is_ok(), usize::from(start) + usize::from(offset) + 2 <= len);
+        // A CRC32c has four octets, at the end of SCTP's common header.
+        let field = if offset == SCTP_CHECKSUM { 4 } else { 2 };
+        let is_inside = usize::from(start) + usize::from(offset) + field <= len;
+        prop_assert_eq!(completed.is_ok(), is_inside);
         prop_assert_eq!(packet.len(), len);
+    }
+}
+
+#[test]
+fn checksum_is_completed_where_its_field_is_whole() {
+    for (offset, field) in [(6, 2), (16, 2), (SCTP_CHECKSUM, 4)] {
+        for len in 0..40 {
+            let mut packet = Packet::from_bytes(vec![0; len].into());
+            packet.offload.checksum = Checksum::Partial { start: 10, offset };
+            let is_inside = 10 + usize::from(offset) + field <= len;
+            assert_eq!(
+                complete_checksum(&mut packet).is_ok(),
+                is_inside,
+                "{offset} {len}"
+            );
+        }
     }
 }
 

@@ -22,7 +22,7 @@ fn capable() -> Script {
 
 #[test]
 fn syn_asks_only_if_configured_to() {
-    // RFC 3168 6.1.1: an ECN-setup SYN has both flags, and is itself not ECN-capable.
+    // RFC 3168 6.1.1: an ECN-setup SYN has both flags, and is itself not ECN-capable. RFC 9293 SHLD-8.
     for (mode, syn) in [
         (EcnMode::Off, "> S 0:0(0)"),
         (EcnMode::Accept, "> S 0:0(0)"),
