@@ -2,8 +2,7 @@
 
 #![cfg(target_os = "linux")]
 
-use std::io::{self, Write};
-use std::thread;
+mod support;
 
 use tidewire_netdev::linux::{Tun, TunConfig, unshare_network};
 
@@ -41,14 +40,5 @@ fn configures_an_interface() -> Result<(), String> {
 
 #[test]
 fn the_kernels_side_is_configured_and_may_be_so_already() {
-    let result = thread::spawn(configures_an_interface).join();
-    if let Err(reason) = result.expect("no panic") {
-        let required = std::env::var("TIDEWIRE_REQUIRE_ALL").is_ok_and(|value| value == "1");
-        assert!(
-            !required,
-            "cannot run, and TIDEWIRE_REQUIRE_ALL=1: {reason}"
-        );
-        // Not `eprintln!`, which a passing test keeps to itself.
-        let _ = writeln!(io::stderr(), "skipped: {reason}");
-    }
+    support::run_or_skip(configures_an_interface);
 }

@@ -2,10 +2,11 @@
 
 #![cfg(target_os = "linux")]
 
-use std::io::{self, BufRead, BufReader, Write};
+mod support;
+
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::thread;
 use std::time::Duration;
 
 use tidewire::Stack;
@@ -87,14 +88,5 @@ fn over_the_program() -> Result<(), String> {
 
 #[test]
 fn stacks_meet_over_a_path_that_delays_and_loses() {
-    let result = thread::spawn(over_the_program).join();
-    if let Err(reason) = result.expect("no panic") {
-        let required = std::env::var("TIDEWIRE_REQUIRE_ALL").is_ok_and(|value| value == "1");
-        assert!(
-            !required,
-            "cannot run, and TIDEWIRE_REQUIRE_ALL=1: {reason}"
-        );
-        // Not `eprintln!`, which a passing test keeps to itself.
-        let _ = writeln!(io::stderr(), "skipped: {reason}");
-    }
+    support::run_or_skip(over_the_program);
 }

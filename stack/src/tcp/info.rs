@@ -27,7 +27,7 @@ pub enum CongestionState {
     Open,
     /// Duplicate ACKs or SACKs have come: something is late or lost, and it is not known yet which.
     Disorder,
-    /// Fast recovery (RFC 6675, RFC 6582).
+    /// Fast recovery (RFC 8985, RFC 6582).
     Recovery,
     /// What was in flight is taken as lost: the retransmission timer has fired (RFC 6298 5.4), or the path's MTU shrank.
     Loss,
