@@ -227,7 +227,7 @@ impl World {
     fn check(&mut self) {
         assert!(self.cache.entries().len() <= MAX_ENTRIES);
         while let Some(question) = self.cache.poll_transmit() {
-            question.to_packet(OURS, self.ownership(question.source));
+            question.to_packet(OURS);
         }
         while let Some(event) = self.cache.poll_event() {
             let (packets, waiters) = match event {

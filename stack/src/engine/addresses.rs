@@ -106,6 +106,8 @@ impl Engine {
             DadEvent::Assigned { interface, address } => {
                 self.network
                     .set_address_state(interface, address, AddressState::Assigned);
+                lock(&self.neighbors).resume(now, interface);
+                self.pump_links(now);
             }
             DadEvent::Duplicate {
                 interface,

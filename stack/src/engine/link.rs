@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use tidewire_netdev::{MacAddress, Packet};
 
 use crate::engine::ingress::Inbound;
-use crate::engine::network::{Cast, Path};
+use crate::engine::network::{Asker, Cast, Path};
 use crate::engine::shard::ShardId;
 use crate::engine::slot::{SlotRef, TcpSlot};
 use crate::engine::sockets::TcpSocket;
@@ -314,7 +314,7 @@ impl Engine {
 
     /// After a look at the neighbour cache from the way out, where no other slot may be touched: sends its questions, and
     /// leaves everything else to the timers.
-    fn pump_links(&self, now: Instant) {
+    pub(super) fn pump_links(&self, now: Instant) {
         let (deadline, has_event) = {
             let mut cache = lock(&self.neighbors);
             let questions: Vec<_> = std::iter::from_fn(|| cache.poll_transmit()).collect();
@@ -335,15 +335,16 @@ impl Engine {
         let Some(ours) = self.network.hardware_address(question.interface) else {
             return;
         };
-        let asker = self.network.asker(question.interface, question.source);
-        let Some((source, ownership)) = asker else {
-            return;
+        let source = match self.network.asker(question.interface, question.source) {
+            Asker::Address(source) => source,
+            Asker::Later => return lock(&self.neighbors).postpone(question),
+            Asker::Nobody => return,
         };
         let question = Solicitation {
             source,
             ..*question
         };
-        let frame = question.to_packet(ours, ownership);
+        let frame = question.to_packet(ours);
         // Too many at once: it is asked again.
         let _ = self.reply_frame(question.interface, frame);
     }

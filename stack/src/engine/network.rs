@@ -437,15 +437,15 @@ impl Network {
     }
 
     /// In whose name neighbours are asked on the interface: `source`, if it may be used there, or else an address of
-    /// the interface (RFC 4861 7.2.2). `None` when it has none.
-    pub(crate) fn asker(
-        &self,
-        interface: InterfaceId,
-        source: IpAddr,
-    ) -> Option<(IpAddr, Ownership)> {
+    /// the interface (RFC 4861 7.2.2).
+    pub(crate) fn asker(&self, interface: InterfaceId, source: IpAddr) -> Asker {
         let tables = self.read();
+        // RFC 4429 3.2: an IPv6 address that may be another's is not the source of a solicitation.
+        let may_ask = |known: &InterfaceAddress| {
+            known.is_usable() && (source.is_ipv4() || known.state == AddressState::Assigned)
+        };
         let usable = |known: &&InterfaceAddress| {
-            known.is_usable() && known.address().is_ipv4() == source.is_ipv4()
+            known.address().is_ipv4() == source.is_ipv4() && may_ask(known)
         };
         let mut of_link = tables.addresses.of_interface(interface).filter(usable);
         let own = of_link.clone().find(|known| known.address() == source);
@@ -454,8 +454,18 @@ impl Network {
             let mut all = tables.addresses.iter().filter(usable);
             all.find(|known| source.is_ipv4() && known.address() == source)
         };
-        let known = own.or_else(elsewhere).or_else(|| of_link.next())?;
-        Some((known.address(), known.state.ownership()))
+        if let Some(known) = own.or_else(elsewhere).or_else(|| of_link.next()) {
+            return Asker::Address(known.address());
+        }
+        let mut of_link = tables.addresses.of_interface(interface);
+        let comes = of_link.any(|known| {
+            known.address().is_ipv4() == source.is_ipv4()
+                && matches!(
+                    known.state,
+                    AddressState::Optimistic | AddressState::Tentative
+                )
+        });
+        if comes { Asker::Later } else { Asker::Nobody }
     }
 
     /// Runs `build` with what answering a packet from `towards` needs.
@@ -476,6 +486,17 @@ impl Network {
             is_link_broadcast: origin.is_link_broadcast,
         })
     }
+}
+
+/// In whose name a neighbour can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asker {
+    /// This address of ours.
+    Address(IpAddr),
+    /// An address whose duplicate detection is under way.
+    Later,
+    /// The interface has no such address.
+    Nobody,
 }
 
 impl Tables {

@@ -313,6 +313,35 @@ impl<W> NeighborCache<W> {
         None
     }
 
+    /// A question that [`Self::poll_transmit`] gave cannot be put, since the interface has no address yet to put it with
+    /// (RFC 4429 3.2): it does not count, and is asked for again after the interval of questions, or when
+    /// [`Self::resume`] says so.
+    pub fn postpone(&mut self, question: &Solicitation) {
+        let key = NeighborKey {
+            interface: question.interface,
+            address: question.target,
+        };
+        self.table.with(key, &self.config, Entry::postpone);
+        let count = match question.link_destination {
+            Some(_) => &mut self.stats.unicast_solicitations,
+            None => &mut self.stats.multicast_solicitations,
+        };
+        *count = count.saturating_sub(1);
+    }
+
+    /// The interface has an address to put questions with: those who have only waited for that are asked for now.
+    pub fn resume(&mut self, now: Instant, interface: InterfaceId) {
+        for key in self.table.keys_of(interface) {
+            let config = &self.config;
+            let due = self
+                .table
+                .with(key, config, |entry| entry.resume(now, config));
+            if due == Some(true) {
+                self.table.ask(key);
+            }
+        }
+    }
+
     /// What became of those who wait.
     pub fn poll_event(&mut self) -> Option<NeighborEvent<W>> {
         self.events.pop_front()

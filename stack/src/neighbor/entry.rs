@@ -297,6 +297,42 @@ impl<W> Entry<W> {
         }
     }
 
+    /// The question just asked for could not be put: it counts for nothing.
+    pub(super) const fn postpone(&mut self) {
+        match &mut self.state {
+            State::Incomplete { sent, .. }
+            | State::Known(Known {
+                reachability: Reachability::Probe { sent, .. },
+                ..
+            }) => *sent = sent.saturating_sub(1),
+            State::Known(_) | State::Failed { .. } => {}
+        }
+    }
+
+    /// Questions can be put again; whether its first one, postponed so far, is to be put now.
+    pub(super) fn resume(&mut self, now: Instant, config: &Config) -> bool {
+        match &mut self.state {
+            State::Incomplete {
+                sent: sent @ 0,
+                retransmit,
+                ..
+            }
+            | State::Known(Known {
+                reachability:
+                    Reachability::Probe {
+                        sent: sent @ 0,
+                        retransmit,
+                    },
+                ..
+            }) => {
+                *sent = 1;
+                *retransmit = now + config.retrans_timer;
+                true
+            }
+            State::Incomplete { .. } | State::Known(_) | State::Failed { .. } => false,
+        }
+    }
+
     /// When something is due.
     pub(super) fn deadline(&self, config: &Config) -> Option<Instant> {
         match &self.state {

@@ -82,18 +82,18 @@ pub struct Solicitation {
 
 impl Solicitation {
     /// The frame: an ARP request or a neighbor solicitation, Ethernet header included. `ours` is the interface's
-    /// link-layer address, `source` what the address in [`Self::source`] is to this host now.
+    /// link-layer address.
     ///
     /// # Panics
     /// When source and target are of different IP versions, which the cache never makes.
-    pub fn to_packet(&self, ours: MacAddress, source: Ownership) -> Packet {
+    pub fn to_packet(&self, ours: MacAddress) -> Packet {
         match (self.source, self.target) {
             (IpAddr::V4(source), IpAddr::V4(target)) => {
                 let destination = self.link_destination.unwrap_or(MacAddress::BROADCAST);
                 arp::frame(&arp::request(ours, source, target), ours, destination)
             }
             (IpAddr::V6(from), IpAddr::V6(target)) => {
-                ndp::solicitation(ours, from, target, self.link_destination, source)
+                ndp::solicitation(ours, from, target, self.link_destination)
             }
             _ => unreachable!("NeighborCache::resolve refuses a source of the other IP version"),
         }
@@ -107,8 +107,8 @@ pub enum Ownership {
     None,
     /// Its own.
     Assigned,
-    /// Its own, though others may have it too: answers must not replace what is cached (RFC 4429 3.3), and questions
-    /// must not leave a link-layer address behind.
+    /// Its own, though others may have it too: answers must not replace what is cached (RFC 4429 3.3), and no question
+    /// is asked in its name (3.2).
     Optimistic,
 }
 

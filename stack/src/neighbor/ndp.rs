@@ -155,16 +155,12 @@ pub fn receive<'a>(
 }
 
 /// Who has `target`? A question of `source`, which is at `ours`: to the neighbour at `link_destination`, or to the
-/// target's solicited-node group. Ethernet header included.
-///
-/// From an optimistic address it says nothing of where that is (RFC 4429 3.2): whoever knows another host by it is not
-/// to be led astray.
+/// target's solicited-node group. Ethernet header included. Not to be asked from an optimistic address (RFC 4429 3.2).
 pub fn solicitation(
     ours: MacAddress,
     source: Ipv6Addr,
     target: Ipv6Addr,
     link_destination: Option<MacAddress>,
-    ownership: Ownership,
 ) -> Packet {
     let group = ndp::solicited_node(target);
     let (destination, link) = match link_destination {
@@ -172,10 +168,7 @@ pub fn solicitation(
         None => (group, MacAddress::multicast_v6(group)),
     };
     let message = Message::NeighborSolicitation(NeighborSolicitation { target });
-    let option = match ownership {
-        Ownership::Optimistic => None,
-        Ownership::None | Ownership::Assigned => Some((LinkLayerKind::Source, ours)),
-    };
+    let option = Some((LinkLayerKind::Source, ours));
     let mut packet = packet((source, destination), &message, option);
     ethernet::prepend(&mut packet, ours, link, LinkProtocol::Ipv6);
     packet

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use tidewire::link::ethernet::{self, LinkProtocol};
-use tidewire::neighbor::{Ownership, arp, ndp};
+use tidewire::neighbor::{arp, ndp};
 use tidewire::wire::arp::{Message as ArpMessage, Operation};
 use tidewire::wire::ethernet::{HEADER_LEN, Header as EthernetHeader, ethertype};
 use tidewire::wire::ndp::{ALL_NODES, Message, NeighborAdvertisement};
@@ -68,8 +68,8 @@ impl Harness {
         let to = (choice & 1 != 0).then_some(OURS);
         let frame = match choice >> 1 & 3 {
             0 => ndp::duplicate_detection(hardware, target),
-            1 => ndp::solicitation(hardware, source, target, to, Ownership::Assigned),
-            2 => ndp::solicitation(hardware, source, target, to, Ownership::Optimistic),
+            1 => ndp::solicitation(hardware, source, target, to),
+            2 => ndp::router_solicitation(hardware, source),
             _ => advertisement(
                 hardware,
                 if choice & 8 == 0 { LOCAL_V6 } else { ALL_NODES },

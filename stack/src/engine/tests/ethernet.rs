@@ -605,6 +605,39 @@ fn a_ping_hears_that_its_neighbour_is_unreachable() {
     }
 }
 
+/// RFC 4429 3.2: an optimistic address is used, but neighbours are not asked for in its name: packets wait until
+/// detection is through, however late the questions began.
+#[test]
+fn nobody_is_asked_for_in_the_name_of_an_optimistic_address() {
+    let config = Config {
+        seed: Some(1),
+        ..Config::default()
+    };
+    assert_eq!(
+        config.host.duplicate_detection_v6,
+        DuplicateDetection::Optimistic
+    );
+    let mut host = Host::with(config);
+    let slot = host.connect("[fd00::9]:80");
+    let mut sent = host.sent(FIRST);
+    sent.extend(host.advance(Duration::from_millis(999)));
+    assert!(!sent.is_empty(), "duplicates are looked for");
+    for frame in sent {
+        assert_eq!(source_v6(&frame), Ipv6Addr::UNSPECIFIED);
+    }
+    let asked = host.advance(Duration::from_millis(1));
+    let [question] = &asked[..] else {
+        panic!("one question: {asked:?}");
+    };
+    assert_eq!(IpAddr::V6(source_v6(question)), ip("fd00::1"));
+    // All three are asked before it is given up (RFC 4861 7.2.2).
+    assert_eq!(host.advance(Duration::from_millis(2900)).len(), 2);
+    assert_eq!(slot.lock().socket.connection.take_error(), None);
+    host.advance(Duration::from_millis(200));
+    let error = slot.lock().socket.connection.take_error();
+    assert_eq!(error, Some(SocketError::HostUnreachable));
+}
+
 #[derive(Default)]
 struct Count(AtomicUsize);
 

@@ -66,7 +66,8 @@ pub struct Config {
     /// IPv6: time after each of them (RFC 4861 10 RETRANS_TIMER: 1 s).
     pub retrans_timer: Duration,
     /// IPv6: most time before the first, chosen at random (RFC 4861 10 MAX_RTR_SOLICITATION_DELAY: 1 s). RFC 4862
-    /// 5.4.2 has it where many hosts may begin at once; here, as on Linux, it always is.
+    /// 5.4.2 has it where many hosts may begin at once; here, as on Linux, it always is, but for optimistic addresses,
+    /// which are asked for at once.
     pub max_rtr_solicitation_delay: Duration,
     /// IPv4: most time before the first probe, chosen at random (RFC 5227 1.1 PROBE_WAIT: 1 s).
     pub probe_wait: Duration,
@@ -265,7 +266,7 @@ impl DadTable {
             IpAddr::V6(_) if self.config.dup_addr_detect_transmits == 0 => Phase::Settled,
             _ => Phase::Probing {
                 sent: 0,
-                next: self.first_probe(now, key),
+                next: self.first_probe(now, key, mode),
             },
         };
         let entry = Entry {
@@ -397,9 +398,16 @@ impl DadTable {
     }
 
     /// When the first question is sent: after a random time, and not too soon after too many conflicts.
-    fn first_probe(&mut self, now: Instant, (interface, address): Key) -> Instant {
+    fn first_probe(
+        &mut self,
+        now: Instant,
+        (interface, address): Key,
+        mode: DuplicateDetection,
+    ) -> Instant {
         let (begin, longest) = match address {
             IpAddr::V4(_) => (self.begin_v4(now, interface), self.config.probe_wait),
+            // Nobody may be asked for in its name before detection is through (RFC 4429 3.2): that is not put off.
+            IpAddr::V6(_) if mode == DuplicateDetection::Optimistic => (now, Duration::ZERO),
             IpAddr::V6(_) => (now, self.config.max_rtr_solicitation_delay),
         };
         begin + between(&mut self.random, Duration::ZERO, longest)

@@ -216,7 +216,7 @@ fn questions_are_frames() {
     let mut bench = Bench::new();
     bench.resolve_v4(THEIR_V4);
     let question = bench.cache.poll_transmit().expect("a question");
-    let frame = question.to_packet(OURS, Ownership::Assigned);
+    let frame = question.to_packet(OURS);
     let mut expected = vec![0xff; 6];
     expected.extend([2, 0, 0, 0, 0, 1, 0x08, 0x06]);
     expected.extend([0, 1, 8, 0, 6, 4, 0, 1]);
@@ -229,7 +229,7 @@ fn questions_are_frames() {
     bench.resolve_v4(THEIR_V4);
     bench.pass(5 * SECOND);
     let question = bench.cache.poll_transmit().expect("a question");
-    let frame = question.to_packet(OURS, Ownership::Assigned).to_bytes();
+    let frame = question.to_packet(OURS).to_bytes();
     assert_eq!(frame[..6], THEIRS.0);
     assert_eq!(frame[14..], expected[14..]);
     assert_eq!(

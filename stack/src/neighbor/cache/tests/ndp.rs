@@ -297,7 +297,7 @@ fn questions_are_frames() {
     let mut bench = Bench::new();
     bench.resolve();
     let question = bench.cache.poll_transmit().expect("a question");
-    let (to, header, body) = open_frame(&question.to_packet(OURS, Ownership::Assigned));
+    let (to, header, body) = open_frame(&question.to_packet(OURS));
     let group = solicited_node(THEIR_V6);
     assert_eq!(to, MacAddress::multicast_v6(group));
     assert_eq!((header.source, header.destination), (OUR_V6, group));
@@ -305,16 +305,12 @@ fn questions_are_frames() {
     let expected = Message::NeighborSolicitation(NeighborSolicitation { target: THEIR_V6 });
     assert_eq!(wire, expected);
     assert_eq!(options.source_link_layer(), Some(OURS));
-    // RFC 4429 3.2
-    let (_, _, body) = open_frame(&question.to_packet(OURS, Ownership::Optimistic));
-    let (_, options) = Message::parse(&body).expect("a message");
-    assert_eq!(options.source_link_layer(), None);
 
     // 7.3.3: a known neighbour is asked alone.
     let mut bench = Bench::in_state(NeighborState::Delay);
     bench.pass(5 * SECOND);
     let question = bench.cache.poll_transmit().expect("a question");
-    let (to, header, _) = open_frame(&question.to_packet(OURS, Ownership::Assigned));
+    let (to, header, _) = open_frame(&question.to_packet(OURS));
     assert_eq!((to, header.destination), (THEIRS, THEIR_V6));
 }
 
@@ -345,4 +341,45 @@ fn other_packets_are_frames() {
     let (wire, options) = Message::parse(&body).expect("a message");
     assert_eq!(wire, Message::NeighborAdvertisement(answer.advertisement));
     assert_eq!(options.target_link_layer(), Some(OURS));
+}
+
+/// RFC 4429 3.2: without an address to ask with, a host waits; what it could not ask does not count.
+#[test]
+fn a_postponed_question_does_not_count_and_is_asked_as_soon_as_it_can_be() {
+    for state in [NeighborState::Incomplete, NeighborState::Probe] {
+        let mut bench = match state {
+            NeighborState::Incomplete => Bench::new(),
+            _ => Bench::in_state(NeighborState::Delay),
+        };
+        bench.resolve();
+        if state == NeighborState::Probe {
+            bench.pass(5 * SECOND);
+        }
+        let asked = bench.cache.stats();
+        for _ in 0..10 {
+            let question = bench.cache.poll_transmit().expect("a question");
+            bench.cache.postpone(&question);
+            bench.pass(SECOND);
+        }
+        let question = bench.cache.poll_transmit().expect("one that is left");
+        bench.cache.postpone(&question);
+        assert_eq!(bench.cache.stats(), asked);
+        assert_eq!(bench.state(), Some(state), "as patient as ever");
+
+        bench.pass(SECOND / 2);
+        bench.cache.resume(bench.now, InterfaceId(9));
+        assert_eq!(bench.cache.poll_transmit(), None, "another interface");
+        bench.cache.resume(bench.now, LINK);
+        assert_eq!(bench.cache.poll_transmit(), Some(question));
+        // The first of three (RFC 4861 10).
+        for _ in 0..2 {
+            bench.cache.resume(bench.now, LINK);
+            assert_eq!(bench.cache.poll_transmit(), None);
+            bench.pass(SECOND);
+            assert_eq!(bench.cache.poll_transmit(), Some(question));
+        }
+        bench.pass(SECOND);
+        assert_eq!(bench.cache.poll_transmit(), None);
+        assert_ne!(bench.state(), Some(state), "given up");
+    }
 }
