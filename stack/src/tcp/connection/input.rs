@@ -237,16 +237,20 @@ impl Connection {
     /// The acknowledgment and the window of an acceptable segment.
     fn handle_ack(&mut self, now: Instant, segment: &Segment) {
         let ack = SeqNum(segment.header.acknowledgment);
-        if ack.before(self.window.snd_una) {
-            return; // old news: its data may still be of use
+        let has_sack = self.negotiated.sack && !segment.header.options.sack.is_empty();
+        // An ACK that was overtaken: what it acknowledges is old news, but nobody else may report what its SACK blocks do
+        // (as Linux takes it).
+        let late = ack.before(self.window.snd_una);
+        if late && !has_sack {
+            return;
         }
         let in_flight = self.recovery.pipe(&self.board, self.mss) as usize;
         let bytes_acked = ack.saturating_since(self.window.snd_una);
         let window_before = self.window.snd_wnd;
-        let changed = self
-            .window
-            .update(segment.sequence(), ack, segment.header.window);
-        let has_sack = self.negotiated.sack && !segment.header.options.sack.is_empty();
+        let changed = !late
+            && self
+                .window
+                .update(segment.sequence(), ack, segment.header.window);
         if bytes_acked == 0
             && !changed
             && !has_sack
@@ -259,6 +263,7 @@ impl Connection {
         let echo = self.is_congestion_echo(segment);
         // RFC 5681 2: outstanding data, no data of its own, the same number and the same window.
         let duplicate = bytes_acked == 0
+            && !late
             && !changed
             && segment.sequence_len() == 0
             && (!self.board.is_empty() || self.recovery.probe.is_under_way());
@@ -269,7 +274,12 @@ impl Connection {
         } else {
             Delivered::default()
         };
-        let rtt = self.sample(now, segment, bytes_acked, acked, sacked);
+        // Its delay is the ACK's own.
+        let rtt = if late {
+            None
+        } else {
+            self.sample(now, segment, bytes_acked, acked, sacked)
+        };
         let mut delivered = if has_sack { acked.and(sacked) } else { acked };
         delivered.duplicate = self.count_duplicate(delivered.duplicate);
         let can_send_new =
@@ -303,18 +313,19 @@ impl Connection {
         if echo {
             // The window does not grow by such an ACK, either (RFC 3168 6.1.2).
             self.reduce_for_echo(now);
-        } else if acked.bytes > 0
-            && outcome.step == RecoveryStep::Nothing
+        } else if outcome.step == RecoveryStep::Nothing
             && !outcome.probe_repaired
             && !self.recovery.in_fast_recovery()
+            && (acked.bytes > 0
+                || (delivered.bytes > 0 && self.recovery.rack.has_seen_reordering()))
         {
             self.congestion.on_ack(&AckSample {
                 now,
-                bytes_acked: acked.bytes as usize,
+                bytes_acked: delivered.bytes as usize,
                 in_flight: in_flight.max(self.window_use.peak() as usize),
                 acknowledged: self.window.snd_una.0,
                 sent: self.window.snd_nxt.0,
-                rtt,
+                rtt: delivered.latest_round_trip(now).or(rtt),
                 smoothed_rtt: self.rtt.smoothed().unwrap_or_default(),
                 application_limited: !self.window_use.is_limited(),
             });

@@ -112,6 +112,13 @@ impl Delivered {
         }
     }
 
+    /// The round trip of what was sent last of them, if copies cannot be confused: how long the path takes now, though what
+    /// arrived before it waited for something late.
+    pub fn latest_round_trip(&self, now: Instant) -> Option<Duration> {
+        let newest = self.newest.filter(|_| !self.retransmitted)?;
+        Some(now - newest.at)
+    }
+
     /// Joins what the cumulative acknowledgment brought with what the SACK blocks of the same segment brought.
     #[must_use]
     pub fn and(self, other: Self) -> Self {

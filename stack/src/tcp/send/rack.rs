@@ -76,6 +76,11 @@ impl Rack {
         self.min_rtt.sample(now, round_trip);
     }
 
+    /// RACK.reordering_seen.
+    pub const fn has_seen_reordering(&self) -> bool {
+        self.reordering_seen
+    }
+
     /// The smallest round trip of the last minutes (RACK.min_RTT); zero before the first.
     pub fn min_rtt(&self) -> Duration {
         self.min_rtt.get()

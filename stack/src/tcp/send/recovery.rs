@@ -269,9 +269,13 @@ impl Recovery {
             self.undo.on_duplicate(left, right);
         }
         let answers_original = event.bytes_acked > 0
-            && event.delivered.retransmitted
             && self.is_active()
-            && self.undo.is_answer_to_original(event.echoed);
+            && if event.delivered.retransmitted {
+                self.undo.is_answer_to_original(event.echoed)
+            } else {
+                // What was lost has arrived before it could be sent again.
+                self.in_fast_recovery() && self.undo.nothing_was_retransmitted()
+            };
         let original_arrived = answers_original || self.forward_rto_step(event);
         // Duplicates are proof also when the recovery is over.
         if !original_arrived && !self.undo.all_were_duplicates() {

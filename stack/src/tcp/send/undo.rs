@@ -72,6 +72,12 @@ impl Undo {
         self.marker.is_some() && self.unreported == Some(0)
     }
 
+    /// Since the reduction nothing has gone out again, and nothing was on its way: what arrives is the original (as Linux's
+    /// `tcp_packet_delayed`).
+    pub const fn nothing_was_retransmitted(&self) -> bool {
+        self.marker.is_some() && self.unreported.is_none() && self.first_at.is_none()
+    }
+
     /// An ACK of something retransmitted that echoes a segment sent at `echoed` answers the original.
     pub fn is_answer_to_original(&self, echoed: Option<Instant>) -> bool {
         self.marker.is_some()

@@ -43,8 +43,9 @@ pub enum CongestionControl {
     NewReno,
 }
 
-/// An acknowledgment of new data, outside of fast recovery: with TCP a cumulative one, with SCTP what a SACK newly
-/// acknowledged on the path, also by gap blocks (RFC 9260 7.2.1, 7.2.2).
+/// An acknowledgment of new data, outside of fast recovery: what an ACK or SACK is the first to report as arrived, also out
+/// of order. With TCP one that advances SND.UNA or, on paths that reorder, any (as Linux's `tcp_may_raise_cwnd`); with SCTP
+/// what is newly acknowledged on the path, also by gap blocks (RFC 9260 7.2.1, 7.2.2).
 #[derive(Clone, Copy, Debug)]
 pub struct AckSample {
     /// When it arrived.
@@ -58,7 +59,7 @@ pub struct AckSample {
     pub acknowledged: u32,
     /// How far it is sent: SND.NXT.
     pub sent: u32,
-    /// The round trip it measured, if it did.
+    /// The round trip it measured, if it did: of what was sent last, since the rest may have waited for something late.
     pub rtt: Option<Duration>,
     /// The smoothed round-trip time.
     pub smoothed_rtt: Duration,

@@ -381,3 +381,55 @@ fn duplicates_that_the_path_makes_do_not_widen_the_reordering_window() {
     script.run("+100\n< . 1:1(0) ack 3001 sack 4001:5001\n+24\n-\n+1\n> . 3001:4001(1000) ack 1");
     script.run("+100\n< . 1:1(0) ack 5001");
 }
+
+#[test]
+fn what_arrives_before_it_was_sent_again_was_not_lost() {
+    // As Linux's `tcp_packet_delayed`: all ACKs come in one batch, before the retransmission can leave.
+    let mut script = far(10);
+    send(&mut script, 5);
+    let before = script.connection.info().cwnd;
+    script.run("+100");
+    script.run_batch("< . 1:1(0) ack 1 sack 1001:5001\n< . 1:1(0) ack 5001");
+    script.run("-");
+    let info = script.connection.info();
+    assert_eq!(
+        (info.recoveries, info.undos, info.retransmits),
+        (1, 1, 0),
+        "{info:?}"
+    );
+    assert!(info.cwnd >= before && info.ssthresh == usize::MAX);
+}
+
+#[test]
+fn blocks_of_an_overtaken_ack_count() {
+    // The second of two SACKs was held back by the path: nobody else says that the last segments have arrived.
+    let mut script = far(10);
+    send(&mut script, 8);
+    script.run("+100\n< . 1:1(0) ack 3001\n< . 1:1(0) ack 2001 win 1 sack 5001:7001");
+    let info = script.connection.info();
+    assert_eq!((info.sacked, info.send_window), (2000, 50_000));
+    assert_eq!(info.rtt, ms(100), "its delay is its own");
+    // RACK waits for a quarter of the round trip with only two of them.
+    script.run("-\n+25\n> . 3001:4001(1000) ack 1");
+    script.run("+100\n< . 1:1(0) ack 8001");
+}
+
+#[test]
+fn window_grows_by_what_arrives_out_of_order_on_a_path_that_reorders() {
+    // Linux's `tcp_may_raise_cwnd`. Slow start: by as much as arrives, when it arrives.
+    let mut script = far(10);
+    send(&mut script, 10);
+    script.run("+100\n< . 1:1(0) ack 1 sack 1001:2001\n< . 1:1(0) ack 2001");
+    assert_eq!(script.connection.info().reord_seen, 1);
+    let before = script.connection.info().cwnd;
+    script.run("< . 1:1(0) ack 2001 sack 3001:5001");
+    assert_eq!(script.connection.info().cwnd, before + 2000);
+    script.run("< . 1:1(0) ack 5001");
+    assert_eq!(script.connection.info().cwnd, before + 3000);
+
+    // Where nothing was ever reordered, what comes after a hole waits until it is filled or lost.
+    let mut script = far(10);
+    send(&mut script, 10);
+    script.run("+100\n< . 1:1(0) ack 1 sack 1001:2001");
+    assert_eq!(script.connection.info().cwnd, 10_000);
+}
