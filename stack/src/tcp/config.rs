@@ -95,6 +95,9 @@ pub struct Config {
     pub keepalive_probes: u32,
     /// Challenge ACKs per second and connection (RFC 5961 7). Default 10.
     pub challenge_ack_limit: u32,
+    /// Listeners drop a SYN with a FIN, which only scanners send, as Linux does. RFC 9293 3.10.7.2 lets it open a
+    /// connection; the FIN, like data on a SYN, is then not acknowledged and comes again. Default true.
+    pub drop_syn_fin: bool,
     /// Duplicate ACKs that begin recovery (RFC 5681 3.2); with SACK, segments SACKed, until the path is seen to reorder
     /// (RFC 8985 6.2). Default 3.
     pub duplicate_ack_threshold: u32,
@@ -148,6 +151,7 @@ impl Default for Config {
             challenge_ack_limit: 10,
             duplicate_ack_threshold: 3,
             tail_loss_probe: true,
+            drop_syn_fin: true,
             max_reassembly_ranges: 1024,
             max_orphans: 8192,
             max_time_wait: 32_768,

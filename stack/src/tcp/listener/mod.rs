@@ -230,8 +230,10 @@ impl Listener {
         if let Some(ack) = segment.acknowledgment() {
             return ListenerVerdict::Reset(Box::new(reset(tuple, ack)));
         }
-        // Third, SYN. One with a FIN opens nothing useful: only scanners send it (Linux drops it, too).
-        if !flags.contains(Flags::SYN) || flags.contains(Flags::FIN) {
+        // Third, SYN.
+        let opens = flags.contains(Flags::SYN)
+            && !(self.config.drop_syn_fin && flags.contains(Flags::FIN));
+        if !opens {
             return ListenerVerdict::Drop(DropReason::Unacceptable);
         }
         if surroundings.accept_queue.is_full() || self.requests.is_full() {

@@ -224,6 +224,22 @@ fn segments_in_listen() {
 }
 
 #[test]
+fn syn_with_a_fin_opens_a_connection_where_it_is_configured_so() {
+    // RFC 9293 3.10.7.2: other controls on a SYN do not keep it from being one.
+    let config = Config {
+        drop_syn_fin: false,
+        ..Config::default()
+    };
+    let mut listener = Listener::new(Arc::new(config), &SocketOptions::default(), 128);
+    let syn_fin = segment(Flags::SYN | Flags::FIN, 33, 44);
+    let verdict = listener.handle_segment(at(0), tuple(1), &syn_fin, &surroundings());
+    assert_eq!(outcome(verdict), Outcome::Nothing);
+    assert_eq!(listener.request_count(), 1);
+    let (_, syn_ack) = listener.poll_transmit(at(0)).expect("a SYN-ACK");
+    assert_eq!(syn_ack.header.acknowledgment, 34, "the SYN alone");
+}
+
+#[test]
 fn segments_in_syn_received() {
     // RFC 9293 3.10.7.4; RFC 5961 3.2, 4.2. Flags, sequence number relative to RCV.NXT, acknowledgment to ISS + 1.
     // RFC 9293 MUST-11.
