@@ -1,6 +1,7 @@
 //! Pure parse and emit, one file per header. Imports nothing of the stack.
 
 pub mod arp;
+pub mod dhcpv4;
 pub mod ethernet;
 pub mod icmpv4;
 pub mod icmpv6;

@@ -1,3 +1,4 @@
 //! How addresses come to an interface.
 
 pub mod dad;
+pub mod dhcp;
