@@ -318,11 +318,10 @@ impl Network {
 
     /// A path MTU learnt from an ICMP error.
     pub(crate) fn learn_path_mtu(&self, now: Instant, destination: IpAddr, mtu: usize) {
-        self.path_mtu
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .update(now, destination, mtu);
-        self.generation.fetch_add(1, Ordering::Release);
+        let mut cache = self.path_mtu.lock().unwrap_or_else(PoisonError::into_inner);
+        if cache.update(now, destination, mtu).is_some() {
+            self.generation.fetch_add(1, Ordering::Release);
+        }
     }
 
     /// Forgets path MTUs that are too old.

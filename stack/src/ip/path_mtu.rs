@@ -50,12 +50,11 @@ impl PathMtuCache {
     /// Notes that packets to `destination` may have at most `mtu` octets, IP header included, as
     /// [`too_big_mtu`] took it from a message. Gives the path's MTU if that has become smaller.
     ///
-    /// A message can only lower the value (RFC 8201 4); it rises when the entry ends.
+    /// A message can only lower the value (RFC 8201 4); it rises when the entry ends. One that says the same again makes it
+    /// last (as Linux).
     pub fn update(&mut self, now: Instant, destination: IpAddr, mtu: usize) -> Option<usize> {
-        if self
-            .lookup(now, destination)
-            .is_some_and(|known| known <= mtu)
-        {
+        let known = self.lookup(now, destination);
+        if known.is_some_and(|known| known < mtu) {
             return None;
         }
         self.forget(destination);
@@ -67,7 +66,7 @@ impl PathMtuCache {
         let expires = now + LIFETIME;
         self.entries.insert(destination, Entry { mtu, expires });
         self.by_expiry.insert((expires, destination));
-        Some(mtu)
+        (known != Some(mtu)).then_some(mtu)
     }
 
     /// The path's MTU in octets, if it is known to be smaller than the interface's.
@@ -231,6 +230,21 @@ mod tests {
         cache.handle_timeout(end);
         assert!(cache.is_empty());
         assert_eq!(cache.poll_timeout(), None);
+    }
+
+    #[test]
+    fn a_report_of_the_same_mtu_makes_it_last() {
+        // RFC 8201 5.3: the time counts from the last message.
+        let mut cache = PathMtuCache::default();
+        let destination = ip("192.0.2.1");
+        cache.update(NOW, destination, 1400);
+        let later = NOW + LIFETIME / 2;
+        assert_eq!(cache.update(later, destination, 1400), None);
+        assert_eq!(cache.update(later, destination, 1450), None);
+        assert_eq!(cache.lookup(NOW + LIFETIME, destination), Some(1400));
+        assert_eq!(cache.poll_timeout(), Some(later + LIFETIME));
+        assert_eq!(cache.lookup(later + LIFETIME, destination), None);
+        assert_eq!(cache.len(), 1);
     }
 
     #[test]
