@@ -292,6 +292,7 @@ impl Connection {
         if outcome.undone {
             self.congestion.undo();
             self.stats.undos += 1;
+            self.undo_black_hole();
             tracing::debug!(cwnd = self.congestion.cwnd(), "the recovery was spurious");
         } else if was_recovering && outcome.step != RecoveryStep::Nothing {
             self.congestion.on_recovered();

@@ -234,6 +234,16 @@ impl Connection {
         self.update_mss();
     }
 
+    /// A series of timeouts was spurious: the segments have arrived, large as they were.
+    pub(super) fn undo_black_hole(&mut self) {
+        if let Some(search) = &mut self.mtu_search
+            && search.undo_black_hole()
+        {
+            tracing::debug!(mtu = search.low(), "no black hole");
+            self.update_mss();
+        }
+    }
+
     /// About as long as congestion leaves between two losses: a round trip for each segment of the window (RFC 4821 7.6.2).
     fn congestion_interval(&self) -> std::time::Duration {
         let segments = self.congestion.cwnd() / self.mss.max(1) as usize;

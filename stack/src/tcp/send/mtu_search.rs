@@ -55,6 +55,8 @@ pub struct MtuSearch {
     high: u32,
     bounds: SearchBounds,
     probe: Option<Probe>,
+    /// What was used before the latest black holes, until a probe has gone out since.
+    before: Option<u32>,
     /// No probe before.
     not_before: Instant,
     /// Between the end of a search and the next (RFC 4821 7.3).
@@ -76,6 +78,7 @@ impl MtuSearch {
             high: bounds.limit,
             bounds,
             probe: None,
+            before: None,
             not_before: Instant::ZERO,
             interval,
         }
@@ -126,6 +129,7 @@ impl MtuSearch {
     /// The probe that [`Self::due`] asked for went out as `start..end`.
     pub fn on_sent(&mut self, start: SeqNum, end: SeqNum, size: u32) {
         self.probe = Some(Probe { start, end, size });
+        self.before = None;
     }
 
     /// Everything before `una` is acknowledged; whether that was a probe, and the path carries more than was known (RFC
@@ -188,9 +192,20 @@ impl MtuSearch {
 
     /// Nothing arrives any more: a black hole (RFC 4821 7.7). Goes on with [`Self::reduced`].
     pub fn on_black_hole(&mut self, now: Instant) {
+        self.before.get_or_insert(self.low);
         self.low = self.reduced();
         self.probe = None;
         self.not_before = now;
+    }
+
+    /// The timeouts were spurious: what was sent before them has arrived, so there was no black hole. Whether that changes
+    /// anything.
+    pub fn undo_black_hole(&mut self) -> bool {
+        let Some(before) = self.before.take() else {
+            return false;
+        };
+        self.low = before.clamp(self.low, self.high);
+        true
     }
 
     /// The interface, ICMP or the peer permit another size from now on. A larger one is searched for at once only if the

@@ -17,6 +17,10 @@ fn script_with(mtu_probing: MtuProbing, options: &str) -> Script {
         initial_window: 20,
         ..config()
     };
+    script_of(config, options)
+}
+
+fn script_of(config: Config, options: &str) -> Script {
     let mut script = Script::opening(config);
     script.run("> S 0:0(0)\n+100");
     script.run(&format!("< S. 0:0(0) ack 1 win 50000 mss 1460 {options}"));
@@ -240,6 +244,28 @@ fn black_hole_is_left_behind_when_probes_reach_the_limit() {
     let info = script.connection.info();
     assert_eq!((info.mss, info.path_mtu), (1460, 1500));
     assert!((5..=8).contains(&info.mtu_probes), "{}", info.mtu_probes);
+}
+
+#[test]
+fn delay_that_looked_like_a_black_hole_leaves_no_trace() {
+    // RFC 3522: the ACK echoes a time from before the first retransmission, so the large original has arrived.
+    let config = Config {
+        tail_loss_probe: false,
+        ..config()
+    };
+    let mut script = script_of(config, "sackok ts 100 0");
+    script.write(5000);
+    assert_eq!(script.take_output().1, 5000);
+    let sent_at = script.now.as_millis() as u32 + 77;
+    script.run("+4600");
+    script.take_output();
+    let info = script.connection.info();
+    assert_eq!((info.mss, info.black_holes), (1024, 1));
+    script.run_batch(&format!("< . 1:1(0) ack 1449 ts 101 {sent_at}"));
+    let info = script.connection.info();
+    assert_eq!((info.mss, info.path_mtu_search), (1448, None));
+    assert_eq!(info.undos, 1);
+    script.take_output();
 }
 
 #[test]

@@ -148,6 +148,20 @@ fn black_hole_falls_to_the_base_and_then_by_half_to_the_floor() {
 }
 
 #[test]
+fn black_hole_that_was_none_is_taken_back_until_the_next_probe() {
+    let mut search = MtuSearch::from_limit(BOUNDS, INTERVAL);
+    assert!(!search.undo_black_hole());
+    search.on_black_hole(NOW);
+    search.on_black_hole(NOW);
+    assert!(search.undo_black_hole());
+    assert!(search.is_complete());
+    search.on_black_hole(NOW);
+    send(&mut search, NOW, 0);
+    assert!(!search.undo_black_hole());
+    assert_eq!(search.low(), 1076);
+}
+
+#[test]
 fn limit_below_base_and_floor_wins() {
     let mut search = search();
     search.set_limit(90);
@@ -205,6 +219,9 @@ fn any_order_of_events_keeps_the_bounds_in_order_and_ends() {
                 5 => search.on_lost(now, wait),
                 6 => search.on_retransmitted(next - any(70_000), next - any(70_000)),
                 7 if any(4) == 0 => search.on_black_hole(now),
+                7 if any(4) == 0 => {
+                    search.undo_black_hole();
+                }
                 7 => search.on_timeout(now, wait),
                 _ if any(4) == 0 => {
                     limit = 1 + any(65_535);
