@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use tidewire::engine::{Ports, TcpSlot, WakeList};
 use tidewire::ip::InterfaceId;
 use tidewire::tcp::config::{CongestionControl, MtuProbing};
 use tidewire::tcp::{self, Info};
+use tidewire::transport::ports::BindRequest;
 use tidewire_integration_tests::bodies::{body, hash};
 use tidewire_integration_tests::world::{LinkConfig, Side, World, read, shutdown, write};
 use tidewire_netdev::memory::impairment::{ImpairmentConfig, Loss};
@@ -363,8 +365,13 @@ fn forged_messages_have_no_effect_or_a_bounded_one() {
     );
     assert_eq!(transfer.info().path_mtu, 552);
     batch.clear();
+    let request = BindRequest::new(SocketAddr::new(Side::A.address(false), 1000));
+    let datagrams = engine.udp_bind(&request).expect("free");
+    let to = SocketAddr::new(Side::B.address(false), 7);
+    let sent = engine.udp_send(now, &datagrams, &[0; 100], Some(to));
+    assert_eq!(sent, Ok(100));
     engine.transmit(now, interface, &mut batch, &mut wakes);
-    assert!(!batch.is_empty());
+    assert!(batch.len() >= 2, "segments and a datagram");
     for packet in batch {
         let mut identifications = Vec::new();
         segment(packet, Medium::Ip, CutChecksum::Complete, |wire| {
