@@ -45,7 +45,7 @@ fn fragmentation_needed(quoted: &[u8], mtu: u16) -> Packet {
 
 #[test]
 fn what_is_staged_is_cut_anew_when_the_path_mtu_shrinks() {
-    // RFC 1191 6.3: nothing larger than the new path MTU is sent from then on, what waits for the device included.
+    // RFC 1191 6.4: nothing larger than the new path MTU is sent from then on, what waits for the device included.
     for offloads in [OffloadSet::ALL, OffloadSet::NONE] {
         let link = LinkConfig {
             offloads,

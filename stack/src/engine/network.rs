@@ -93,7 +93,7 @@ pub struct Network {
 
 impl Network {
     /// A network of the loopback alone.
-    pub(crate) fn new(path_mtu_entries: usize) -> Self {
+    pub(crate) fn new(path_mtu: PathMtuCache) -> Self {
         let loopback = Interface {
             id: InterfaceId::LOOPBACK,
             name: "lo".to_owned(),
@@ -114,7 +114,7 @@ impl Network {
                 routes: RouteTable::new(),
                 policy: PolicyTable::default(),
             }),
-            path_mtu: Mutex::new(PathMtuCache::new(path_mtu_entries)),
+            path_mtu: Mutex::new(path_mtu),
             generation: AtomicU32::new(1),
         }
     }

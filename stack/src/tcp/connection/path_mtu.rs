@@ -39,7 +39,7 @@ impl Connection {
     }
 
     /// The path carries less than was sent: what is in flight and larger is lost for certain, but not by congestion (RFC
-    /// 1191 6.5, RFC 8201 5.4), so it goes out again at once in smaller segments, with the window as it is.
+    /// 1191 6.4, RFC 8201 5.4), so it goes out again at once in smaller segments, with the window as it is.
     pub(super) fn shrink_path(&mut self, now: Instant, mtu: usize) {
         if mtu as u64 >= u64::from(self.path_mtu) {
             return;

@@ -312,7 +312,7 @@ fn segments_stop_shrinking_at_the_floor() {
 
 #[test]
 fn only_segments_too_large_for_a_smaller_path_go_out_again() {
-    // RFC 8201 5.4, RFC 1191 6.5; Linux: tcp_simple_retransmit.
+    // RFC 8201 5.4, RFC 1191 6.4; Linux: tcp_simple_retransmit.
     for options in ["sackok", ""] {
         let mut script = script_with(MtuProbing::Off, options);
         script.write(500);
