@@ -1,4 +1,5 @@
-//! The kernel as a router between two stacks of ours: forwarding, and a path that carries less than both links.
+//! The kernel as a router: between two stacks of ours, forwarding, and a path that carries less than both links; between a
+//! stack and a kernel, such a path whose routers say nothing.
 
 #![cfg(target_os = "linux")]
 
@@ -6,7 +7,9 @@ use std::time::Duration;
 
 use tidewire_integration_tests::bodies::body;
 use tidewire_integration_tests::exchange::exchange;
-use tidewire_integration_tests::kernel::{Family, Link, LinkConfig};
+use tidewire_integration_tests::kernel::{
+    Family, Link, LinkConfig, Role, on_each_family as on_each_link,
+};
 use tidewire_integration_tests::namespace::{Flavor, announce, run, run_program, set_sysctl};
 use tidewire_integration_tests::requirements::{missing_program, skip};
 
@@ -115,6 +118,40 @@ fn narrow_paths_are_found_out() {
             .expect("alive");
         assert_eq!(near.info().retransmits, 0, "{:?}", near.info());
         links.iter().for_each(Link::assert_clean);
+    });
+}
+
+// RFC 4821 7.7: the routers' messages are filtered, so what is too large is lost and nobody hears why. The kernel finds out
+// in the same way, once it is allowed to.
+#[test]
+fn black_holes_are_left_behind() {
+    const TEST: &str = "black_holes_are_left_behind";
+    if let Some(reason) = missing_program("nft") {
+        return skip(TEST, &reason);
+    }
+    let config = LinkConfig {
+        hops: vec![NARROW, 1500],
+        silent_routers: true,
+        ..LinkConfig::default()
+    };
+    on_each_link(TEST, LIMIT * 2, &config, async |link, family| {
+        set_sysctl("ipv4/tcp_mtu_probing", "1");
+        for role in [Role::StackListens, Role::KernelListens] {
+            let (mut ours, mut kernel) = link.connected(role, family).await;
+            let (up, down) = (body(6, MIB), body(7, MIB));
+            let both = exchange(&mut ours, &mut kernel, &up, &down);
+            let both = link.within(LIMIT * 2 / 3, "a black hole", both).await;
+            both.expect("alive");
+            let info = ours.info();
+            let header = if family == Family::V4 { 52 } else { 72 };
+            assert!(info.mss <= NARROW - header, "{info:?}");
+            assert_eq!(info.black_holes, 1, "{info:?}");
+            assert!(info.timeouts <= 6, "{info:?}");
+            println!(
+                "{role:?} {family:?}: {:?} busy, {} timeouts, {} octets a segment",
+                info.busy_time, info.timeouts, info.mss
+            );
+        }
     });
 }
 

@@ -1,5 +1,7 @@
 //! What a whole stack can be told. Protocols have structs of their own.
 
+use std::time::Duration;
+
 use crate::ip::autoconf::dad::{self, DuplicateDetection};
 use crate::{neighbor, sctp, tcp, udp};
 
@@ -38,6 +40,9 @@ pub struct HostConfig {
     pub tcp_memory: Option<usize>,
     /// Destinations whose path MTU is remembered. Default 4096.
     pub path_mtu_entries: usize,
+    /// How long a path MTU that ICMP told is believed, 5 minutes at least (RFC 8201 4); [`Duration::MAX`] is for ever. Default
+    /// 10 minutes (RFC 1191 6.3), as Linux (`mtu_expires`).
+    pub path_mtu_lifetime: Duration,
     /// Join received packets of a connection into super-packets where the device delivers them one by one (what Linux
     /// calls generic receive offload). Default true.
     pub receive_coalescing: bool,
@@ -63,6 +68,7 @@ impl Default for HostConfig {
             reassembly_memory: 4 << 20,
             tcp_memory: None,
             path_mtu_entries: 4096,
+            path_mtu_lifetime: Duration::from_secs(600),
             receive_coalescing: true,
             link_local_addresses: true,
             duplicate_detection_v4: DuplicateDetection::Off,

@@ -73,6 +73,8 @@ pub struct LinkConfig {
     /// The MTUs of the links between the device and the kernel's sockets, with a router before each. Default: none, the
     /// kernel's sockets are where the device is.
     pub hops: Vec<usize>,
+    /// The routers tell nobody that a packet is too large, as behind many firewalls; needs `nft`. Default: `false`.
+    pub silent_routers: bool,
 }
 
 impl Default for LinkConfig {
@@ -89,6 +91,7 @@ impl Default for LinkConfig {
             tcp: tidewire::tcp::Config::default(),
             capture: None,
             hops: Vec::new(),
+            silent_routers: false,
         }
     }
 }

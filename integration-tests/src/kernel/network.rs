@@ -16,7 +16,7 @@ use tidewire::ip::Cidr;
 use tidewire_netdev::MacAddress;
 
 use super::{Family, LinkConfig};
-use crate::namespace::{Namespace, Netlink, VethEnd, VethPair, configure, set_sysctl};
+use crate::namespace::{Namespace, Netlink, VethEnd, VethPair, configure, run_program, set_sysctl};
 
 /// How far the subnets of a chain's links lie apart, so that chains beside each other need not care.
 const SUBNET_STEP: u8 = 10;
@@ -30,6 +30,12 @@ const TO_KERNEL: VethEnd<'static> = VethEnd {
     name: "to-kernel",
     hardware_address: MacAddress([2, 0, 0, 0, 1, 2]),
 };
+
+/// Keeps a router from telling that packets are too large.
+const NO_PACKET_TOO_BIG: &str = "add table inet t; \
+    add chain inet t o { type filter hook output priority 0; }; \
+    add rule inet t o icmp type destination-unreachable drop; \
+    add rule inet t o icmpv6 type packet-too-big drop";
 
 /// The routers, which live as long as this.
 #[derive(Debug)]
@@ -74,6 +80,10 @@ impl Routers {
                 configure(TO_KERNEL.name, &far, None).await
             });
             up.await?;
+            if config.silent_routers {
+                let filter = router.run(async || run_program("nft", &[NO_PACKET_TOO_BIG]));
+                filter.await.map_err(io::Error::other)?;
+            }
             let has_ipv6 = config.carries(Family::V6);
             at(chain.last(), move || settled(TO_STACK.name, has_ipv6)).await?;
             router

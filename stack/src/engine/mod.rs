@@ -67,6 +67,7 @@ use crate::ip::InterfaceId;
 use crate::ip::autoconf::dad::DadTable;
 use crate::ip::fragmentation::Identifications;
 use crate::ip::icmp::rate_limit::{self, RateLimiter};
+use crate::ip::path_mtu::PathMtuCache;
 use crate::ip::reassembly::{self, Reassembler};
 use crate::neighbor::{NeighborCache, NeighborEvent};
 use crate::random::{HashKey, Random};
@@ -183,7 +184,10 @@ impl Engine {
         let tcp_config = Arc::new(config.tcp.clone());
         let (associations, sctp_listeners) = (key(), key());
         Self {
-            network: Network::new(config.host.path_mtu_entries),
+            network: Network::new(PathMtuCache::new(
+                config.host.path_mtu_entries,
+                config.host.path_mtu_lifetime,
+            )),
             tcp_ports: PortTable::new(Sharing::Stream, &mut random),
             udp_ports: PortTable::new(Sharing::Datagram, &mut random),
             connections: RwLock::new(ConnectionTable::new(connections)),

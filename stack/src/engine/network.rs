@@ -93,7 +93,7 @@ pub struct Network {
 
 impl Network {
     /// A network of the loopback alone.
-    pub(crate) fn new(path_mtu_entries: usize) -> Self {
+    pub(crate) fn new(path_mtu: PathMtuCache) -> Self {
         let loopback = Interface {
             id: InterfaceId::LOOPBACK,
             name: "lo".to_owned(),
@@ -114,7 +114,7 @@ impl Network {
                 routes: RouteTable::new(),
                 policy: PolicyTable::default(),
             }),
-            path_mtu: Mutex::new(PathMtuCache::new(path_mtu_entries)),
+            path_mtu: Mutex::new(path_mtu),
             generation: AtomicU32::new(1),
         }
     }
@@ -318,11 +318,10 @@ impl Network {
 
     /// A path MTU learnt from an ICMP error.
     pub(crate) fn learn_path_mtu(&self, now: Instant, destination: IpAddr, mtu: usize) {
-        self.path_mtu
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .update(now, destination, mtu);
-        self.generation.fetch_add(1, Ordering::Release);
+        let mut cache = self.path_mtu.lock().unwrap_or_else(PoisonError::into_inner);
+        if cache.update(now, destination, mtu).is_some() {
+            self.generation.fetch_add(1, Ordering::Release);
+        }
     }
 
     /// Forgets path MTUs that are too old.

@@ -12,6 +12,7 @@ use crate::engine::transmit_queue::Egress;
 use crate::engine::{Engine, WakeList};
 use crate::error::SocketError;
 use crate::ip::output::{self, OutputHeader};
+use crate::ip::path_mtu::sets_dont_fragment;
 use crate::sctp::{Departure, Workbench};
 use crate::stats::DropReason;
 use crate::time::Instant;
@@ -118,7 +119,7 @@ impl Engine {
             ..OutputHeader::new(path.source, destination, protocol::SCTP)
         };
         socket.next_id = socket.next_id.wrapping_add(1);
-        if packet.len() + header.encoded_len() <= path.mtu {
+        if packet.len() + header.encoded_len() <= path.mtu && sets_dont_fragment(path.mtu) {
             let prepended = output::prepend(packet, &header);
             debug_assert!(
                 prepended.is_ok(),
@@ -127,7 +128,8 @@ impl Engine {
             self.send_sctp(egress, now, socket, &path, packet);
             return;
         }
-        // One chunk that no packet of this path holds: a cookie, an INIT with many addresses.
+        // One chunk that no packet of this path holds: a cookie, an INIT with many addresses. Or a path that may carry even
+        // less than is believed.
         match self.with_header(path.mtu, std::mem::take(packet), header) {
             Ok(fragments) => {
                 for mut fragment in fragments {

@@ -11,9 +11,10 @@ use crate::engine::network::{Cast, Path};
 use crate::engine::slot::{ListenerSlot, SlotRef, TcpSlot};
 use crate::engine::transmit_queue::Egress;
 use crate::engine::zone::zone_of_flow;
-use crate::engine::{Engine, WakeList};
+use crate::engine::{Engine, WakeList, lock};
 use crate::ip::InterfaceId;
 use crate::ip::output::{self, OutputHeader};
+use crate::ip::path_mtu::sets_dont_fragment;
 use crate::stats::DropReason;
 use crate::tcp::{Transmit, TransmitLimits};
 use crate::time::Instant;
@@ -77,8 +78,14 @@ impl Engine {
                 "sent"
             );
             let count = transmit_count(&transmit);
+            let dont_fragment = sets_dont_fragment(path.mtu);
             let header = OutputHeader {
-                identification: socket.next_id,
+                identification: if dont_fragment {
+                    socket.next_id
+                } else {
+                    self.identification(&tuple, count)
+                },
+                dont_fragment,
                 traffic_class: socket.tos,
                 hop_limit: socket.ttl,
                 ..OutputHeader::new(tuple.local.ip(), tuple.remote.ip(), protocol::TCP)
@@ -97,6 +104,12 @@ impl Engine {
             drop(state);
             self.mark_ready(SlotRef::Tcp(Arc::clone(slot)));
         }
+    }
+
+    /// Identifications for packets that routers may cut: no other of these two hosts may have them (RFC 6864 4.3).
+    fn identification(&self, tuple: &Tuple, count: usize) -> u16 {
+        let (local, remote) = (tuple.local.ip(), tuple.remote.ip());
+        lock(&self.identifications).reserve(local, remote, protocol::TCP, count as u32) as u16
     }
 
     pub(crate) fn poll_listener(

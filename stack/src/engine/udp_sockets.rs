@@ -22,6 +22,7 @@ use crate::ip::fragmentation::Fragments;
 use crate::ip::icmp::errors::Problem;
 use crate::ip::input::IpPacket;
 use crate::ip::output::OutputHeader;
+use crate::ip::path_mtu::sets_dont_fragment;
 use crate::ip::{InterfaceId, fragmentation, output};
 use crate::stats::DropReason;
 use crate::time::Instant;
@@ -341,7 +342,7 @@ impl Engine {
         packet: Packet,
         header: OutputHeader,
     ) -> SocketResult<Fragments> {
-        if packet.len() + header.encoded_len() <= mtu {
+        if packet.len() + header.encoded_len() <= mtu && sets_dont_fragment(mtu) {
             // RFC 6864 4.1: an atomic datagram may carry any identification; DF says that it is one.
             let header = OutputHeader {
                 dont_fragment: true,
@@ -359,6 +360,7 @@ impl Engine {
             packet,
             &OutputHeader {
                 dont_fragment: false,
+                identification: identification as u16,
                 ..header
             },
             mtu,

@@ -16,8 +16,11 @@ pub const MIN_MTU_V6: usize = 1280;
 /// header with some options. A forged report can slow a connection down no further (RFC 5927 7.1).
 pub const MIN_PATH_MTU_V4: usize = 552;
 
-/// How long a path MTU below that of the interface is believed (RFC 1191 6.3, RFC 8201 5.3: 10 minutes).
+/// How long a path MTU below that of the interface is believed by default (RFC 1191 6.3, RFC 8201 5.3: 10 minutes).
 pub const LIFETIME: Duration = Duration::from_secs(600);
+
+/// The least of that (RFC 8201 4: MUST NOT probe a larger MTU less than 5 minutes after a message).
+const LEAST_LIFETIME: Duration = Duration::from_secs(300);
 
 /// How many destinations are remembered by default; of more the one that would be forgotten first makes room.
 pub const DEFAULT_CAPACITY: usize = 4096;
@@ -29,6 +32,7 @@ pub struct PathMtuCache {
     /// The same entries by the time of their end.
     by_expiry: BTreeSet<(Instant, IpAddr)>,
     capacity: usize,
+    lifetime: Duration,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -38,24 +42,25 @@ struct Entry {
 }
 
 impl PathMtuCache {
-    /// An empty cache for at most `capacity` destinations (at least one).
-    pub fn new(capacity: usize) -> Self {
+    /// An empty cache for at most `capacity` destinations (at least one), whose entries end after `lifetime`. No attempt to
+    /// send more may come within 5 minutes of a message (RFC 8201 4), so it is not less.
+    pub fn new(capacity: usize, lifetime: Duration) -> Self {
         Self {
             entries: BTreeMap::new(),
             by_expiry: BTreeSet::new(),
             capacity: capacity.max(1),
+            lifetime: lifetime.max(LEAST_LIFETIME),
         }
     }
 
     /// Notes that packets to `destination` may have at most `mtu` octets, IP header included, as
     /// [`too_big_mtu`] took it from a message. Gives the path's MTU if that has become smaller.
     ///
-    /// A message can only lower the value (RFC 8201 4); it rises when the entry ends.
+    /// A message can only lower the value (RFC 8201 4); it rises when the entry ends. One that says the same again makes it
+    /// last (as Linux).
     pub fn update(&mut self, now: Instant, destination: IpAddr, mtu: usize) -> Option<usize> {
-        if self
-            .lookup(now, destination)
-            .is_some_and(|known| known <= mtu)
-        {
+        let known = self.lookup(now, destination);
+        if known.is_some_and(|known| known < mtu) {
             return None;
         }
         self.forget(destination);
@@ -64,10 +69,10 @@ impl PathMtuCache {
         {
             self.forget(oldest);
         }
-        let expires = now + LIFETIME;
+        let expires = now + self.lifetime;
         self.entries.insert(destination, Entry { mtu, expires });
         self.by_expiry.insert((expires, destination));
-        Some(mtu)
+        (known != Some(mtu)).then_some(mtu)
     }
 
     /// The path's MTU in octets, if it is known to be smaller than the interface's.
@@ -89,7 +94,8 @@ impl PathMtuCache {
     /// When the next entry ends, for [`Self::handle_timeout`]. Only to free memory: [`Self::lookup`] looks at the time
     /// itself.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.by_expiry.first().map(|&(expires, _)| expires)
+        let (expires, _) = *self.by_expiry.first()?;
+        (expires < Instant::FAR_FUTURE).then_some(expires)
     }
 
     /// Forgets what is too old.
@@ -115,7 +121,7 @@ impl PathMtuCache {
 
 impl Default for PathMtuCache {
     fn default() -> Self {
-        Self::new(DEFAULT_CAPACITY)
+        Self::new(DEFAULT_CAPACITY, LIFETIME)
     }
 }
 
@@ -147,7 +153,7 @@ pub fn too_big_mtu(is_ipv6: bool, reported: u32, packet_len: usize) -> Option<us
     Some(mtu.max(MIN_PATH_MTU_V4))
 }
 
-/// The plateau below `len` (RFC 1191 7.1, table 7-1).
+/// The plateau below `len` (RFC 1191 7, table 7-1).
 fn plateau_below(len: usize) -> usize {
     let below = PLATEAUS.iter().find(|&&plateau| plateau < len);
     below.copied().unwrap_or(68)
@@ -174,8 +180,8 @@ mod tests {
         let table = [
             (v4(1400, 1500), Some(1400), "as reported"),
             (v4(0, 1500), Some(1492), "RFC 1191 5: no value reported"),
-            (v4(0, 1492), Some(1006), "RFC 1191 7.1: strictly below"),
-            (v4(0, 65535), Some(32000), "RFC 1191 7.1"),
+            (v4(0, 1492), Some(1006), "RFC 1191 5: strictly below"),
+            (v4(0, 65535), Some(32000), "RFC 1191 7, table 7-1"),
             (v4(0, 600), Some(552), "the floor"),
             (v4(68, 1500), Some(552), "RFC 5927 7.1: the floor"),
             (v4(1500, 1500), Some(1492), "not below the packet"),
@@ -234,8 +240,39 @@ mod tests {
     }
 
     #[test]
+    fn a_report_of_the_same_mtu_makes_it_last() {
+        // RFC 8201 5.3: the time counts from the last message.
+        let mut cache = PathMtuCache::default();
+        let destination = ip("192.0.2.1");
+        cache.update(NOW, destination, 1400);
+        let later = NOW + LIFETIME / 2;
+        assert_eq!(cache.update(later, destination, 1400), None);
+        assert_eq!(cache.update(later, destination, 1450), None);
+        assert_eq!(cache.lookup(NOW + LIFETIME, destination), Some(1400));
+        assert_eq!(cache.poll_timeout(), Some(later + LIFETIME));
+        assert_eq!(cache.lookup(later + LIFETIME, destination), None);
+        assert_eq!(cache.len(), 1);
+    }
+
+    #[test]
+    fn the_lifetime_can_be_changed_but_not_below_five_minutes() {
+        // RFC 1191 6.3 wants it to be, "infinity" included; RFC 8201 4: must not be less than 5 minutes.
+        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+        let destination = ip("192.0.2.1");
+        for (lifetime, ends_after) in [(60, Some(60)), (1, Some(5)), (u64::MAX / 60, None)] {
+            let mut cache = PathMtuCache::new(1, minutes(lifetime));
+            cache.update(NOW, destination, 1400);
+            let last = NOW + minutes(ends_after.unwrap_or(1 << 20)) - Duration::from_nanos(1);
+            assert_eq!(cache.lookup(last, destination), Some(1400));
+            if let Some(end) = ends_after {
+                assert_eq!(cache.lookup(NOW + minutes(end), destination), None);
+            }
+        }
+    }
+
+    #[test]
     fn at_the_limit_the_oldest_makes_room() {
-        let mut cache = PathMtuCache::new(2);
+        let mut cache = PathMtuCache::new(2, LIFETIME);
         cache.update(NOW, ip("10.0.0.1"), 1400);
         cache.update(NOW + Duration::from_secs(1), ip("10.0.0.2"), 1400);
         cache.update(NOW + Duration::from_secs(2), ip("10.0.0.1"), 1300);

@@ -16,6 +16,19 @@ pub enum EcnMode {
     Accept,
 }
 
+/// When the path's MTU is searched for with segments larger than the rest (RFC 4821), besides what ICMP says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum MtuProbing {
+    /// Never.
+    Off,
+    /// Once nothing arrives any more: segments become small, and probes find out how large they may be. Until then this
+    /// costs nothing.
+    #[default]
+    AfterBlackHole,
+    /// From the beginning: segments are small at first, and probes find out how large they may be.
+    Always,
+}
+
 /// TCP's configuration. Each field says its meaning, unit, origin and default.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -104,6 +117,18 @@ pub struct Config {
     /// Probe for the loss of the last segments after two round trips of silence, on connections with SACK, instead of
     /// waiting for the retransmission timeout (RFC 8985 7). Default true, as Linux (`tcp_early_retrans`).
     pub tail_loss_probe: bool,
+    /// When probes search for the path's MTU (RFC 4821). Default [`MtuProbing::AfterBlackHole`]; Linux (`net.ipv4.tcp_mtu_probing`,
+    /// where these modes are 0, 1 and 2) has 0. Stacks in user space are often behind tunnels, the usual place for a router
+    /// whose ICMP is not heard, and a connection that meets none is not changed by the default.
+    pub mtu_probing: MtuProbing,
+    /// Data octets per segment (timestamps not counted) that are used after a black hole and where a search begins
+    /// (RFC 4821 7.2). With IPv6 at least what makes a packet of 1280. Default 1024, as Linux (`tcp_base_mss`).
+    pub mtu_probe_base: u16,
+    /// The same at the least, after several black holes in a row (RFC 4821 7.7). Default 48, as Linux (`tcp_mtu_probe_floor`).
+    pub mtu_probe_floor: u16,
+    /// Time between the end of a search and the next (RFC 4821 7.3: MUST NOT be less than 5 minutes). Default 10 minutes,
+    /// as Linux (`tcp_probe_interval`).
+    pub mtu_probe_interval: Duration,
     /// Ranges of out-of-order data kept at most; more are dropped and come again. Default 1024.
     pub max_reassembly_ranges: usize,
     /// Connections that nobody holds and that still have data or a FIN to deliver, per stack. Default 8192, as Linux at 1 GiB.
@@ -152,6 +177,10 @@ impl Default for Config {
             duplicate_ack_threshold: 3,
             tail_loss_probe: true,
             drop_syn_fin: true,
+            mtu_probing: MtuProbing::AfterBlackHole,
+            mtu_probe_base: 1024,
+            mtu_probe_floor: 48,
+            mtu_probe_interval: Duration::from_secs(600),
             max_reassembly_ranges: 1024,
             max_orphans: 8192,
             max_time_wait: 32_768,

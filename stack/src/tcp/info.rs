@@ -87,8 +87,11 @@ pub struct Info {
     pub receive_mss: usize,
     /// The MSS that our SYN announced (`tcpi_advmss`).
     pub advertised_mss: usize,
-    /// MTU of the path as known, IP header included (`tcpi_pmtu`).
+    /// MTU of the path as known, IP header included (`tcpi_pmtu`): what the interface and ICMP say, or what probes have
+    /// shown to pass (RFC 4821).
     pub path_mtu: usize,
+    /// While it is searched for by probes: the largest packet known to pass, and the largest that may (RFC 4821 7.1).
+    pub path_mtu_search: Option<(usize, usize)>,
     /// Octets written by the application and not yet acknowledged.
     pub send_buffered: usize,
     /// Of those, octets not sent yet (`tcpi_notsent_bytes`).
@@ -140,6 +143,10 @@ pub struct Info {
     pub undos: u64,
     /// Loss probes sent (RFC 8985 7).
     pub tail_loss_probes: u64,
+    /// Probes of the path's MTU sent (RFC 4821).
+    pub mtu_probes: u64,
+    /// How often the segment size was reduced because nothing arrived any more (RFC 4821 7.7).
+    pub black_holes: u64,
     /// Segments that the peer reports to have received more than once (RFC 2883; `tcpi_dsack_dups`): needless
     /// retransmissions, but for those that the path duplicates.
     pub dsack_dups: u64,

@@ -212,6 +212,7 @@ impl Connection {
         self.window
             .initialize(irs, ack, segment.header.window, negotiated.send_shift());
         self.last_ack_sent = irs + 1;
+        self.begin_mtu_search();
         self.update_mss();
         self.congestion = self.new_controller();
         self.settle_pacing();
@@ -271,6 +272,7 @@ impl Connection {
             None if request.retransmitted => self.rtt.fall_back(),
             None => {}
         }
+        self.begin_mtu_search();
         self.update_mss();
         self.congestion = self.new_controller();
         self.settle_pacing();

@@ -54,23 +54,4 @@ impl Connection {
             self.soft_error = Some(SocketError::HostUnreachable);
         }
     }
-
-    /// The path carries less than was sent: what is in flight is lost for certain, but not by congestion (RFC 1191
-    /// 6.3, RFC 8201 5.3), so it goes out again at once in smaller segments, with the window as it is.
-    fn shrink_path(&mut self, now: Instant, mtu: usize) {
-        if mtu as u64 >= u64::from(self.path_mtu) {
-            return;
-        }
-        self.path_mtu = mtu as u32;
-        self.update_mss();
-        if let Lifecycle::Opening(_) = self.lifecycle {
-            return; // a SYN fits any path
-        }
-        if !self.board.is_empty() {
-            self.recovery
-                .on_path_shrunk(self.window.snd_nxt, &mut self.board);
-            self.restart_retransmission_timer(now);
-            self.dirty = true;
-        }
-    }
 }

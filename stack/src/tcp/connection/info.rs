@@ -131,7 +131,14 @@ impl Connection {
             mss: self.mss as usize,
             receive_mss: self.receive.acks.largest_segment(),
             advertised_mss: usize::from(self.negotiated.our_mss),
-            path_mtu: self.path_mtu as usize,
+            path_mtu: match &self.mtu_search {
+                Some(search) => search.low() as usize,
+                None => self.path_mtu as usize,
+            },
+            path_mtu_search: self
+                .mtu_search
+                .as_ref()
+                .map(|search| (search.low() as usize, search.high() as usize)),
             send_buffered: self.buffer.len(),
             not_sent: self.not_sent(),
             send_buffer: self.send_capacity(),
@@ -157,6 +164,8 @@ impl Connection {
             recoveries: self.stats.recoveries.into(),
             undos: self.stats.undos.into(),
             tail_loss_probes: self.stats.loss_probes.into(),
+            mtu_probes: self.stats.mtu_probes.into(),
+            black_holes: self.stats.black_holes.into(),
             dsack_dups: self.stats.duplicates_reported.into(),
             reord_seen: self.stats.reorderings.into(),
             busy_time: sending_time.total(),

@@ -302,11 +302,15 @@ impl Connection {
         if outcome.undone {
             self.congestion.undo();
             self.stats.undos += 1;
+            self.undo_black_hole();
             tracing::debug!(cwnd = self.congestion.cwnd(), "the recovery was spurious");
         } else if was_recovering && outcome.step != RecoveryStep::Nothing {
             self.congestion.on_recovered();
         }
         self.note_recovery(now, outcome, bytes_acked > 0);
+        if self.mtu_search.is_some() {
+            self.check_mtu_probe(now);
+        }
         if self.paced.is_some() {
             self.note_delivery(now, &delivered);
         }
@@ -373,6 +377,7 @@ impl Connection {
             snd_nxt: self.window.snd_nxt,
             sack: self.negotiated.sack,
             mss: self.mss,
+            mtu_probe: self.mtu_search.as_ref().and_then(|search| search.probe()),
             smoothed_rtt: self.rtt.smoothed().unwrap_or_default(),
             threshold: self.config.duplicate_ack_threshold,
         }
@@ -380,6 +385,9 @@ impl Connection {
 
     /// Applies what an ACK or the reordering timer did to recovery; `advanced` tells that SND.UNA did.
     pub(super) fn note_recovery(&mut self, now: Instant, outcome: AckOutcome, advanced: bool) {
+        if outcome.mtu_probe_lost {
+            self.mtu_probe_lost(now);
+        }
         if outcome.newly_lost > 0 {
             self.note_losses(&outcome);
         }

@@ -14,6 +14,7 @@
 //! | `timers`, `keepalive` | deadlines, retransmission, probes, giving up |
 //! | `close` | shutdown, close, abort, linger, orphans, the way to TIME-WAIT |
 //! | `icmp` | RFC 5927 |
+//! | `path_mtu` | the segment size: ICMP, probes, black holes |
 //! | `ecn` | marks, their echo, one reduction a window |
 //! | `urgent` | the urgent pointer |
 //! | `io` | write, read, errors |
@@ -42,6 +43,7 @@ pub mod negotiated;
 mod options;
 mod output;
 mod pacing;
+mod path_mtu;
 mod receiving;
 pub mod reset;
 mod state;
@@ -58,7 +60,7 @@ pub use state::{ReceiveHalf, SendHalf};
 use crate::error::SocketError;
 use crate::tcp::config::{CongestionControl, SocketOptions};
 use crate::tcp::listener::AcceptedRequest;
-use crate::tcp::send::{Recovery, Scoreboard, SendBuffer, SendWindow, WindowUse};
+use crate::tcp::send::{MtuSearch, Recovery, Scoreboard, SendBuffer, SendWindow, WindowUse};
 use crate::tcp::time_wait::TimeWaitEntry;
 use crate::tcp::{Config, SeqNum, Tuple};
 use crate::time::Instant;
@@ -120,6 +122,8 @@ pub struct Connection {
     ip_header_len: u16,
     /// Effective send MSS: data octets per segment (RFC 9293 3.7.1).
     mss: u32,
+    /// The search for what the path carries; few connections have one.
+    mtu_search: Option<Box<MtuSearch>>,
 
     buffer: SendBuffer,
     window: SendWindow,
@@ -184,6 +188,8 @@ struct Counters {
     reorderings: u32,
     out_of_order: u32,
     timeout_recoveries: u32,
+    mtu_probes: u32,
+    black_holes: u32,
     data_segments_sent: u64,
     data_segments_received: u64,
 }
@@ -259,6 +265,7 @@ impl Connection {
             path_mtu: path_mtu as u32,
             ip_header_len: ip_header_len as u16,
             mss,
+            mtu_search: None,
             buffer: SendBuffer::new(iss + 1),
             window: SendWindow::new(iss),
             board: Scoreboard::new(iss + 1),

@@ -11,6 +11,7 @@ use tidewire_netdev::Payload;
 
 use crate::tcp::connection::Connection;
 use crate::tcp::connection::negotiated::TCP_HEADER_LEN;
+use crate::tcp::connection::path_mtu::MtuProbe;
 use crate::tcp::connection::state::{Lifecycle, SendHalf};
 use crate::tcp::connection::timers::{RetransmitCause, Timer};
 use crate::tcp::send::window::{Candidate, WindowVerdict};
@@ -62,13 +63,13 @@ pub(super) struct AckSnapshot {
 
 /// A stretch of sequence space to put on the wire.
 #[derive(Clone, Copy, Debug)]
-struct Stretch {
-    start: SeqNum,
+pub(super) struct Stretch {
+    pub(super) start: SeqNum,
     /// End, a FIN included.
-    end: SeqNum,
+    pub(super) end: SeqNum,
     /// Data octets per segment.
-    mss: usize,
-    retransmission: bool,
+    pub(super) mss: usize,
+    pub(super) retransmission: bool,
 }
 
 impl Connection {
@@ -118,8 +119,18 @@ impl Connection {
             if let Some(transmit) = self.transmit_lost(now, limits) {
                 return Some(transmit);
             }
-            if let Some(transmit) = self.transmit_new(now, limits) {
-                return Some(transmit);
+            let probe = match &self.mtu_search {
+                Some(_) => self.transmit_mtu_probe(now),
+                None => MtuProbe::None,
+            };
+            match probe {
+                MtuProbe::Send(transmit) => return Some(transmit),
+                MtuProbe::Wait => {}
+                MtuProbe::None => {
+                    if let Some(transmit) = self.transmit_new(now, limits) {
+                        return Some(transmit);
+                    }
+                }
             }
             if let Some(transmit) = self.transmit_probe(now) {
                 return Some(transmit);
@@ -244,7 +255,7 @@ impl Connection {
     /// Notes how much of the congestion window is in use, and has the controller give up what has not been for an RTO
     /// (RFC 7661, RFC 2861 3.2). As Linux not when the writer waits for room in the send buffer: that is what limits then.
     #[inline]
-    fn note_window_use(&mut self, now: Instant, limited: bool) {
+    pub(super) fn note_window_use(&mut self, now: Instant, limited: bool) {
         self.window_use.on_sending(Sending {
             now,
             snd_una: self.window.snd_una,
@@ -354,7 +365,7 @@ impl Connection {
     }
 
     /// Puts a stretch of sequence space on the wire and on the books.
-    fn send_stretch(&mut self, now: Instant, stretch: Stretch) -> Transmit {
+    pub(super) fn send_stretch(&mut self, now: Instant, stretch: Stretch) -> Transmit {
         let Stretch {
             start, end, mss, ..
         } = stretch;
@@ -388,6 +399,9 @@ impl Connection {
         if stretch.retransmission {
             self.board.on_retransmitted(start, end, now, mss as u16);
             self.recovery.on_retransmitted(now, end - start);
+            if let Some(search) = &mut self.mtu_search {
+                search.on_retransmitted(start, end);
+            }
             self.stats.retransmits += segments as u64;
             self.stats.bytes_retransmitted += len as u64;
         } else {
@@ -435,35 +449,6 @@ impl Connection {
             self.congestion.on_idle(now, idle, restart);
             self.window_use.restart(now);
             self.last_sent = now;
-        }
-    }
-
-    /// Takes what the way out says of the path; a changed MTU changes the segment size of all that follows, and
-    /// retransmissions are cut anew.
-    fn set_path(&mut self, limits: &TransmitLimits) {
-        let (mtu, ip) = (limits.path_mtu as u32, limits.ip_header_len as u16);
-        if (mtu, ip) != (self.path_mtu, self.ip_header_len) {
-            self.path_mtu = mtu;
-            self.ip_header_len = ip;
-            self.update_mss();
-        }
-    }
-
-    /// Derives the segment size from the path and what was negotiated.
-    pub(super) fn update_mss(&mut self) {
-        let mut mss = self
-            .negotiated
-            .effective_mss(self.path_mtu as usize, usize::from(self.ip_header_len));
-        if let Some(max) = self.options.capped_mss(&self.config) {
-            let most = usize::from(max).saturating_sub(self.negotiated.option_len());
-            mss = mss.min(most.max(1));
-        }
-        // Against floods of tiny packets, whatever ICMP says (Linux: tcp_min_snd_mss).
-        let least = usize::from(self.config.min_mss).saturating_sub(self.negotiated.option_len());
-        let mss = mss.max(least).max(MIN_SEGMENT) as u32;
-        if mss != self.mss {
-            self.mss = mss;
-            self.congestion.set_mss(mss as usize);
         }
     }
 
@@ -594,4 +579,4 @@ const MAX_TOTAL: usize = 65_535;
 /// Largest TCP options in octets.
 const MAX_OPTIONS: usize = 40;
 /// No segment carries less, whatever a path claims: 576-octet packets with all headers and options leave more.
-const MIN_SEGMENT: usize = 8;
+pub(super) const MIN_SEGMENT: usize = 8;

@@ -276,6 +276,7 @@ impl Connection {
             self.give_up();
             return;
         }
+        self.note_timeout_of_path(now, self.timers.attempts >= R1);
         self.timers.stalled_since.get_or_insert(now);
         self.stats.timeout_recoveries += u32::from(self.timers.attempts == 0);
         self.timers.attempts += 1;

@@ -11,6 +11,7 @@
 pub mod buffer;
 pub mod delivered;
 pub mod delivery_rate;
+pub mod mtu_search;
 pub mod pacing;
 pub mod prr;
 pub mod rack;
@@ -22,6 +23,7 @@ pub mod window;
 pub mod window_use;
 
 pub use buffer::SendBuffer;
+pub use mtu_search::MtuSearch;
 pub use recovery::{Recovery, RecoveryStep};
 pub use scoreboard::Scoreboard;
 pub use window::SendWindow;

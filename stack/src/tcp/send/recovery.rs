@@ -94,6 +94,8 @@ pub struct Context {
     pub sack: bool,
     /// Effective MSS.
     pub mss: u32,
+    /// A probe of the path's MTU that is under way.
+    pub mtu_probe: Option<(SeqNum, SeqNum)>,
     /// SRTT; zero before the first sample.
     pub smoothed_rtt: Duration,
     /// Duplicate ACKs, or segments SACKed above, that mean loss (3).
@@ -115,6 +117,9 @@ pub struct AckOutcome {
     pub undone: bool,
     /// Octets newly deemed lost.
     pub newly_lost: u32,
+    /// A probe of the path's MTU was lost and nothing else: it goes out again, and is no sign of congestion (RFC 4821
+    /// 7.6.2). Not among those newly lost.
+    pub mtu_probe_lost: bool,
     /// What was sent last of them, with SACK.
     pub newest_lost: Option<Sent>,
     /// DeliveredData of PRR: without SACK, a duplicate stands for a segment.
@@ -153,6 +158,8 @@ pub struct Recovery {
     prr: Prr,
     undo: Undo,
     forward_rto: ForwardRto,
+    /// What is lost was a probe of the path's MTU, which calls for no recovery.
+    excused: bool,
 }
 
 impl Recovery {
@@ -169,6 +176,7 @@ impl Recovery {
             prr: Prr::begin(0),
             undo: Undo::new(),
             forward_rto: ForwardRto::Off,
+            excused: false,
         }
     }
 
@@ -376,7 +384,16 @@ impl Recovery {
         board: &mut Scoreboard,
         outcome: &mut AckOutcome,
     ) {
+        self.excused &= board.lost() > 0 && outcome.newly_lost == 0;
         if !self.is_recovery_due(context, board) {
+            return;
+        }
+        if let Some(probe) = context.mtu_probe
+            && self.excuse_mtu_probe(context, probe, board)
+        {
+            outcome.mtu_probe_lost = true;
+            outcome.newly_lost = 0;
+            outcome.newest_lost = None;
             return;
         }
         self.phase = Phase::Fast {
@@ -396,6 +413,25 @@ impl Recovery {
         }
     }
 
+    /// Whether only the probe is lost, as far as can be told: then it goes out again, and there is no recovery (RFC 4821
+    /// 7.6.2). What is found lost later calls for one.
+    fn excuse_mtu_probe(
+        &mut self,
+        context: &Context,
+        (start, end): (SeqNum, SeqNum),
+        board: &mut Scoreboard,
+    ) -> bool {
+        if context.snd_una != start || (context.sack && board.lost() != end - start) {
+            return false;
+        }
+        if !context.sack {
+            board.mark_head_lost(end - start);
+        }
+        self.excused = true;
+        self.first_pending = true;
+        true
+    }
+
     /// By how much a segment may be overtaken before it counts as lost (RACK.reo_wnd, RFC 8985 6.2).
     pub fn reordering_window(&self, context: &Context, board: &Scoreboard) -> Duration {
         self.rack.window(self.window_input(context, board))
@@ -412,7 +448,7 @@ impl Recovery {
 
     /// Whether fast recovery has to begin.
     fn is_recovery_due(&self, context: &Context, board: &Scoreboard) -> bool {
-        if self.is_active() || board.is_empty() {
+        if self.is_active() || board.is_empty() || self.excused {
             return false;
         }
         if context.sack {
@@ -447,12 +483,15 @@ impl Recovery {
         repeated
     }
 
-    /// The path carries less than was sent: all that is not SACKed goes out again, in segments that fit. Not a sign of
-    /// congestion, and not a timeout.
-    pub fn on_path_shrunk(&mut self, snd_nxt: SeqNum, board: &mut Scoreboard) {
-        self.begin_loss(snd_nxt);
-        self.undo = Undo::new();
-        board.mark_all_lost();
+    /// The path carries no more than segments of `mss` octets: what was larger and is not SACKed goes out again, in segments
+    /// that fit. Not a sign of congestion, and not a timeout. Whether there was anything.
+    pub fn on_path_shrunk(&mut self, snd_nxt: SeqNum, mss: u32, board: &mut Scoreboard) -> bool {
+        let any = board.mark_oversized_lost(mss);
+        if any {
+            self.begin_loss(snd_nxt);
+            self.undo = Undo::new();
+        }
+        any
     }
 
     fn begin_loss(&mut self, snd_nxt: SeqNum) {
@@ -461,6 +500,7 @@ impl Recovery {
         self.duplicate_acks = 0;
         self.first_pending = true;
         self.forward_rto = ForwardRto::Off;
+        self.excused = false;
         self.probe.reset();
     }
 

@@ -480,6 +480,34 @@ impl Scoreboard {
         self.retransmissions = VecDeque::new();
     }
 
+    /// What is not SACKed and went out in segments of more than `mss` octets is lost, retransmissions included; whether there
+    /// was any.
+    pub fn mark_oversized_lost(&mut self, mss: u32) -> bool {
+        let mut any = false;
+        for range in &mut self.ranges {
+            let len = range.end - range.start;
+            if range.sacked || len.min(u32::from(range.segment_size)) <= mss {
+                continue;
+            }
+            any = true;
+            if !range.lost || range.retransmitted {
+                self.waiting += len;
+            }
+            if range.retransmitted {
+                range.retransmitted = false;
+                self.retransmitted -= len;
+            }
+            if !range.lost {
+                range.lost = true;
+                self.lost += len;
+            }
+        }
+        if any {
+            self.retransmit_hint = self.una;
+        }
+        any
+    }
+
     /// Nothing is lost after all: what was deemed so is on its way, but for lost retransmissions.
     pub fn unmark_lost(&mut self) {
         self.lost = 0;

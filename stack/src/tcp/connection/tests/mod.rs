@@ -14,6 +14,7 @@ mod memory;
 mod noise;
 mod options;
 mod output;
+mod path_mtu;
 mod requirements;
 mod script;
 mod storm;

@@ -200,7 +200,7 @@ fn lost_part_of_a_super_packet_goes_out_as_one_retransmission() {
 
 #[test]
 fn smaller_path_cuts_retransmissions_anew_without_touching_the_window() {
-    // RFC 1191 6.3, RFC 8201 5.3; RFC 5927 7 (the number must be in flight).
+    // RFC 1191 6.4, RFC 8201 5.4; RFC 5927 7 (the number must be in flight).
     let mut script = Script::established();
     script.write(2000);
     assert_eq!(script.take_output(), (2, 2000));

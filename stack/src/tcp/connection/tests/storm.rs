@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::script::config;
 use super::*;
+use crate::tcp::config::MtuProbing;
 use crate::wire::tcp::{Options, Timestamps};
 
 const ISS: u32 = u32::MAX - 3000;
@@ -87,7 +88,7 @@ struct Storm {
 }
 
 impl Storm {
-    fn new(options: Options, sack_and_timestamps: bool) -> Self {
+    fn new(options: Options, sack_and_timestamps: bool, mtu_probing: MtuProbing) -> Self {
         let now = Instant::from_millis(10_000);
         let config = Config {
             sack: sack_and_timestamps,
@@ -96,6 +97,8 @@ impl Storm {
             send_buffer: 100_000,
             max_receive_buffer: 100_000,
             max_send_buffer: 100_000,
+            mtu_probing,
+            mtu_probe_base: 300,
             ..config()
         };
         let mut storm = Self {
@@ -239,6 +242,7 @@ impl Storm {
         assert!(info.receive_buffered <= 100_000 + 25_000 + 65_536);
         assert!(info.send_buffered <= 100_000);
         assert!(info.cwnd >= info.mss.min(8));
+        assert!(info.path_mtu_search.is_none_or(|(low, high)| low <= high));
         assert!(info.rto <= Duration::from_secs(120));
         assert!(self.connection.pending.acks.len() <= 256);
         let edge = self.connection.receive.window.right_edge();
@@ -257,6 +261,7 @@ proptest! {
     #[test]
     fn survives_any_storm(
         modern: bool,
+        probing in prop_oneof![Just(MtuProbing::Always), Just(MtuProbing::AfterBlackHole)],
         mss in prop_oneof![Just(1000u16), Just(536), Just(0), any::<u16>()],
         shift in prop_oneof![Just(0u8), Just(7), any::<u8>()],
         steps in prop::collection::vec(step(), 1..150),
@@ -268,7 +273,7 @@ proptest! {
             timestamps: modern.then_some(Timestamps { value: 9, echo: 10_077 }),
             ..Options::default()
         };
-        let mut storm = Storm::new(options, modern);
+        let mut storm = Storm::new(options, modern, probing);
         for step in steps {
             storm.run(step);
         }

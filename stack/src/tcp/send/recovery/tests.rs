@@ -47,6 +47,7 @@ impl Sender {
 
     fn context(&self) -> Context {
         Context {
+            mtu_probe: None,
             now: self.now,
             snd_una: self.una,
             snd_nxt: self.nxt,

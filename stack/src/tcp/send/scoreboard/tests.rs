@@ -296,6 +296,32 @@ fn timeout_keeps_sacks_unless_the_peer_reneged() {
 }
 
 #[test]
+fn only_what_was_larger_than_a_segment_now_is_lost() {
+    // RFC 8201 5.4: a router has dropped it, retransmissions included; not what is smaller, nor what has arrived.
+    let mut board = sent(4);
+    board.on_sent(SeqNum(4500), Instant::from_millis(5), MSS);
+    sack(&mut board, &[(2000, 3000)]);
+    board.mark_head_lost(1000);
+    board.on_retransmitted(SeqNum(0), SeqNum(1000), Instant::from_millis(9), MSS);
+    assert!(!board.mark_oversized_lost(1000));
+    assert_eq!(board.waiting(), 0);
+    assert!(board.mark_oversized_lost(999));
+    assert_totals(&board);
+    assert_eq!(
+        (board.lost(), board.waiting(), board.retransmitted()),
+        (3000, 3000, 0)
+    );
+    assert_eq!(board.next_lost(9000), Some((SeqNum(0), SeqNum(2000))));
+    board.on_retransmitted(SeqNum(0), SeqNum(2000), Instant::from_millis(10), 600);
+    assert!(
+        board.mark_oversized_lost(600),
+        "the last is still too large"
+    );
+    assert_eq!(board.waiting(), 1000);
+    assert_totals(&board);
+}
+
+#[test]
 fn totals_hold_under_random_operations() {
     // Every operation in any order: the running totals equal a recount.
     let mut random = crate::random::Random::new(Some(7));
@@ -308,7 +334,7 @@ fn totals_hold_under_random_operations() {
             let at = Instant::from_millis(now);
             let flight = board.outstanding();
             let any = board.una + random.below(flight + 1);
-            match random.below(9) {
+            match random.below(10) {
                 0 | 1 => {
                     end += 1 + random.below(5000);
                     board.on_sent(end, at, MSS);
@@ -343,6 +369,9 @@ fn totals_hold_under_random_operations() {
                         1 => board.unmark_lost(),
                         _ => {}
                     }
+                }
+                8 if random.below(4) == 0 => {
+                    board.mark_oversized_lost(random.below(1100));
                 }
                 _ => {
                     if random.below(10) == 0 {
