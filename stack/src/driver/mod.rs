@@ -32,6 +32,8 @@ pub struct InterfaceConfig {
     pub device: Device,
     /// The stack's addresses on it, each with its network's prefix length.
     pub addresses: Vec<Cidr>,
+    /// An IPv4 address comes from a DHCP server, too.
+    pub dhcp: Option<crate::ip::autoconf::dhcp::Config>,
     /// Routers for everything else, one per IP version.
     pub gateways: Vec<std::net::IpAddr>,
     /// Neighbours that are set for good.
@@ -72,6 +74,7 @@ pub fn start(
     for InterfaceConfig {
         device,
         addresses,
+        dhcp,
         gateways,
         neighbors,
         mtu,
@@ -93,6 +96,15 @@ pub fn start(
         );
         for address in addresses {
             engine.add_address(clock.now(), id, address);
+        }
+        if let Some(config) = dhcp {
+            let begun = engine.configure_by_dhcp(clock.now(), id, config);
+            begun.map_err(|_| {
+                io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    format!("DHCP on {}, which is no Ethernet device", device.name),
+                )
+            })?;
         }
         for gateway in gateways {
             let default = Cidr::new(crate::engine::sockets::unspecified(gateway.is_ipv6()), 0);

@@ -11,7 +11,7 @@ use crate::engine::zone::with_zone;
 use crate::engine::{Engine, WakeList, lock, read};
 use crate::error::SocketError;
 use crate::ip::address::InterfaceAddress;
-use crate::ip::autoconf::dad::{AddressState, DadEvent};
+use crate::ip::autoconf::dad::{AddressState, DadEvent, DuplicateDetection};
 use crate::ip::{Cidr, InterfaceId};
 use crate::time::Instant;
 
@@ -19,16 +19,26 @@ impl Engine {
     /// Gives an interface an address and the route to its network. On a link with addresses of its own, others are asked
     /// first or meanwhile whether they have it, as the configuration says.
     pub fn add_address(&self, now: Instant, interface: InterfaceId, cidr: Cidr) {
+        let host = &self.config.host;
+        let mode = if cidr.address().is_ipv4() {
+            host.duplicate_detection_v4
+        } else {
+            host.duplicate_detection_v6
+        };
+        self.add_address_checked(now, interface, cidr, mode);
+    }
+
+    pub(super) fn add_address_checked(
+        &self,
+        now: Instant,
+        interface: InterfaceId,
+        cidr: Cidr,
+        mode: DuplicateDetection,
+    ) {
         let address = cidr.address();
         let state = if self.network.hardware_address(interface).is_none() {
             AddressState::Assigned
         } else {
-            let host = &self.config.host;
-            let mode = if address.is_ipv4() {
-                host.duplicate_detection_v4
-            } else {
-                host.duplicate_detection_v6
-            };
             // More addresses than are checked: used as they are.
             lock(&self.duplicates)
                 .add(now, interface, address, mode)
@@ -37,6 +47,19 @@ impl Engine {
         self.network.add_address(interface, cidr, state);
         // Others are asked as soon as the driver looks.
         self.note_housekeeping(Some(now));
+    }
+
+    /// Takes an address and the route to its network from an interface: connections from it fail.
+    pub(super) fn remove_address(
+        &self,
+        now: Instant,
+        interface: InterfaceId,
+        cidr: Cidr,
+        wakes: &mut WakeList,
+    ) {
+        lock(&self.duplicates).remove(interface, cidr.address());
+        self.network.remove_address(interface, cidr);
+        self.fail_connections_from(now, interface, cidr.address(), wakes);
     }
 
     /// The addresses of all interfaces and what became of them.
@@ -50,7 +73,8 @@ impl Engine {
         let is_settled = || {
             let addresses = self.network.addresses();
             let mut states = addresses.iter().map(|address| address.state);
-            self.has_ended() || !states.any(|state| state == AddressState::Tentative)
+            let is_unsettled = states.any(|state| state == AddressState::Tentative);
+            self.has_ended() || !(is_unsettled || self.is_looking_for_leases())
         };
         if is_settled() {
             return true;
@@ -118,6 +142,7 @@ impl Engine {
                 self.network
                     .set_address_state(interface, address, AddressState::Duplicate);
                 self.fail_connections_from(now, interface, address, wakes);
+                self.decline_lease(now, interface, address);
             }
             DadEvent::Conflict {
                 interface,

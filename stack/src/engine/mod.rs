@@ -14,6 +14,7 @@
 
 mod addresses;
 mod counters;
+mod dhcp;
 mod echo;
 mod egress;
 mod icmp;
@@ -65,6 +66,7 @@ use crate::config::Config;
 use crate::error::SocketError;
 use crate::ip::InterfaceId;
 use crate::ip::autoconf::dad::DadTable;
+use crate::ip::autoconf::dhcp as dhcp_client;
 use crate::ip::fragmentation::Identifications;
 use crate::ip::icmp::rate_limit::{self, RateLimiter};
 use crate::ip::path_mtu::PathMtuCache;
@@ -113,6 +115,8 @@ pub struct Engine {
     unresolved_until: AtomicU64,
     /// Own addresses that others may have.
     duplicates: Mutex<DadTable>,
+    /// Interfaces that get an address from a server.
+    dhcp: Mutex<BTreeMap<InterfaceId, dhcp_client::Client>>,
     /// Woken when an address is settled.
     address_waiters: Mutex<Vec<Waker>>,
     /// By version (IPv6 is `true`) and identifier.
@@ -200,6 +204,7 @@ impl Engine {
                 config.host.duplicate_detection.clone(),
                 random.fork(),
             )),
+            dhcp: Mutex::default(),
             address_waiters: Mutex::default(),
             echoes: Mutex::default(),
             time_wait: Mutex::new(TimeWait {
@@ -412,6 +417,7 @@ impl Engine {
         lock(&self.neighbors).handle_timeout(now);
         lock(&self.duplicates).handle_timeout(now);
         self.settle_links(now, wakes);
+        self.run_dhcp(now, wakes);
         for deadline in [time_wait, reassembly, self.network.poll_timeout()] {
             self.note_housekeeping(deadline);
         }

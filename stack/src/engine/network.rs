@@ -161,6 +161,36 @@ impl Network {
         });
     }
 
+    /// Takes an address and the route to its network away.
+    pub(crate) fn remove_address(&self, interface: InterfaceId, cidr: Cidr) {
+        self.change(|tables| {
+            tables.addresses.remove(interface, cidr.address());
+            tables.routes.remove(cidr.network(), interface, None);
+        });
+    }
+
+    /// Has everything else go through this gateway of an IPv4 interface's, or not over that interface any more.
+    pub(crate) fn replace_default_route(&self, interface: InterfaceId, gateway: Option<IpAddr>) {
+        let Some(default) = Cidr::new(Ipv4Addr::UNSPECIFIED.into(), 0) else {
+            return;
+        };
+        let gateway = gateway.filter(|gateway| self.is_on_link(interface, *gateway));
+        self.change(|tables| {
+            let old: Vec<_> = tables
+                .routes
+                .iter()
+                .filter(|(cidr, route)| *cidr == default && route.interface == interface)
+                .map(|(_, route)| route.gateway)
+                .collect();
+            for gateway in old {
+                tables.routes.remove(default, interface, gateway);
+            }
+            if let Some(gateway) = gateway {
+                tables.routes.insert(default, Route::via(interface, gateway));
+            }
+        });
+    }
+
     /// The device has said whether its link is up.
     pub(crate) fn set_link_up(&self, id: InterfaceId, is_up: bool) {
         self.change(|tables| {

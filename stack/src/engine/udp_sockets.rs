@@ -401,6 +401,12 @@ impl Engine {
             (0, true, Checksum::Unverified) => return Err(DropReason::Checksum),
             _ => verify(header, &packet)?,
         }
+        let ports = (udp_header.source_port, udp_header.destination_port);
+        if self.takes_dhcp(inbound.interface, ports) {
+            packet.advance(header_len);
+            let payload = packet.to_bytes();
+            return self.receive_dhcp(inbound.now, inbound.interface, &payload, inbound.wakes);
+        }
         let at = |ip, port| self.arrived(ip, port, inbound.interface);
         let source = at(header.source, udp_header.source_port);
         let destination = at(header.destination, udp_header.destination_port);

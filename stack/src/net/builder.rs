@@ -106,6 +106,7 @@ impl Builder {
         self.interfaces.push(InterfaceConfig {
             device,
             addresses: Vec::new(),
+            dhcp: None,
             gateways: Vec::new(),
             neighbors: Vec::new(),
             mtu: None,
