@@ -1,0 +1,15 @@
+//! Goodput curves: what paths of every kind do to a bulk transfer, with each controller, in virtual time. The same cells and
+//! seeds give the same numbers on every machine.
+//!
+//! `cell` says what is varied, `run` runs one cell, `episodes` tells the timeouts that had to be from those that had not,
+//! `snapshot` keeps what came of it in `integration-tests/curves`.
+
+mod cell;
+mod episodes;
+mod run;
+mod snapshot;
+
+pub use cell::{CONTROLLERS, Cell, LEAST_QUEUE, Losses, TEN_GIGABIT, alias, grid};
+pub use episodes::Episodes;
+pub use run::{Outcome, PATIENCE, SAMPLES, run};
+pub use snapshot::{COLUMNS, Snapshot, key, line, trace};
