@@ -6,11 +6,6 @@ use tidewire::tcp::Info;
 use tidewire::tcp::info::CongestionState;
 use tidewire::time::Instant;
 
-/// Windows that are too small for their losses to be told from what follows: with two segments or less in flight, loss of
-/// both, or of one and the probe for it, leaves nothing that could be acknowledged (RFC 8985 7.3: the probe's loss is the
-/// timer's business).
-const SMALL: u64 = 2;
-
 /// What became of a sender's losses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Episodes {
@@ -18,37 +13,54 @@ pub struct Episodes {
     pub lossy_rounds: u64,
     /// Timeouts after more than half of what was in flight was lost within a round trip.
     pub after_bursts: u64,
-    /// Timeouts with so little in flight that nothing else could have noticed ([`SMALL`]).
-    pub of_small_windows: u64,
-    /// Timeouts without either: what fast recovery and probes should have spared.
+    /// Other timeouts that nothing could have spared: all that the window let be in flight was lost, outside of recovery
+    /// the loss probe, too (RFC 8985 7.3 leaves its loss to the timer), so no acknowledgment could tell of the loss.
+    pub in_silence: u64,
+    /// All others: acknowledgments came that fast recovery and probes could have gone by.
     pub avoidable: u64,
+}
+
+/// What the path has done so far, and what is on it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Path {
+    /// The sender's packets that were lost.
+    pub drops: u64,
+    /// Packets under way, in both directions.
+    pub under_way: u64,
 }
 
 /// Watches a sender and the losses on its way.
 pub(super) struct Watch {
     episodes: Episodes,
-    drops: u64,
-    timeouts: u64,
+    base_round_trip: Duration,
+    /// The last look at both.
+    sender: Info,
+    path: Path,
+    /// Probes sent when the sender last heard something.
+    probes_when_heard: u64,
     /// The present round trip of losses: until when, what was in flight in the beginning, what was lost since.
     round: Option<(Instant, u64, u64)>,
-    /// Since the sender last thought that nothing was amiss, a burst took more than half of the flight.
+    /// Octets that will have been acknowledged when all that was in flight at the last loss is.
+    mended_at: u64,
+    /// Before that, more than half of the flight was lost in a round trip.
     is_burst: bool,
-    /// The least that was in flight, in segments, since the sender last thought that nothing was amiss.
-    least_flight: u64,
-    base_round_trip: Duration,
+    /// When the avoidable timeouts were.
+    avoidable_at: Vec<Instant>,
 }
 
 impl Watch {
-    /// A sender that has met `drops` packets lost and `timeouts` so far, on a path of this round trip.
-    pub(super) fn new(base_round_trip: Duration, drops: u64, timeouts: u64) -> Self {
+    /// A sender and a path of this round trip, as they are now.
+    pub(super) fn new(base_round_trip: Duration, sender: Info, path: Path) -> Self {
         Self {
             episodes: Episodes::default(),
-            drops,
-            timeouts,
-            round: None,
-            is_burst: false,
-            least_flight: u64::MAX,
             base_round_trip,
+            sender,
+            path,
+            probes_when_heard: sender.tail_loss_probes,
+            round: None,
+            mended_at: 0,
+            is_burst: false,
+            avoidable_at: Vec::new(),
         }
     }
 
@@ -57,37 +69,55 @@ impl Watch {
         self.episodes
     }
 
-    /// A step of the simulation later: the sender's view, and how many of its packets the path has lost so far.
-    pub(super) fn observe(&mut self, now: Instant, sender: &Info, drops: u64) {
-        let flight = (sender.bytes_in_flight / sender.mss.max(1)) as u64;
-        if sender.timeouts > self.timeouts {
-            let fired = sender.timeouts - self.timeouts;
-            self.timeouts = sender.timeouts;
-            if self.is_burst {
-                self.episodes.after_bursts += fired;
-            } else if self.least_flight <= SMALL {
-                self.episodes.of_small_windows += fired;
-            } else {
-                self.episodes.avoidable += fired;
-            }
-        } else if drops == self.drops && sender.congestion_state == CongestionState::Open {
-            // All that was lost before is mended.
-            let is_over = self.round.is_none_or(|(until, ..)| now > until);
-            if is_over {
-                self.is_burst = false;
-                self.least_flight = u64::MAX;
-            }
-        }
-        self.lose(now, sender, flight, drops - self.drops);
-        self.drops = drops;
+    /// When the avoidable ones of the timeouts were.
+    pub(super) fn avoidable_at(&self) -> &[Instant] {
+        &self.avoidable_at
     }
 
-    fn lose(&mut self, now: Instant, sender: &Info, flight: u64, lost: u64) {
+    /// A step of the simulation later.
+    pub(super) fn observe(&mut self, now: Instant, sender: &Info, path: Path) {
+        let fired = sender.timeouts - self.sender.timeouts;
+        if fired > 0 {
+            if self.is_burst {
+                self.episodes.after_bursts += fired;
+            } else if self.was_silent() {
+                self.episodes.in_silence += fired;
+            } else {
+                self.episodes.avoidable += fired;
+                self.avoidable_at.push(now);
+            }
+        }
+        if sender.segments_received != self.sender.segments_received {
+            self.probes_when_heard = sender.tail_loss_probes;
+        }
+        if sender.bytes_acked >= self.mended_at {
+            self.is_burst = false;
+        }
+        self.lose(now, sender, path.drops - self.path.drops);
+        self.sender = *sender;
+        self.path = path;
+    }
+
+    /// Whether, before this step, the sender could do nothing but wait for its timer.
+    fn was_silent(&self) -> bool {
+        let before = &self.sender;
+        let has_done_all = match before.congestion_state {
+            CongestionState::Open | CongestionState::Disorder => {
+                before.tail_loss_probes > self.probes_when_heard
+            }
+            CongestionState::Recovery | CongestionState::Loss => {
+                before.bytes_in_flight + before.mss > before.cwnd
+            }
+        };
+        self.path.under_way == 0 && has_done_all
+    }
+
+    fn lose(&mut self, now: Instant, sender: &Info, lost: u64) {
         if lost == 0 {
             return;
         }
-        self.least_flight = self.least_flight.min(flight);
         let until = now + sender.rtt.max(self.base_round_trip);
+        let flight = (sender.bytes_in_flight / sender.mss.max(1)) as u64;
         let round = match &mut self.round {
             Some(round) if now <= round.0 => round,
             round => {
@@ -97,5 +127,6 @@ impl Watch {
         };
         round.2 += lost;
         self.is_burst |= round.2 * 2 > round.1;
+        self.mended_at = sender.bytes_acked + sender.unacked as u64;
     }
 }

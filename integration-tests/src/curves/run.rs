@@ -8,9 +8,11 @@ use tidewire::engine::{Engine, SlotRef, TcpSlot};
 use tidewire::error::SocketError;
 use tidewire::tcp::Info;
 use tidewire::tcp::config::CongestionControl;
+use tidewire::time::Instant;
+use tidewire_netdev::memory::impairment::ImpairmentStats;
 
 use super::cell::Cell;
-use super::episodes::{Episodes, Watch};
+use super::episodes::{Episodes, Path, Watch};
 use crate::world::{Side, World};
 
 /// Samples of the congestion window in a run.
@@ -29,6 +31,8 @@ pub struct Outcome {
     pub sender: Info,
     /// Timeouts, told apart by what went before.
     pub episodes: Episodes,
+    /// When the avoidable timeouts were, from the beginning of the simulation.
+    pub avoidable_at: Vec<Duration>,
     /// Wire packets of data sent, retransmissions included, once all has been acknowledged.
     pub packets: u64,
     /// Wire packets of data retransmitted, likewise.
@@ -51,7 +55,7 @@ impl Outcome {
     /// Timeouts while the time ran.
     pub fn timeouts(&self) -> u64 {
         let episodes = self.episodes;
-        episodes.after_bursts + episodes.of_small_windows + episodes.avoidable
+        episodes.after_bursts + episodes.in_silence + episodes.avoidable
     }
 }
 
@@ -63,9 +67,8 @@ pub fn run(cell: &Cell, control: CongestionControl, seed: u64) -> Outcome {
     let mut world = World::with_config(&cell.link(seed), cell.config(control)).without_capture();
     world.set_link(Side::B, cell.way_back());
     let (client, server) = world.connected(false, PATIENCE);
-    let established = info(&client);
-    let before = drops(&world);
-    let mut watch = Watch::new(cell.base_round_trip(), before, established.timeouts);
+    let before = path(&world);
+    let mut watch = Watch::new(cell.base_round_trip(), info(&client), before);
     let interval = cell.duration() / SAMPLES;
     let start = world.now;
     let (mut received, mut at_warm_up) = (0, 0);
@@ -76,7 +79,7 @@ pub fn run(cell: &Cell, control: CongestionControl, seed: u64) -> Outcome {
             fill(world.engine(Side::A), &client);
             received += drain(world.engine(Side::B), &server);
             world.flush();
-            watch.observe(world.now, &info(&client), drops(&world));
+            watch.observe(world.now, &info(&client), path(&world));
             if !world.step(until) {
                 break;
             }
@@ -96,7 +99,7 @@ pub fn run(cell: &Cell, control: CongestionControl, seed: u64) -> Outcome {
     });
     assert!(acknowledged, "{cell}: {:?}", info(&client));
     let end = info(&client);
-    let lost = drops(&world) - before;
+    let lost = path(&world).drops - before.drops;
     let percent = |octets: u64, intervals: u32| {
         octets as f64 * 800.0 / (interval * intervals).as_secs_f64() / cell.bits_per_second() as f64
     };
@@ -105,6 +108,11 @@ pub fn run(cell: &Cell, control: CongestionControl, seed: u64) -> Outcome {
         whole: percent(received, SAMPLES),
         sender,
         episodes: watch.episodes(),
+        avoidable_at: watch
+            .avoidable_at()
+            .iter()
+            .map(|at| *at - Instant::ZERO)
+            .collect(),
         packets: end.data_segments_sent,
         retransmitted: end.retransmits,
         spurious: end.dsack_dups,
@@ -116,10 +124,15 @@ pub fn run(cell: &Cell, control: CongestionControl, seed: u64) -> Outcome {
 /// How long a connection may take to come about or to an end: several of the longest timeouts.
 pub const PATIENCE: Duration = Duration::from_secs(3600);
 
-/// Packets of A that are lost on the way.
-fn drops(world: &World) -> u64 {
-    let stats = world.link_stats(Side::A);
-    stats.lost + stats.queue_full + stats.in_flight_full
+/// What the path of A's packets has lost, and what is on both.
+fn path(world: &World) -> Path {
+    let [there, back] = [Side::A, Side::B].map(|side| world.link_stats(side));
+    let drops = |stats: &ImpairmentStats| stats.lost + stats.queue_full + stats.in_flight_full;
+    let under_way = |stats: &ImpairmentStats| stats.offered - stats.delivered - drops(stats);
+    Path {
+        drops: drops(&there),
+        under_way: under_way(&there) + under_way(&back),
+    }
 }
 
 /// What a sender thinks.

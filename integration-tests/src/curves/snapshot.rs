@@ -12,7 +12,7 @@ use super::run::Outcome;
 /// What the columns of [`line`] are.
 pub const COLUMNS: &str = "\
 # goodput of the steady state and of the whole run in percent of the link; packets sent, retransmitted, spurious, refused;
-# round trips with losses, recoveries, undos; timeouts after bursts over half a window, of small windows, avoidable ones
+# round trips with losses, recoveries, undos; timeouts after bursts over half a window, in silence, avoidable ones
 #                                            goodput    packets                            episodes              timeouts";
 
 /// A run's numbers. The same code gives the same line on every machine.
@@ -30,7 +30,7 @@ pub fn line(outcome: &Outcome) -> String {
         outcome.sender.recoveries,
         outcome.sender.undos,
         episodes.after_bursts,
-        episodes.of_small_windows,
+        episodes.in_silence,
         episodes.avoidable,
     )
 }
