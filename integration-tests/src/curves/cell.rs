@@ -206,7 +206,7 @@ pub fn subset() -> Vec<Cell> {
     let is_chosen = |cell: &Cell| {
         let is_clean = cell.losses.is_none() && cell.reordering == 0;
         match cell.rate {
-            10 => is_clean || cell.queue == 10 && (cell.reordering == 0 || cell.losses.is_none()),
+            10 => cell.reordering == 0 || cell.queue == 10,
             100 if cell.round_trip == 66 => cell.losses.is_none() || cell.queue == 10,
             100 => cell.queue == 10 && (cell.reordering == 0 || cell.losses.is_none()),
             1000 => is_clean && cell.round_trip == 20 && cell.queue == 10,

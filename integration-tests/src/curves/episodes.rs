@@ -13,8 +13,9 @@ pub struct Episodes {
     pub lossy_rounds: u64,
     /// Timeouts after more than half of what was in flight was lost within a round trip.
     pub after_bursts: u64,
-    /// Other timeouts that nothing could have spared: all that the window let be in flight was lost, outside of recovery
-    /// the loss probe, too (RFC 8985 7.3 leaves its loss to the timer), so no acknowledgment could tell of the loss.
+    /// Other timeouts that nothing could have spared: all that the window let be in flight was lost, so no acknowledgment
+    /// could tell of it, and it was in recovery or the last loss probe was not answered yet, when there may be no other
+    /// (RFC 8985 7.3).
     pub in_silence: u64,
     /// All others: acknowledgments came that fast recovery and probes could have gone by.
     pub avoidable: u64,
@@ -36,8 +37,9 @@ pub(super) struct Watch {
     /// The last look at both.
     sender: Info,
     path: Path,
-    /// Probes sent when the sender last heard something.
-    probes_when_heard: u64,
+    /// The acknowledgment that answers the last probe, in octets from the beginning: before it there is no second one. That of
+    /// a retransmission is answered by what goes beyond it (RFC 8985 7.4.2).
+    answered_at: u64,
     /// The present round trip of losses: until when, what was in flight in the beginning, what was lost since.
     round: Option<(Instant, u64, u64)>,
     /// Octets that will have been acknowledged when all that was in flight at the last loss is.
@@ -56,7 +58,7 @@ impl Watch {
             base_round_trip,
             sender,
             path,
-            probes_when_heard: sender.tail_loss_probes,
+            answered_at: 0,
             round: None,
             mended_at: 0,
             is_burst: false,
@@ -87,8 +89,10 @@ impl Watch {
                 self.avoidable_at.push(now);
             }
         }
-        if sender.segments_received != self.sender.segments_received {
-            self.probes_when_heard = sender.tail_loss_probes;
+        if sender.tail_loss_probes > self.sender.tail_loss_probes {
+            let is_retransmission = sender.retransmits > self.sender.retransmits;
+            let end = sender.bytes_acked + sender.unacked as u64;
+            self.answered_at = end + u64::from(is_retransmission);
         }
         if sender.bytes_acked >= self.mended_at {
             self.is_burst = false;
@@ -103,7 +107,7 @@ impl Watch {
         let before = &self.sender;
         let has_done_all = match before.congestion_state {
             CongestionState::Open | CongestionState::Disorder => {
-                before.tail_loss_probes > self.probes_when_heard
+                before.bytes_acked < self.answered_at
             }
             CongestionState::Recovery | CongestionState::Loss => {
                 before.bytes_in_flight + before.mss > before.cwnd
