@@ -231,8 +231,8 @@ impl Listener {
             return ListenerVerdict::Reset(Box::new(reset(tuple, ack)));
         }
         // Third, SYN.
-        let opens = flags.contains(Flags::SYN)
-            && !(self.config.drop_syn_fin && flags.contains(Flags::FIN));
+        let opens =
+            flags.contains(Flags::SYN) && !(self.config.drop_syn_fin && flags.contains(Flags::FIN));
         if !opens {
             return ListenerVerdict::Drop(DropReason::Unacceptable);
         }
