@@ -3,6 +3,7 @@
 
 pub mod bodies;
 pub mod cable;
+pub mod curves;
 pub mod exchange;
 pub mod flows;
 pub mod fuzz_targets;

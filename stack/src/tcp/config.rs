@@ -129,7 +129,8 @@ pub struct Config {
     /// Time between the end of a search and the next (RFC 4821 7.3: MUST NOT be less than 5 minutes). Default 10 minutes,
     /// as Linux (`tcp_probe_interval`).
     pub mtu_probe_interval: Duration,
-    /// Ranges of out-of-order data kept at most; more are dropped and come again. Default 1024.
+    /// Ranges of out-of-order data kept at most; more are dropped and come again. Default 16,384, half of what a path of
+    /// 100 Mbit/s and 300 ms carries: as many holes as its queue can make by dropping every other segment.
     pub max_reassembly_ranges: usize,
     /// Connections that nobody holds and that still have data or a FIN to deliver, per stack. Default 8192, as Linux at 1 GiB.
     pub max_orphans: usize,
@@ -181,7 +182,7 @@ impl Default for Config {
             mtu_probe_base: 1024,
             mtu_probe_floor: 48,
             mtu_probe_interval: Duration::from_secs(600),
-            max_reassembly_ranges: 1024,
+            max_reassembly_ranges: 16_384,
             max_orphans: 8192,
             max_time_wait: 32_768,
             max_syn_backlog: 1024,

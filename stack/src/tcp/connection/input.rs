@@ -334,7 +334,11 @@ impl Connection {
                 application_limited: !self.window_use.is_limited(),
             });
         }
-        self.set_timer_after_ack(now, outcome.wait_until, bytes_acked > 0);
+        // What left before the head did has arrived: the path works, and the head has its own time from now on (as Linux).
+        // Of what left later that would not be said, or SACKs could put the head's timeout off for ever.
+        let passed = sacked.sent_at.zip(self.board.head_sent_at());
+        let works = passed.is_some_and(|(sent_at, head)| !late && sent_at < head);
+        self.set_timer_after_ack(now, outcome.wait_until, bytes_acked > 0 || works);
         if window_before == 0 && self.window.snd_wnd > 0 {
             self.window_opened(now);
         }

@@ -433,3 +433,21 @@ fn window_grows_by_what_arrives_out_of_order_on_a_path_that_reorders() {
     script.run("+100\n< . 1:1(0) ack 1 sack 1001:2001");
     assert_eq!(script.connection.info().cwnd, 10_000);
 }
+
+#[test]
+fn blocks_of_what_left_before_the_head_restart_the_timeout() {
+    // As Linux (RFC 6298 5.3 speaks of ACKs of new data). The head went out again 100 ms after the rest: a SACK of that
+    // tells that the path works.
+    let mut script = far(10);
+    send(&mut script, 8);
+    script.run("+100\n< . 1:1(0) ack 1 sack 1001:4001\n> . 1:1001(1000) ack 1");
+    assert_eq!(script.connection.info().rto, ms(300));
+    script.run("+200\n< . 1:1(0) ack 1 sack 1001:8001");
+    script.take_output();
+    let rto = script.connection.info().rto.as_millis() as u64;
+    script.run(&format!("+{}\n-", rto - 1));
+    assert_eq!(script.connection.info().timeouts, 0);
+    script.run("+2");
+    assert!(script.take_output().0 > 0);
+    assert_eq!(script.connection.info().timeouts, 1);
+}
