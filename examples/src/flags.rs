@@ -32,6 +32,10 @@ pub struct StackFlags {
     #[arg(long = "address", value_name = "CIDR")]
     pub addresses: Vec<Cidr>,
 
+    /// Get an IPv4 address and the default route from a DHCP server; on Ethernet
+    #[arg(long)]
+    pub dhcp: bool,
+
     /// Router to everything that is not on the link; one for each IP version
     #[arg(long = "gateway", value_name = "IP")]
     pub gateways: Vec<IpAddr>,

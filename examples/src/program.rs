@@ -144,13 +144,22 @@ async fn start(flags: &StackFlags) -> Result<(Running, Option<FileCapture>)> {
     for &gateway in &flags.gateways {
         builder = builder.gateway(gateway);
     }
+    if flags.dhcp {
+        builder = builder.address_by_dhcp();
+    }
     let stack = builder.build()?;
     stack.set_default();
+    let mut addresses: Vec<IpAddr> = flags.addresses.iter().map(|cidr| cidr.address()).collect();
+    if flags.dhcp {
+        stack.addresses_settled().await?;
+        let leased = stack.leases().into_iter();
+        addresses.extend(leased.map(|(_, lease)| lease.address.address()));
+    }
     let running = Running {
         stack,
         output: Output::new(flags.json),
         offloads,
-        addresses: flags.addresses.iter().map(|cidr| cidr.address()).collect(),
+        addresses,
     };
     Ok((running, capture))
 }

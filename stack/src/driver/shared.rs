@@ -290,6 +290,11 @@ impl Core {
         result
     }
 
+    /// As [`Engine::release_leases`].
+    pub fn release_leases(&self) {
+        self.run(|now, wakes| self.engine.release_leases(now, wakes));
+    }
+
     // TCP.
 
     /// Takes a TCP port.

@@ -12,12 +12,12 @@ use tidewire_netdev::{Checksum, MacAddress, Packet};
 use crate::engine::tcp_egress::pseudo_checksum;
 use crate::engine::{Engine, WakeList, lock};
 use crate::error::{SocketError, SocketResult};
+use crate::ip::InterfaceId;
 use crate::ip::autoconf::dad::DuplicateDetection;
 use crate::ip::autoconf::dhcp::{Client, Config, Destination, Event, Lease};
 use crate::ip::output::{self, OutputHeader};
-use crate::ip::route::Route;
-use crate::ip::{Cidr, InterfaceId};
 use crate::link::ethernet::{self, LinkProtocol};
+use crate::stats::DropReason;
 use crate::time::Instant;
 use crate::wire::dhcpv4::{CLIENT_PORT, Message, SERVER_PORT};
 use crate::wire::{protocol, udp};
@@ -77,9 +77,8 @@ impl Engine {
         interface: InterfaceId,
         payload: &[u8],
         wakes: &mut WakeList,
-    ) -> Result<(), crate::stats::DropReason> {
-        let message =
-            Message::parse(payload).map_err(|_| crate::stats::DropReason::Malformed)?;
+    ) -> Result<(), DropReason> {
+        let message = Message::parse(payload).map_err(|_| DropReason::Malformed)?;
         if let Some(client) = lock(&self.dhcp).get_mut(&interface) {
             client.handle_message(now, &message);
         }
@@ -98,7 +97,9 @@ impl Engine {
     /// The leased address of an interface turned out to be another host's.
     pub(super) fn decline_lease(&self, now: Instant, interface: InterfaceId, address: IpAddr) {
         if let Some(client) = lock(&self.dhcp).get_mut(&interface)
-            && client.lease().is_some_and(|lease| lease.address.address() == address)
+            && client
+                .lease()
+                .is_some_and(|lease| lease.address.address() == address)
         {
             client.decline(now);
         }

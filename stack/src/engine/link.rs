@@ -173,7 +173,11 @@ impl Engine {
             .map_err(|_| DropReason::RateLimited)
     }
 
-    pub(super) fn reply_frame(&self, interface: InterfaceId, packet: Packet) -> Result<(), DropReason> {
+    pub(super) fn reply_frame(
+        &self,
+        interface: InterfaceId,
+        packet: Packet,
+    ) -> Result<(), DropReason> {
         let reply = Reply {
             interface,
             packet,

@@ -186,7 +186,9 @@ impl Network {
                 tables.routes.remove(default, interface, gateway);
             }
             if let Some(gateway) = gateway {
-                tables.routes.insert(default, Route::via(interface, gateway));
+                tables
+                    .routes
+                    .insert(default, Route::via(interface, gateway));
             }
         });
     }

@@ -13,6 +13,7 @@ use super::stack::Stack;
 use crate::config::{Config, HostConfig};
 use crate::driver::{self, InterfaceConfig, Lifetime};
 use crate::ip::Cidr;
+use crate::ip::autoconf::dhcp;
 use crate::{neighbor, sctp, tcp, udp};
 
 /// What [`Builder::gateway`] takes: an address, or text that is one.
@@ -138,6 +139,27 @@ impl Builder {
                 .try_into()
                 .map_err(|error| invalid(error.to_string()))?;
             interface.addresses.push(cidr);
+            Ok(())
+        })
+    }
+
+    /// Has the last device's IPv4 address, its network and its default route come from a DHCP server (RFC 2131), beside
+    /// addresses that are configured. Ethernet only. [`Stack::addresses_settled`] waits for it, [`Stack::leases`] tells
+    /// it, [`Stack::release_leases`] gives it back.
+    pub fn address_by_dhcp(self) -> Self {
+        self.address_by_dhcp_with(dhcp::Config::default())
+    }
+
+    /// The same, with other times, a host name, or an address to ask for.
+    pub fn address_by_dhcp_with(self, config: dhcp::Config) -> Self {
+        self.on_device("DHCP", |interface| {
+            if interface.device.capabilities.medium != Medium::Ethernet {
+                return Err(invalid(format!(
+                    "{} is no Ethernet device: DHCP needs one",
+                    interface.device.name
+                )));
+            }
+            interface.dhcp = Some(config);
             Ok(())
         })
     }

@@ -25,8 +25,10 @@ use crate::driver::{self, Lifetime, Shared};
 use crate::engine::network::Interface;
 use crate::engine::{SocketSummary, StackStats};
 use crate::error::SocketError;
+use crate::ip::InterfaceId;
 use crate::ip::address::InterfaceAddress;
 use crate::ip::autoconf::dad::AddressState;
+use crate::ip::autoconf::dhcp::Lease;
 use crate::neighbor::NeighborInfo;
 use crate::tcp::info::State;
 
@@ -334,8 +336,20 @@ impl Stack {
         self.shared.engine().addresses()
     }
 
-    /// Waits until no address is tentative any more (RFC 4862 5.4, RFC 5227): at once, unless the stack was told to ask
-    /// before it uses an address ([`DuplicateDetection::Strict`](crate::ip::autoconf::dad::DuplicateDetection)).
+    /// Addresses that DHCP servers have lent, by interface.
+    pub fn leases(&self) -> Vec<(InterfaceId, Lease)> {
+        self.shared.engine().leases()
+    }
+
+    /// Gives all leases back to their servers (RFC 2131 4.4.6), and the addresses up with them: connections from them fail.
+    /// No others are asked for.
+    pub fn release_leases(&self) {
+        self.shared.release_leases();
+    }
+
+    /// Waits until no address is tentative any more (RFC 4862 5.4, RFC 5227) and those by DHCP are there: at once, unless the
+    /// stack was told to ask before it uses an address
+    /// ([`DuplicateDetection::Strict`](crate::ip::autoconf::dad::DuplicateDetection)) or where to get one.
     ///
     /// # Errors
     /// [`io::ErrorKind::AddrInUse`] when another host has one of the addresses; ENETDOWN when the stack has ended before.

@@ -385,7 +385,7 @@ impl OptionReader {
 }
 
 fn take_addresses(addresses: &mut Addresses, value: &[u8]) {
-    if addresses.is_empty() && value.len() % 4 == 0 {
+    if addresses.is_empty() && value.len().is_multiple_of(4) {
         let all = value.chunks_exact(4).map(|a| Ipv4Addr::from(four(a)));
         *addresses = all.take(MAX_ADDRESSES).collect();
     }

@@ -199,29 +199,21 @@ impl Client {
         }
         match (self.state.clone(), message.kind) {
             (State::Selecting { .. }, MessageType::Offer) => self.accept(now, message),
+            // Another server's answer is to somebody else's question.
+            (State::Requesting { server, .. }, MessageType::Ack | MessageType::Nak)
+                if message.options.server.is_some_and(|from| from != server) => {}
             (
                 State::Requesting {
                     address, server, ..
                 },
                 MessageType::Ack,
-            ) => {
-                // Another server's answer is to somebody else's question.
-                if message.options.server.is_none_or(|from| from == server)
-                    && message.your == address
-                {
-                    self.bind(now, message, server);
-                }
-            }
-            (State::Requesting { server, .. }, MessageType::Nak) => {
-                if message.options.server.is_none_or(|from| from == server) {
-                    self.begin(now);
-                }
-            }
-            (State::Bound(held), MessageType::Ack) if held.is_asking(now) => {
-                if message.your == held.address() {
-                    let server = message.options.server.unwrap_or(held.lease.server);
-                    self.bind(now, message, server);
-                }
+            ) if message.your == address => self.bind(now, message, server),
+            (State::Requesting { .. }, MessageType::Nak) => self.begin(now),
+            (State::Bound(held), MessageType::Ack)
+                if held.is_asking(now) && message.your == held.address() =>
+            {
+                let server = message.options.server.unwrap_or(held.lease.server);
+                self.bind(now, message, server);
             }
             (State::Bound(held), MessageType::Nak) if held.is_asking(now) => {
                 self.events.push_back(Event::Lost(held.lease));
