@@ -1,6 +1,7 @@
 //! What a whole stack can be told. Protocols have structs of their own.
 
 use crate::ip::autoconf::dad::{self, DuplicateDetection};
+use crate::ip::multicast;
 use crate::{neighbor, sctp, tcp, udp};
 
 /// A stack's configuration.
@@ -52,6 +53,8 @@ pub struct HostConfig {
     pub duplicate_detection_v6: DuplicateDetection,
     /// Times and limits of duplicate detection.
     pub duplicate_detection: dad::Config,
+    /// Times and limits of multicast groups (IGMP and MLD).
+    pub multicast: multicast::Config,
 }
 
 impl Default for HostConfig {
@@ -68,6 +71,7 @@ impl Default for HostConfig {
             duplicate_detection_v4: DuplicateDetection::Off,
             duplicate_detection_v6: DuplicateDetection::Optimistic,
             duplicate_detection: dad::Config::default(),
+            multicast: multicast::Config::default(),
         }
     }
 }

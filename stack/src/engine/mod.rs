@@ -19,6 +19,7 @@ mod egress;
 mod icmp;
 mod ingress;
 mod link;
+mod multicast;
 pub mod network;
 pub mod ready_cache;
 mod restage;
@@ -30,6 +31,7 @@ pub mod sctp_one_to_many;
 pub mod sctp_sockets;
 pub(crate) mod shard;
 pub mod slot;
+pub mod socket_groups;
 pub mod sockets;
 mod tcp_egress;
 mod tcp_ingress;
@@ -39,7 +41,7 @@ mod transmit_queue;
 mod udp_sockets;
 mod zone;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
@@ -67,6 +69,7 @@ use crate::ip::InterfaceId;
 use crate::ip::autoconf::dad::DadTable;
 use crate::ip::fragmentation::Identifications;
 use crate::ip::icmp::rate_limit::{self, RateLimiter};
+use crate::ip::multicast::Memberships;
 use crate::ip::reassembly::{self, Reassembler};
 use crate::neighbor::{NeighborCache, NeighborEvent};
 use crate::random::{HashKey, Random};
@@ -112,6 +115,10 @@ pub struct Engine {
     unresolved_until: AtomicU64,
     /// Own addresses that others may have.
     duplicates: Mutex<DadTable>,
+    /// Multicast groups of all interfaces.
+    memberships: Mutex<Memberships>,
+    /// Interfaces whose link has come up: what was told of groups is to be told again.
+    came_up: Mutex<BTreeSet<InterfaceId>>,
     /// Woken when an address is settled.
     address_waiters: Mutex<Vec<Waker>>,
     /// By version (IPv6 is `true`) and identifier.
@@ -196,6 +203,11 @@ impl Engine {
                 config.host.duplicate_detection.clone(),
                 random.fork(),
             )),
+            memberships: Mutex::new(Memberships::new(
+                config.host.multicast.clone(),
+                random.fork(),
+            )),
+            came_up: Mutex::default(),
             address_waiters: Mutex::default(),
             echoes: Mutex::default(),
             time_wait: Mutex::new(TimeWait {
@@ -407,6 +419,8 @@ impl Engine {
         self.network.expire(now);
         lock(&self.neighbors).handle_timeout(now);
         lock(&self.duplicates).handle_timeout(now);
+        // An address's group is joined before the address is asked for in it (RFC 4862 5.4.2).
+        self.settle_groups(now);
         self.settle_links(now, wakes);
         for deadline in [time_wait, reassembly, self.network.poll_timeout()] {
             self.note_housekeeping(deadline);
@@ -520,6 +534,7 @@ impl Engine {
             }
         }
         self.network.end_interface(interface);
+        lock(&self.memberships).remove_interface(interface);
         self.end_sctp_over(error, wakes);
     }
 

@@ -242,6 +242,43 @@ impl Network {
         is_host && addresses.any(|address| address.cidr.contains(gateway))
     }
 
+    /// The interface that packets to a group leave through, as far as routes and addresses say.
+    pub(crate) fn interface_towards(&self, group: IpAddr) -> Option<InterfaceId> {
+        let tables = self.read();
+        let route = tables.routes.lookup(group);
+        let route = route.or_else(|| tables.multicast_route(group, None, None));
+        route.map(|route| route.interface)
+    }
+
+    /// Octets that an interface carries at once, IP header included.
+    pub(crate) fn mtu(&self, id: InterfaceId) -> Option<usize> {
+        Some(self.read().interface(id)?.capabilities.mtu)
+    }
+
+    /// The first IPv4 address of an interface that may be used.
+    pub(crate) fn first_address_v4(&self, interface: InterfaceId) -> Option<Ipv4Addr> {
+        let tables = self.read();
+        let mut usable = tables.addresses.of_interface(interface);
+        usable.find_map(|known| match known.address() {
+            IpAddr::V4(v4) if known.is_usable() => Some(v4),
+            _ => None,
+        })
+    }
+
+    /// A link-local IPv6 address of an interface that is known to be nobody else's.
+    pub(crate) fn assigned_link_local(&self, interface: InterfaceId) -> Option<Ipv6Addr> {
+        let tables = self.read();
+        let mut assigned = tables.addresses.of_interface(interface);
+        assigned.find_map(|known| match known.address() {
+            IpAddr::V6(v6)
+                if is_link_local(known.address()) && known.state == AddressState::Assigned =>
+            {
+                Some(v6)
+            }
+            _ => None,
+        })
+    }
+
     /// Whether there is an interface of that number.
     pub(crate) fn has_interface(&self, id: InterfaceId) -> bool {
         self.read().interface(id).is_some()

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::engine::network::Path;
 use crate::engine::ready_cache::ReadyCache;
 use crate::engine::slot::TcpSlot;
+use crate::engine::socket_groups::SocketGroups;
 use crate::engine::zone::zone_of;
 use crate::error::{SocketError, SocketResult};
 use crate::ip::InterfaceId;
@@ -163,7 +164,7 @@ pub struct UdpSocket {
     pub(crate) device: Option<InterfaceId>,
     /// The last destination and the way to it.
     pub(crate) path: Option<(SocketAddr, Path)>,
-    pub(crate) groups: Vec<IpAddr>,
+    pub(crate) groups: SocketGroups,
     pub(crate) next_id: u16,
     pub(crate) closed: bool,
 }

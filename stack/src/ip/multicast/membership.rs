@@ -214,7 +214,8 @@ impl Memberships {
                 Version::Current => {
                     let answers = link.answers(now);
                     let interval = self.config.unsolicited_report_interval;
-                    let changes = link.changes(now, || random_delay(&mut self.random, interval));
+                    let again = random_delay(&mut self.random, interval);
+                    let changes = link.changes(now, again);
                     for records in [answers, changes] {
                         if !records.is_empty() {
                             say(Message::State { is_v6, records });
@@ -399,13 +400,13 @@ impl Link {
         records
     }
 
-    /// The changes that are due to be told, and told again.
-    fn changes(&mut self, now: Instant, mut delay: impl FnMut() -> Duration) -> Vec<GroupRecord> {
+    /// The changes that are due to be told; what is told once more is told `again` later, all together.
+    fn changes(&mut self, now: Instant, again: Duration) -> Vec<GroupRecord> {
         let mut records = Vec::new();
         for (address, group) in &mut self.groups {
             if group.change.next.is_some_and(|at| at <= now) {
                 group.change.tell(*address, &group.filter, &mut records);
-                group.change.next = group.change.is_pending().then(|| now + delay());
+                group.change.next = group.change.is_pending().then(|| now + again);
             }
         }
         records
