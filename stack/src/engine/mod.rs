@@ -203,10 +203,6 @@ impl Engine {
                 config.host.duplicate_detection.clone(),
                 random.fork(),
             )),
-            memberships: Mutex::new(Memberships::new(
-                config.host.multicast.clone(),
-                random.fork(),
-            )),
             came_up: Mutex::default(),
             address_waiters: Mutex::default(),
             echoes: Mutex::default(),
@@ -224,6 +220,10 @@ impl Engine {
             )),
             identifications: Mutex::new(Identifications::new(&mut random)),
             sctp_ports: PortTable::new(Sharing::Stream, &mut random),
+            memberships: Mutex::new(Memberships::new(
+                config.host.multicast.clone(),
+                random.fork(),
+            )),
             associations: RwLock::new(ConnectionTable::new(associations)),
             sctp_listeners: RwLock::new(BoundTable::new(sctp_listeners)),
             one_to_many: Mutex::default(),

@@ -99,6 +99,38 @@ impl Engine {
         Ok(())
     }
 
+    /// Where a socket's datagrams to IPv4 groups leave: the interface of that address, or for `0.0.0.0` any
+    /// (`IP_MULTICAST_IF`).
+    ///
+    /// # Errors
+    /// `AddressNotAvailable` when no interface has it; `InvalidInput` when the socket is tied to another one.
+    pub fn set_group_interface_v4(
+        &self,
+        slot: &Arc<UdpSlot>,
+        address: Ipv4Addr,
+    ) -> SocketResult<()> {
+        let interface = if address.is_unspecified() {
+            None
+        } else {
+            let interface = self.network.interface_of(address.into());
+            Some(interface.ok_or(SocketError::AddressNotAvailable)?)
+        };
+        set_group_interface(slot, 0, interface)
+    }
+
+    /// Where a socket's datagrams to IPv6 groups leave: the interface of that number, or for 0 any
+    /// (`IPV6_MULTICAST_IF`).
+    ///
+    /// # Errors
+    /// `NoDevice` without such an interface; `InvalidInput` when the socket is tied to another one.
+    pub fn set_group_interface_v6(&self, slot: &Arc<UdpSlot>, number: u32) -> SocketResult<()> {
+        let interface = Some(InterfaceId(number)).filter(|_| number != 0);
+        if interface.is_some_and(|interface| !self.network.has_interface(interface)) {
+            return Err(SocketError::NoDevice);
+        }
+        set_group_interface(slot, 1, interface)
+    }
+
     /// The groups that are listened to on an interface, and from whom.
     pub fn multicast_groups(&self, interface: InterfaceId) -> Vec<(IpAddr, SourceFilter)> {
         let memberships = lock(&self.memberships);
@@ -257,6 +289,23 @@ impl Engine {
         }
         self.network.interface_of(source).unwrap_or(interface)
     }
+}
+
+fn set_group_interface(
+    slot: &Arc<UdpSlot>,
+    family: usize,
+    interface: Option<InterfaceId>,
+) -> SocketResult<()> {
+    let mut state = slot.lock();
+    let socket = &mut state.socket;
+    let is_other = |device| interface.is_some_and(|interface| interface != device);
+    if socket.device.is_some_and(is_other) {
+        return Err(SocketError::InvalidInput);
+    }
+    socket.group_interfaces[family] = interface;
+    // A way that was found before may be another's.
+    socket.path = None;
+    Ok(())
 }
 
 /// Whether an ICMPv6 message that `packet` begins with is one of Multicast Listener Discovery.

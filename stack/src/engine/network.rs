@@ -245,6 +245,9 @@ impl Network {
     /// The interface that packets to a group leave through, as far as routes and addresses say.
     pub(crate) fn interface_towards(&self, group: IpAddr) -> Option<InterfaceId> {
         let tables = self.read();
+        if tables.keeps_groups_inside(None, None) {
+            return Some(InterfaceId::LOOPBACK);
+        }
         let route = tables.routes.lookup(group);
         let route = route.or_else(|| tables.multicast_route(group, None, None));
         route.map(|route| route.interface)
@@ -411,6 +414,16 @@ impl Network {
                 generation,
             });
         }
+        if destination.is_multicast() && tables.keeps_groups_inside(source, device) {
+            return Ok(Path {
+                interface: InterfaceId::LOOPBACK,
+                next_hop: destination,
+                source: source.unwrap_or(loopback_of(destination)),
+                mtu: LOOPBACK_MTU,
+                cast: Cast::Multicast,
+                generation,
+            });
+        }
         // RFC 1122 3.2.1.3 (g), RFC 4291 2.5.3: loopback addresses stay inside the host. Linux says EINVAL.
         if source.is_some_and(|source| source.is_loopback()) {
             return Err(SocketError::InvalidInput);
@@ -553,6 +566,15 @@ impl Tables {
         }
     }
 
+    /// Whether datagrams to groups go no further than the loopback: from its addresses they may not, and a stack of the
+    /// loopback alone has nowhere else.
+    fn keeps_groups_inside(&self, source: Option<IpAddr>, device: Option<InterfaceId>) -> bool {
+        match device {
+            Some(device) => device == InterfaceId::LOOPBACK,
+            None => source.is_some_and(|source| source.is_loopback()) || self.interfaces.len() == 1,
+        }
+    }
+
     /// Multicast and limited broadcast need no route: they go out through the interface of the source address, or the
     /// first that has an address of the family.
     fn multicast_route(
@@ -575,6 +597,13 @@ impl Tables {
                 .map(|address| address.interface)
         };
         device.or(by_source).or_else(first).map(Route::on_link)
+    }
+}
+
+const fn loopback_of(destination: IpAddr) -> IpAddr {
+    match destination {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
     }
 }
 

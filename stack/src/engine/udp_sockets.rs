@@ -70,6 +70,7 @@ impl Engine {
                 device,
                 path: None,
                 groups: SocketGroups::default(),
+                group_interfaces: [None; 2],
                 next_id: 0,
                 closed: false,
             };
@@ -98,7 +99,7 @@ impl Engine {
         // A wildcard takes an address; one that was chosen by an earlier connect is chosen anew.
         let bound = canonical_unless_any(socket.requested);
         let source = self.source(bound.ip());
-        let device = self.device_towards(remote, socket.device)?;
+        let device = self.device_towards(remote, socket.device_for(remote.ip()))?;
         let path = self.network.path(now, remote.ip(), source, device)?;
         socket.bound = if bound.ip().is_unspecified() {
             // To an own address the path is the loopback's, but the address is its interface's.
@@ -219,7 +220,7 @@ impl Engine {
         if source.is_some_and(|source| source.is_ipv4() != destination.is_ipv4()) {
             return Err(SocketError::NetworkUnreachable);
         }
-        let device = self.device_towards(destination, socket.device)?;
+        let device = self.device_towards(destination, socket.device_for(destination.ip()))?;
         let path = self.network.path(now, destination.ip(), source, device)?;
         socket.path = Some((destination, path));
         Ok(path)

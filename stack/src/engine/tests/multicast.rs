@@ -309,6 +309,13 @@ fn joining_fails_as_on_linux() {
     assert_eq!(leave(number(3)), Err(SocketError::AddressNotAvailable));
     // Without addresses no interface leads to a group.
     let engine = Engine::new(Config::default());
+    let capabilities = Capabilities {
+        medium: Medium::Ip,
+        mtu: 1500,
+        offloads: tidewire_netdev::OffloadSet::ALL,
+        max_super_packet: 65_535,
+    };
+    engine.add_interface("tun0".to_owned(), capabilities);
     let socket = engine
         .udp_bind(&BindRequest::new("0.0.0.0:7".parse().unwrap()))
         .unwrap();
@@ -342,4 +349,44 @@ fn own_datagrams_come_back_to_those_who_joined_where_they_went_out() {
         assert_eq!(sent.iter().filter(is_datagram).count(), 1, "TTL 1");
         assert_eq!([&here, &there].map(waiting), expected);
     }
+}
+
+#[test]
+fn a_socket_chooses_the_interface_of_its_groups() {
+    // IP_MULTICAST_IF, IPV6_MULTICAST_IF.
+    let mut host = Host::new();
+    host.address(SECOND, "10.1.0.1/24");
+    host.address(SECOND, "fd01::1/64");
+    let v4 = host.socket("0.0.0.0:0");
+    let v6 = host.socket("[::]:0");
+    let (to_v4, to_v6) = ("239.1.2.3:7", "[ff05::3]:7");
+    let chosen =
+        |host: &Host, address: [u8; 4]| host.engine.set_group_interface_v4(&v4, address.into());
+    let left_by = |host: &mut Host, socket: &Arc<UdpSlot>, to: &str| {
+        let to = to.parse().expect("a socket address");
+        host.engine
+            .udp_send(host.now, socket, b"all", Some(to))
+            .expect("a way out");
+        [FIRST, SECOND].map(|interface| {
+            let sent = host.sent_all(interface);
+            sent.iter().filter(|frame| !is_of_groups(frame)).count()
+        })
+    };
+    host.quiet();
+    assert_eq!(left_by(&mut host, &v4, to_v4), [1, 0]);
+    assert_eq!(chosen(&host, [10, 1, 0, 1]), Ok(()));
+    assert_eq!(left_by(&mut host, &v4, to_v4), [0, 1]);
+    let unknown = chosen(&host, [10, 9, 9, 9]);
+    assert_eq!(unknown, Err(SocketError::AddressNotAvailable));
+    assert_eq!(chosen(&host, [0, 0, 0, 0]), Ok(()));
+    assert_eq!(left_by(&mut host, &v4, to_v4), [1, 0]);
+
+    assert_eq!(left_by(&mut host, &v6, to_v6), [1, 0]);
+    assert_eq!(host.engine.set_group_interface_v6(&v6, SECOND.0), Ok(()));
+    assert_eq!(left_by(&mut host, &v6, to_v6), [0, 1]);
+    let unknown = host.engine.set_group_interface_v6(&v6, 99);
+    assert_eq!(unknown, Err(SocketError::NoDevice));
+    v6.lock().socket.set_device(Some(FIRST));
+    let other = host.engine.set_group_interface_v6(&v6, SECOND.0);
+    assert_eq!(other, Err(SocketError::InvalidInput));
 }

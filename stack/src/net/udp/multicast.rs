@@ -157,6 +157,46 @@ impl UdpSocket {
         self.source_v6(SourceChange::Unblock, source, group, interface)
     }
 
+    /// Sends datagrams to IPv4 groups through the interface of this address (`IP_MULTICAST_IF`); `0.0.0.0` leaves the
+    /// choice to routes and to the address that the socket is bound to.
+    ///
+    /// # Errors
+    /// `AddrNotAvailable` for an address that is not the stack's, EINVAL when the socket is tied to another interface.
+    pub fn set_multicast_if_v4(&self, interface: &Ipv4Addr) -> io::Result<()> {
+        let engine = self.io.shared().engine();
+        Ok(engine.set_group_interface_v4(self.io.slot(), *interface)?)
+    }
+
+    /// Sends datagrams to IPv6 groups through the interface of this number (`IPV6_MULTICAST_IF`); 0 leaves the choice to
+    /// the stack.
+    ///
+    /// # Errors
+    /// ENOPROTOOPT for an IPv4 socket, ENODEV for an interface that the stack has not, EINVAL when the socket is tied to
+    /// another one.
+    pub fn set_multicast_if_v6(&self, interface: u32) -> io::Result<()> {
+        self.can_set_v6()?;
+        let engine = self.io.shared().engine();
+        Ok(engine.set_group_interface_v6(self.io.slot(), interface)?)
+    }
+
+    /// The hop limit of multicast datagrams over IPv6 (`IPV6_MULTICAST_HOPS`).
+    ///
+    /// # Errors
+    /// EOPNOTSUPP for an IPv4 socket.
+    pub fn multicast_hops_v6(&self) -> io::Result<u32> {
+        self.can_read_v6()?;
+        self.option(|options| options.multicast_hops_v6().into())
+    }
+
+    /// Sets the hop limit of multicast datagrams over IPv6. 1 by default: they stay on the link.
+    ///
+    /// # Errors
+    /// ENOPROTOOPT for an IPv4 socket; `InvalidInput` (EINVAL) above 255.
+    pub fn set_multicast_hops_v6(&self, hops: u32) -> io::Result<()> {
+        self.can_set_v6()?;
+        self.set_option(|options| options.set_multicast_hops_v6(hops))
+    }
+
     /// Whether datagrams of IPv4 groups arrive that only other sockets of the stack have joined (`IP_MULTICAST_ALL`).
     ///
     /// # Errors

@@ -135,9 +135,10 @@ fn a_change_of_filter_says_what_has_changed() {
     // RFC 3376 5.1: the table of old states, new states and records.
     use FilterMode::{Exclude, Include};
     use RecordKind::{AllowNew, BlockOld, ToExclude, ToInclude};
+    type Filter<'a> = (FilterMode, &'a [u8]);
     type Records<'a> = &'a [(RecordKind, IpAddr, &'a [u8])];
     let g = group(1);
-    let cases: [((FilterMode, &[u8]), (FilterMode, &[u8]), Records<'_>); 6] = [
+    let cases: [(Filter<'_>, Filter<'_>, Records<'_>); 6] = [
         (
             (Include, &[1, 2]),
             (Include, &[2, 3]),
