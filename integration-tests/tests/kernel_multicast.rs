@@ -121,7 +121,7 @@ async fn until(what: &str, is_so: impl Fn() -> bool) {
 /// A kernel's socket that sends to groups through the bridge.
 fn sender(source: IpAddr) -> std::net::UdpSocket {
     let socket = std::net::UdpSocket::bind((source, 0)).expect("bound");
-    if let IpAddr::V6(_) = source {
+    if source.is_ipv6() {
         let shown = ip("-o link show dev br0");
         let index = shown.split(':').next().expect("a number");
         let index = index.trim().parse().expect("a number");

@@ -53,7 +53,8 @@ impl Engine {
     /// Leaves a multicast group.
     ///
     /// # Errors
-    /// `AddressNotAvailable` when it was not joined, or not like this; `NoDevice` for no such interface.
+    /// `AddressNotAvailable` when it was not joined there; `NoDevice` when no interface is named and none leads to the
+    /// IPv4 group.
     pub fn multicast_leave(
         &self,
         now: Instant,
@@ -61,11 +62,16 @@ impl Engine {
         group: IpAddr,
         named: GroupInterface,
     ) -> SocketResult<()> {
-        self.group_interface(group, named)?;
+        let found = match (named, self.group_interface(group, named)) {
+            // Linux: the first that fits.
+            (GroupInterface::Any, _) if group.is_ipv6() => None,
+            (GroupInterface::Any, found) => Some(found?),
+            (_, found) => found.ok(),
+        };
         {
             let mut state = slot.lock();
             let holder = Holder::Socket(state.socket.key.number());
-            let left = state.socket.groups.leave(group, named)?;
+            let left = state.socket.groups.leave(group, found, named)?;
             self.forget_membership(now, holder, left);
         }
         self.settle_groups(now);

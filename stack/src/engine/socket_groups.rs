@@ -35,7 +35,7 @@ pub enum SourceChange {
 pub(crate) struct Joined {
     pub(crate) group: IpAddr,
     pub(crate) interface: InterfaceId,
-    /// As it was named, which leaving it must name again.
+    /// As it was named: the interface may have lost that address since.
     named: GroupInterface,
     pub(crate) filter: SourceFilter,
 }
@@ -91,18 +91,22 @@ impl SocketGroups {
         self.0.last().ok_or(SocketError::NoBuffers)
     }
 
-    /// Leaves a group: the first that fits what is named, as on Linux.
+    /// Leaves a group on the interface that was found by what is named; where none is found, the first that was joined by
+    /// the same name, or with [`GroupInterface::Any`] the first at all.
     ///
     /// # Errors
     /// `AddressNotAvailable` when there is none.
-    pub(crate) fn leave(&mut self, group: IpAddr, named: GroupInterface) -> SocketResult<Joined> {
+    pub(crate) fn leave(
+        &mut self,
+        group: IpAddr,
+        found: Option<InterfaceId>,
+        named: GroupInterface,
+    ) -> SocketResult<Joined> {
         let fits = |joined: &Joined| {
             joined.group == group
-                && match named {
-                    GroupInterface::Any => true,
-                    GroupInterface::Number(interface) => joined.interface == interface,
-                    // Linux compares the address with that of the join, not with the interface's.
-                    GroupInterface::Address(_) => joined.named == named,
+                && match found {
+                    Some(interface) => joined.interface == interface,
+                    None => named == GroupInterface::Any || joined.named == named,
                 }
         };
         let place = self.0.iter().position(fits);
@@ -208,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_is_joined_once_on_an_interface_and_left_as_it_was_joined() {
+    fn a_group_is_joined_once_on_an_interface_and_left_there() {
         let mut groups = SocketGroups::default();
         let config = Config::default();
         let ours = GroupInterface::Address(Ipv4Addr::new(10, 0, 0, 1));
@@ -219,11 +223,14 @@ mod tests {
         assert!(groups.join(group(1), SECOND, second, &config).is_ok());
         let other = GroupInterface::Address(Ipv4Addr::new(10, 0, 0, 2));
         let unknown = Err(SocketError::AddressNotAvailable);
-        assert_eq!(groups.leave(group(1), other), unknown);
-        assert_eq!(groups.leave(group(2), GroupInterface::Any), unknown);
-        assert_eq!(groups.leave(group(1), second).unwrap().interface, SECOND);
-        assert_eq!(groups.leave(group(1), ours).unwrap().interface, FIRST);
-        assert_eq!(groups.leave(group(1), GroupInterface::Any), unknown);
+        assert_eq!(groups.leave(group(1), None, other), unknown);
+        assert_eq!(groups.leave(group(2), None, GroupInterface::Any), unknown);
+        let left = groups.leave(group(1), Some(SECOND), second).unwrap();
+        assert_eq!(left.interface, SECOND);
+        // The interface has lost the address.
+        let left = groups.leave(group(1), None, ours).unwrap();
+        assert_eq!(left.interface, FIRST);
+        assert_eq!(groups.leave(group(1), Some(FIRST), ours), unknown);
     }
 
     #[test]

@@ -296,12 +296,15 @@ impl Link {
             _ => Version::Current,
         };
         if version != self.spoken {
+            // In the current version everybody reports, so for all that is known nobody else has the group.
+            let has_reported = self.spoken == Version::Current;
             self.spoken = version;
             self.general = None;
             for group in self.groups.values_mut() {
                 group.response = None;
                 group.change = Change::default();
                 group.report_at = None;
+                group.is_last_reporter |= has_reported && !group.filter.is_nothing();
             }
             self.groups.retain(|_, group| !group.is_idle());
             self.deadline = None;

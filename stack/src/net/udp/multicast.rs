@@ -31,19 +31,19 @@ impl UdpSocket {
         self.join((*multiaddr).into(), by_number(interface))
     }
 
-    /// Leaves a multicast group over IPv4: the first one that was joined with this interface's address, or with
-    /// `0.0.0.0` the first one at all.
+    /// Leaves a multicast group over IPv4 on the interface that has this address; `0.0.0.0` is the interface that it would
+    /// be joined on.
     ///
     /// # Errors
-    /// `AddrNotAvailable` when it was not joined, ENODEV for an interface that the stack has not.
+    /// `AddrNotAvailable` when it was not joined there; ENODEV when no interface is named and none leads to the group.
     pub fn leave_multicast_v4(&self, multiaddr: Ipv4Addr, interface: Ipv4Addr) -> io::Result<()> {
         self.leave(multiaddr.into(), by_address(interface))
     }
 
-    /// Leaves a multicast group over IPv6.
+    /// Leaves a multicast group over IPv6; with 0 on the first interface that it was joined on.
     ///
     /// # Errors
-    /// ENOPROTOOPT for an IPv4 socket, else as [`leave_multicast_v4`](Self::leave_multicast_v4).
+    /// ENOPROTOOPT for an IPv4 socket; `AddrNotAvailable` when it was not joined on the interface.
     pub fn leave_multicast_v6(&self, multiaddr: &Ipv6Addr, interface: u32) -> io::Result<()> {
         self.can_set_v6()?;
         self.leave((*multiaddr).into(), by_number(interface))

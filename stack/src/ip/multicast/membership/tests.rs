@@ -389,6 +389,17 @@ fn an_older_query_is_answered_for_each_group_unless_another_host_does() {
 }
 
 #[test]
+fn what_was_told_in_the_current_version_is_taken_back_in_an_older_one() {
+    // RFC 2236 3: who may have been the only one says that it leaves.
+    let mut host = Host::new();
+    host.join(group(1));
+    host.settle();
+    host.hear(&query(Version::Older, None, &[]));
+    host.leave(group(1));
+    assert_eq!(host.settle(), [Message::Leave { group: group(1) }]);
+}
+
+#[test]
 fn nobody_leaves_in_version_1() {
     // RFC 1112 has no message for it.
     let mut host = Host::new();
@@ -477,4 +488,125 @@ fn an_interface_hears_whom_its_listeners_hear() {
     }
     let groups: Vec<_> = host.memberships.groups(LINK).collect();
     assert_eq!(groups, [(group(1), &filter(FilterMode::Include, &[3]))]);
+}
+
+/// What a router knows of the only host on its link (RFC 3376 6.4).
+#[derive(Default)]
+struct Router(BTreeMap<IpAddr, SourceFilter>);
+
+impl Router {
+    fn hear(&mut self, record: &GroupRecord) {
+        let known = self.0.entry(record.group);
+        let known = known.or_insert_with(SourceFilter::nothing);
+        let named: BTreeSet<IpAddr> = record.sources.iter().copied().collect();
+        let include = known.mode == FilterMode::Include;
+        match record.kind {
+            RecordKind::ToInclude => {
+                *known = SourceFilter {
+                    mode: FilterMode::Include,
+                    sources: named,
+                }
+            }
+            RecordKind::ToExclude => {
+                *known = SourceFilter {
+                    mode: FilterMode::Exclude,
+                    sources: named,
+                }
+            }
+            RecordKind::AllowNew if include => known.sources.extend(named),
+            RecordKind::BlockOld if !include => known.sources.extend(named),
+            RecordKind::AllowNew | RecordKind::BlockOld => {
+                known.sources.retain(|source| !named.contains(source));
+            }
+            // Answers say nothing new.
+            RecordKind::IsInclude | RecordKind::IsExclude => {
+                assert!(named.iter().all(|source| {
+                    known.permits(*source) == (record.kind == RecordKind::IsInclude)
+                }));
+            }
+        }
+        if known.is_nothing() {
+            self.0.remove(&record.group);
+        }
+    }
+}
+
+#[test]
+fn a_router_always_knows_what_is_heard_whatever_changes() {
+    for seed in 0..200 {
+        let mut random = Random::new(Some(seed));
+        let mut host = Host::new();
+        let mut router = Router::default();
+        for _ in 0..200 {
+            let asked = group(random.below(3) as u8);
+            let numbers: Vec<u8> = (0..4).filter(|_| random.below(3) == 0).collect();
+            match random.below(8) {
+                0 => host.hear(&query(Version::Current, None, &[])),
+                1 => host.hear(&query(Version::Current, Some(asked), &numbers)),
+                2 => host.memberships.announce(host.now, LINK, false),
+                3 => host.memberships.handle_report(host.now, LINK, asked),
+                _ => {
+                    let mode = if random.below(2) == 0 {
+                        FilterMode::Include
+                    } else {
+                        FilterMode::Exclude
+                    };
+                    host.set(asked, random.below(3).into(), filter(mode, &numbers));
+                }
+            }
+            let time = Duration::from_millis(random.below(700).into());
+            for message in host
+                .said()
+                .into_iter()
+                .chain(host.said_within(time).into_iter().map(|(_, said)| said))
+            {
+                let Message::State { records, .. } = message else {
+                    panic!("seed {seed}: {message:?}");
+                };
+                records.iter().for_each(|record| router.hear(record));
+            }
+            let groups = host.memberships.groups(LINK);
+            let heard: BTreeMap<_, _> = groups
+                .map(|(address, filter)| (address, filter.clone()))
+                .collect();
+            assert_eq!(router.0, heard, "seed {seed}");
+        }
+        host.settle();
+        assert_eq!(host.memberships.poll_timeout(), None, "seed {seed}");
+    }
+}
+
+#[test]
+fn messages_of_all_versions_in_any_order_end() {
+    for seed in 0..100 {
+        let mut random = Random::new(Some(seed));
+        let mut host = Host::new();
+        for _ in 0..200 {
+            let asked = group(random.below(3) as u8);
+            let version = match random.below(3) {
+                0 => Version::Igmpv1,
+                1 => Version::Older,
+                _ => Version::Current,
+            };
+            match random.below(5) {
+                0 => host.hear(&Query {
+                    max_response: Duration::from_secs(random.below(9000).into()),
+                    robustness: random.below(8) as u8,
+                    ..query(version, (random.below(2) == 0).then_some(asked), &[1])
+                }),
+                1 => host.memberships.handle_report(host.now, LINK, asked),
+                2 => host.leave(asked),
+                3 => host.join(asked),
+                _ => host.now += Duration::from_secs(random.below(400).into()),
+            }
+            // At most a report for each group, or two of all, and the groups that were just left.
+            assert!(host.said().len() <= 4, "seed {seed}");
+        }
+        for number in 0..3 {
+            host.leave(group(number));
+        }
+        host.said_within(Duration::from_secs(100_000));
+        assert_eq!(host.memberships.poll_timeout(), None, "seed {seed}");
+        assert!(host.memberships.links[&(LINK, false)].groups.is_empty());
+    }
 }
