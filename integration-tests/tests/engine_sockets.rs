@@ -208,7 +208,7 @@ fn closing_frees_the_port_at_once_whatever_lists_still_hold_the_socket() {
 
     let socket = udp(engine, "10.0.0.2:1000");
     send(engine, &socket, "10.0.0.1:7").expect("room in the socket");
-    engine.close_udp(&socket);
+    engine.close_udp(world.now, &socket);
     drop(socket);
     drop(udp(engine, "10.0.0.2:1000"));
     world

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::ip::autoconf::dad::{self, DuplicateDetection};
+use crate::ip::multicast;
 use crate::{neighbor, sctp, tcp, udp};
 
 /// A stack's configuration.
@@ -57,6 +58,8 @@ pub struct HostConfig {
     pub duplicate_detection_v6: DuplicateDetection,
     /// Times and limits of duplicate detection.
     pub duplicate_detection: dad::Config,
+    /// Times and limits of multicast groups (IGMP and MLD).
+    pub multicast: multicast::Config,
 }
 
 impl Default for HostConfig {
@@ -74,6 +77,7 @@ impl Default for HostConfig {
             duplicate_detection_v4: DuplicateDetection::Off,
             duplicate_detection_v6: DuplicateDetection::Optimistic,
             duplicate_detection: dad::Config::default(),
+            multicast: multicast::Config::default(),
         }
     }
 }

@@ -490,7 +490,7 @@ impl Harness {
         }
         self.engine
             .close_listener(self.now, &self.listener, &mut self.wakes);
-        self.engine.close_udp(&self.udp);
+        self.engine.close_udp(self.now, &self.udp);
         self.settle();
         let mut events = 0;
         while let Some(at) = self.engine.poll_timeout() {

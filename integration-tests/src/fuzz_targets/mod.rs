@@ -8,6 +8,7 @@ mod arp;
 mod coalescing;
 mod engine;
 mod ethernet;
+mod groups;
 mod ip;
 mod ndp;
 mod neighbor;
@@ -28,9 +29,11 @@ pub const TARGETS: &[Target] = &[
     ("ethernet_engine", ethernet::engine),
     ("icmpv4", wire::icmpv4),
     ("icmpv6", wire::icmpv6),
+    ("igmp", groups::igmp),
     ("ip_input", ip::input),
     ("ipv4", wire::ipv4),
     ("ipv6", wire::ipv6),
+    ("mld", groups::mld),
     ("ndp", ndp::ndp),
     ("neighbor", neighbor::neighbor),
     ("reassembly", ip::reassembly),

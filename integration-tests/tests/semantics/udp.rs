@@ -292,3 +292,49 @@ async fn options_read_back_and_refuse_what_linux_refuses() {
         libc::EINVAL
     );
 }
+
+#[tokio::test]
+async fn groups_on_the_loopback_reach_who_has_joined_them() {
+    let group = Ipv4Addr::new(239, 77, 1, 2);
+    let joined = bound_to_any().await;
+    let to = SocketAddr::from((group, joined.local_addr().unwrap().port()));
+    joined
+        .join_multicast_v4(group, Ipv4Addr::LOCALHOST)
+        .unwrap();
+    let sender = bound().await;
+    sender.send_to(b"all", to).await.unwrap();
+    let mut buffer = [0; 16];
+    let received = tokio::time::timeout(Duration::from_secs(5), joined.recv_from(&mut buffer));
+    let (len, from) = received.await.expect("it arrives").unwrap();
+    assert_eq!(&buffer[..len], b"all");
+    assert_eq!(from, sender.local_addr().unwrap());
+    joined
+        .leave_multicast_v4(group, Ipv4Addr::LOCALHOST)
+        .unwrap();
+    sender.send_to(b"none", to).await.unwrap();
+    let received = tokio::time::timeout(Duration::from_millis(50), joined.recv_from(&mut buffer));
+    assert!(received.await.is_err(), "nobody has joined");
+}
+
+#[tokio::test]
+async fn joining_and_leaving_refuse_what_linux_refuses() {
+    let socket = bound_to_any().await;
+    let (here, elsewhere) = (Ipv4Addr::LOCALHOST, Ipv4Addr::new(192, 0, 2, 77));
+    let group = |n| Ipv4Addr::new(239, 77, 2, n);
+    for n in 0..20 {
+        socket.join_multicast_v4(group(n), here).unwrap();
+    }
+    let join = |n, interface| code(socket.join_multicast_v4(group(n), interface));
+    assert_eq!(join(0, here), libc::EADDRINUSE);
+    assert_eq!(join(20, here), libc::ENOBUFS);
+    assert_eq!(join(21, elsewhere), libc::ENODEV);
+    let leave = |n, interface| socket.leave_multicast_v4(group(n), interface);
+    assert_eq!(code(leave(0, elsewhere)), libc::EADDRNOTAVAIL);
+    assert_eq!(code(leave(20, here)), libc::EADDRNOTAVAIL);
+    leave(0, here).unwrap();
+    assert_eq!(code(leave(0, here)), libc::EADDRNOTAVAIL);
+}
+
+async fn bound_to_any() -> UdpSocket {
+    UdpSocket::bind("0.0.0.0:0").await.unwrap()
+}

@@ -386,7 +386,22 @@ impl Core {
 
     /// The handle of a UDP socket was dropped.
     pub fn close_udp(&self, slot: &Arc<UdpSlot>) {
-        self.engine.close_udp(slot);
+        let now = self.clock.now();
+        if self.engine.close_udp(now, slot) {
+            // Routers are told at once that groups are left: the driver may not run again.
+            self.run(|_, _| ());
+        }
+    }
+
+    /// Joins, leaves or filters a group; what the link is told has been sent when this returns.
+    ///
+    /// # Errors
+    /// As the command's.
+    pub fn multicast(
+        &self,
+        command: impl FnOnce(&Engine, Instant) -> SocketResult<()>,
+    ) -> SocketResult<()> {
+        self.run(|now, _| command(&self.engine, now))
     }
 
     // SCTP.

@@ -7,11 +7,12 @@ use tidewire_netdev::MacAddress;
 
 use crate::engine::shard::ShardId;
 use crate::engine::transmit_queue::{Reply, ReplyWay};
-use crate::engine::zone::with_zone;
+use crate::engine::zone::{is_link_local, with_zone};
 use crate::engine::{Engine, WakeList, lock, read};
 use crate::error::SocketError;
 use crate::ip::address::InterfaceAddress;
 use crate::ip::autoconf::dad::{AddressState, DadEvent, DuplicateDetection};
+use crate::ip::multicast::SourceFilter;
 use crate::ip::{Cidr, InterfaceId};
 use crate::time::Instant;
 
@@ -45,6 +46,7 @@ impl Engine {
                 .unwrap_or(AddressState::Assigned)
         };
         self.network.add_address(interface, cidr, state);
+        self.set_solicited_node(now, interface, address, SourceFilter::everything());
         // Others are asked as soon as the driver looks.
         self.note_housekeeping(Some(now));
     }
@@ -58,6 +60,7 @@ impl Engine {
         wakes: &mut WakeList,
     ) {
         lock(&self.duplicates).remove(interface, cidr.address());
+        self.set_solicited_node(now, interface, cidr.address(), SourceFilter::nothing());
         self.network.remove_address(interface, cidr);
         self.fail_connections_from(now, interface, cidr.address(), wakes);
     }
@@ -131,6 +134,10 @@ impl Engine {
                 self.network
                     .set_address_state(interface, address, AddressState::Assigned);
                 lock(&self.neighbors).resume(now, interface);
+                // Reports from the unspecified address are for routers alone: switches do not listen to them (RFC 3590 4).
+                if is_link_local(address) {
+                    lock(&self.memberships).announce(now, interface, true);
+                }
                 self.pump_links(now);
             }
             DadEvent::Duplicate {
@@ -141,6 +148,7 @@ impl Engine {
                 tracing::error!(interface = interface.0, %address, ?owner, "another host has this address: it is given up");
                 self.network
                     .set_address_state(interface, address, AddressState::Duplicate);
+                self.set_solicited_node(now, interface, address, SourceFilter::nothing());
                 self.fail_connections_from(now, interface, address, wakes);
                 self.decline_lease(now, interface, address);
             }
@@ -152,6 +160,7 @@ impl Engine {
                 tracing::warn!(interface = interface.0, %address, %owner, "another host uses this address, too");
             }
         }
+        self.settle_groups(now);
         self.wake_address_waiters(wakes);
     }
 

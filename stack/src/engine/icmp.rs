@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use tidewire_netdev::Packet;
 
 use crate::engine::ingress::Inbound;
+use crate::engine::multicast::starts_listener_discovery;
 use crate::engine::network::Origin;
 use crate::engine::zone::answer_device;
 use crate::engine::{Engine, WakeList, lock, read};
@@ -48,6 +49,9 @@ impl Engine {
             Message::Error(error) => self.receive_error(inbound, &error),
             Message::OtherV6(_) if is_neighbor_discovery(&packet) => {
                 self.receive_neighbor_discovery(inbound, ip, &mut packet)
+            }
+            Message::OtherV6(_) if starts_listener_discovery(&packet) => {
+                self.receive_listener_discovery(inbound, ip, &mut packet)
             }
             Message::OtherV4(_) | Message::OtherV6(_) => Err(DropReason::UnknownProtocol),
         }

@@ -247,6 +247,7 @@ impl Engine {
             }
             protocol::UDP => self.receive_udp(inbound, ip, class, packet),
             protocol::SCTP => self.receive_sctp(inbound, ip, &packet),
+            protocol::IGMP => self.receive_igmp(inbound, ip, packet),
             protocol::ICMPV4 | protocol::ICMPV6 => self.receive_icmp(inbound, ip, packet),
             _ => {
                 self.report(inbound, Problem::ProtocolUnreachable, ip, &packet);

@@ -20,6 +20,7 @@ mod egress;
 mod icmp;
 mod ingress;
 mod link;
+mod multicast;
 pub mod network;
 pub mod ready_cache;
 mod restage;
@@ -31,6 +32,7 @@ pub mod sctp_one_to_many;
 pub mod sctp_sockets;
 pub(crate) mod shard;
 pub mod slot;
+pub mod socket_groups;
 pub mod sockets;
 mod tcp_egress;
 mod tcp_ingress;
@@ -40,7 +42,7 @@ mod transmit_queue;
 mod udp_sockets;
 mod zone;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
@@ -69,6 +71,7 @@ use crate::ip::autoconf::dad::DadTable;
 use crate::ip::autoconf::dhcp as dhcp_client;
 use crate::ip::fragmentation::Identifications;
 use crate::ip::icmp::rate_limit::{self, RateLimiter};
+use crate::ip::multicast::Memberships;
 use crate::ip::path_mtu::PathMtuCache;
 use crate::ip::reassembly::{self, Reassembler};
 use crate::neighbor::{NeighborCache, NeighborEvent};
@@ -115,6 +118,10 @@ pub struct Engine {
     unresolved_until: AtomicU64,
     /// Own addresses that others may have.
     duplicates: Mutex<DadTable>,
+    /// Multicast groups of all interfaces.
+    memberships: Mutex<Memberships>,
+    /// Interfaces whose link has come up: what was told of groups is to be told again.
+    came_up: Mutex<BTreeSet<InterfaceId>>,
     /// Interfaces that get an address from a server.
     dhcp: Mutex<BTreeMap<InterfaceId, dhcp_client::Client>>,
     /// Woken when an address is settled.
@@ -204,6 +211,7 @@ impl Engine {
                 config.host.duplicate_detection.clone(),
                 random.fork(),
             )),
+            came_up: Mutex::default(),
             dhcp: Mutex::default(),
             address_waiters: Mutex::default(),
             echoes: Mutex::default(),
@@ -221,6 +229,10 @@ impl Engine {
             )),
             identifications: Mutex::new(Identifications::new(&mut random)),
             sctp_ports: PortTable::new(Sharing::Stream, &mut random),
+            memberships: Mutex::new(Memberships::new(
+                config.host.multicast.clone(),
+                random.fork(),
+            )),
             associations: RwLock::new(ConnectionTable::new(associations)),
             sctp_listeners: RwLock::new(BoundTable::new(sctp_listeners)),
             one_to_many: Mutex::default(),
@@ -416,6 +428,8 @@ impl Engine {
         self.network.expire(now);
         lock(&self.neighbors).handle_timeout(now);
         lock(&self.duplicates).handle_timeout(now);
+        // An address's group is joined before the address is asked for in it (RFC 4862 5.4.2).
+        self.settle_groups(now);
         self.settle_links(now, wakes);
         self.run_dhcp(now, wakes);
         for deadline in [time_wait, reassembly, self.network.poll_timeout()] {
@@ -530,6 +544,7 @@ impl Engine {
             }
         }
         self.network.end_interface(interface);
+        lock(&self.memberships).remove_interface(interface);
         self.end_sctp_over(error, wakes);
     }
 

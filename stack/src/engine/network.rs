@@ -274,6 +274,46 @@ impl Network {
         is_host && addresses.any(|address| address.cidr.contains(gateway))
     }
 
+    /// The interface that packets to a group leave through, as far as routes and addresses say.
+    pub(crate) fn interface_towards(&self, group: IpAddr) -> Option<InterfaceId> {
+        let tables = self.read();
+        if tables.keeps_groups_inside(None, None) {
+            return Some(InterfaceId::LOOPBACK);
+        }
+        let route = tables.routes.lookup(group);
+        let route = route.or_else(|| tables.multicast_route(group, None, None));
+        route.map(|route| route.interface)
+    }
+
+    /// Octets that an interface carries at once, IP header included.
+    pub(crate) fn mtu(&self, id: InterfaceId) -> Option<usize> {
+        Some(self.read().interface(id)?.capabilities.mtu)
+    }
+
+    /// The first IPv4 address of an interface that may be used.
+    pub(crate) fn first_address_v4(&self, interface: InterfaceId) -> Option<Ipv4Addr> {
+        let tables = self.read();
+        let mut usable = tables.addresses.of_interface(interface);
+        usable.find_map(|known| match known.address() {
+            IpAddr::V4(v4) if known.is_usable() => Some(v4),
+            _ => None,
+        })
+    }
+
+    /// A link-local IPv6 address of an interface that is known to be nobody else's.
+    pub(crate) fn assigned_link_local(&self, interface: InterfaceId) -> Option<Ipv6Addr> {
+        let tables = self.read();
+        let mut assigned = tables.addresses.of_interface(interface);
+        assigned.find_map(|known| match known.address() {
+            IpAddr::V6(v6)
+                if is_link_local(known.address()) && known.state == AddressState::Assigned =>
+            {
+                Some(v6)
+            }
+            _ => None,
+        })
+    }
+
     /// Whether there is an interface of that number.
     pub(crate) fn has_interface(&self, id: InterfaceId) -> bool {
         self.read().interface(id).is_some()
@@ -402,6 +442,16 @@ impl Network {
                 source,
                 mtu: LOOPBACK_MTU,
                 cast: Cast::Unicast,
+                generation,
+            });
+        }
+        if destination.is_multicast() && tables.keeps_groups_inside(source, device) {
+            return Ok(Path {
+                interface: InterfaceId::LOOPBACK,
+                next_hop: destination,
+                source: source.unwrap_or(loopback_of(destination)),
+                mtu: LOOPBACK_MTU,
+                cast: Cast::Multicast,
                 generation,
             });
         }
@@ -547,6 +597,15 @@ impl Tables {
         }
     }
 
+    /// Whether datagrams to groups go no further than the loopback: from its addresses they may not, and a stack of the
+    /// loopback alone has nowhere else.
+    fn keeps_groups_inside(&self, source: Option<IpAddr>, device: Option<InterfaceId>) -> bool {
+        match device {
+            Some(device) => device == InterfaceId::LOOPBACK,
+            None => source.is_some_and(|source| source.is_loopback()) || self.interfaces.len() == 1,
+        }
+    }
+
     /// Multicast and limited broadcast need no route: they go out through the interface of the source address, or the
     /// first that has an address of the family.
     fn multicast_route(
@@ -569,6 +628,13 @@ impl Tables {
                 .map(|address| address.interface)
         };
         device.or(by_source).or_else(first).map(Route::on_link)
+    }
+}
+
+const fn loopback_of(destination: IpAddr) -> IpAddr {
+    match destination {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
     }
 }
 

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::engine::network::Path;
 use crate::engine::ready_cache::ReadyCache;
 use crate::engine::slot::TcpSlot;
+use crate::engine::socket_groups::SocketGroups;
 use crate::engine::zone::zone_of;
 use crate::error::{SocketError, SocketResult};
 use crate::ip::InterfaceId;
@@ -163,7 +164,9 @@ pub struct UdpSocket {
     pub(crate) device: Option<InterfaceId>,
     /// The last destination and the way to it.
     pub(crate) path: Option<(SocketAddr, Path)>,
-    pub(crate) groups: Vec<IpAddr>,
+    pub(crate) groups: SocketGroups,
+    /// Where datagrams to groups leave, over IPv4 and over IPv6, if the socket is not tied to an interface.
+    pub(crate) group_interfaces: [Option<InterfaceId>; 2],
     pub(crate) next_id: u16,
     pub(crate) closed: bool,
 }
@@ -183,6 +186,16 @@ impl UdpSocket {
     pub(crate) fn set_device(&mut self, device: Option<InterfaceId>) {
         self.device = device;
         self.path = None;
+    }
+
+    /// The only interface that leads to `remote`, as far as the socket has been told.
+    pub(crate) fn device_for(&self, remote: IpAddr) -> Option<InterfaceId> {
+        let for_groups = || {
+            let [v4, v6] = self.group_interfaces;
+            let chosen = if remote.is_ipv6() { v6 } else { v4 };
+            chosen.filter(|_| remote.is_multicast())
+        };
+        self.device.or_else(for_groups)
     }
 
     /// A peer's address as the socket's owner sees it: an IPv6 socket shows IPv4 peers as `::ffff:a.b.c.d`.

@@ -9,6 +9,7 @@ use super::*;
 use crate::transport::ports::BindRequest;
 
 mod ethernet;
+mod multicast;
 
 struct NoDevices;
 

@@ -172,6 +172,8 @@ impl Engine {
             queue.blocked = false;
             if std::mem::take(&mut queue.down) {
                 self.network.set_link_up(interface, true);
+                lock(&self.came_up).insert(interface);
+                self.note_housekeeping(Some(Instant::ZERO));
             }
             queue.unblocked += 1;
             (

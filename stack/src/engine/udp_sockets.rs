@@ -10,6 +10,7 @@ use crate::engine::ingress::{Inbound, verify};
 use crate::engine::link::Way;
 use crate::engine::network::{Path, connectable};
 use crate::engine::slot::{Slot, SlotRef, UdpSlot};
+use crate::engine::socket_groups::SocketGroups;
 use crate::engine::sockets::{UdpSocket, canonical, unspecified};
 use crate::engine::tcp_egress::pseudo_checksum;
 use crate::engine::tcp_sockets::{SocketSummary, canonical_unless_any};
@@ -21,6 +22,7 @@ use crate::ip::address::AddressClass;
 use crate::ip::fragmentation::Fragments;
 use crate::ip::icmp::errors::Problem;
 use crate::ip::input::IpPacket;
+use crate::ip::multicast::Holder;
 use crate::ip::output::OutputHeader;
 use crate::ip::path_mtu::sets_dont_fragment;
 use crate::ip::{InterfaceId, fragmentation, output};
@@ -68,7 +70,8 @@ impl Engine {
                 key,
                 device,
                 path: None,
-                groups: Vec::new(),
+                groups: SocketGroups::default(),
+                group_interfaces: [None; 2],
                 next_id: 0,
                 closed: false,
             };
@@ -97,7 +100,7 @@ impl Engine {
         // A wildcard takes an address; one that was chosen by an earlier connect is chosen anew.
         let bound = canonical_unless_any(socket.requested);
         let source = self.source(bound.ip());
-        let device = self.device_towards(remote, socket.device)?;
+        let device = self.device_towards(remote, socket.device_for(remote.ip()))?;
         let path = self.network.path(now, remote.ip(), source, device)?;
         socket.bound = if bound.ip().is_unspecified() {
             // To an own address the path is the loopback's, but the address is its interface's.
@@ -218,7 +221,7 @@ impl Engine {
         if source.is_some_and(|source| source.is_ipv4() != destination.is_ipv4()) {
             return Err(SocketError::NetworkUnreachable);
         }
-        let device = self.device_towards(destination, socket.device)?;
+        let device = self.device_towards(destination, socket.device_for(destination.ip()))?;
         let path = self.network.path(now, destination.ip(), source, device)?;
         socket.path = Some((destination, path));
         Ok(path)
@@ -421,7 +424,7 @@ impl Engine {
             ecn: header.ecn(),
         };
         if matches!(class, AddressClass::Broadcast | AddressClass::Multicast) {
-            return self.deliver_to_all(&datagram, class, inbound.wakes);
+            return self.deliver_to_all(&datagram, class, inbound);
         }
         let spread = self.flow_key.hash_pair(destination, source);
         let slot = read(&self.datagrams)
@@ -447,70 +450,66 @@ impl Engine {
         result
     }
 
+    /// Linux's rules: the interface must listen to the group, from that source; then whoever has joined it hears what its
+    /// filter lets through, and whoever has not, everything, unless it has said otherwise.
     fn deliver_to_all(
         &self,
         datagram: &udp::Datagram,
         class: AddressClass,
-        wakes: &mut WakeList,
+        inbound: &mut Inbound<'_>,
     ) -> Result<(), DropReason> {
+        let (group, source) = (datagram.destination.ip(), datagram.source.ip());
+        let interface = self.heard_on(inbound.interface, source);
+        let is_group = class == AddressClass::Multicast;
+        if is_group && !lock(&self.memberships).accepts(interface, group, source) {
+            return Err(DropReason::NotForUs);
+        }
         let slots: Vec<_> = read(&self.datagrams)
             .find_all(datagram.destination, datagram.source)
             .filter_map(std::sync::Weak::upgrade)
             .collect();
-        let group = datagram.destination.ip();
         let mut result = Err(DropReason::NoSocket);
         for slot in slots {
-            if class == AddressClass::Multicast && !slot.lock().socket.groups.contains(&group) {
-                continue;
+            let hears = {
+                let state = slot.lock();
+                let socket = &state.socket;
+                let options = &socket.socket.options;
+                let from_others = if group.is_ipv4() {
+                    options.multicast_all_v4
+                } else {
+                    options.multicast_all_v6
+                };
+                let is_there = socket.device.is_none_or(|device| device == interface);
+                let groups = &socket.groups;
+                is_there && (!is_group || groups.hears(group, interface, source, from_others))
+            };
+            if hears {
+                result = Self::deliver(&slot, datagram.clone(), inbound.wakes);
             }
-            result = Self::deliver(&slot, datagram.clone(), wakes);
         }
         result
     }
 
-    /// Joins a multicast group: its datagrams reach the socket. Nothing is announced on the link, since there is no IGMP
-    /// or MLD yet; loopback and point-to-point links need none.
-    ///
-    /// # Errors
-    /// `InvalidInput` for an address that is no group, `AddressInUse` when joined already.
-    pub fn multicast_join(&self, slot: &Arc<UdpSlot>, group: IpAddr) -> SocketResult<()> {
-        if !group.is_multicast() {
-            return Err(SocketError::InvalidInput);
-        }
-        let mut state = slot.lock();
-        if state.socket.groups.contains(&group) {
-            return Err(SocketError::AddressInUse);
-        }
-        state.socket.groups.push(group);
-        Ok(())
-    }
-
-    /// Leaves a multicast group.
-    ///
-    /// # Errors
-    /// `AddressNotAvailable` when it was not joined.
-    pub fn multicast_leave(&self, slot: &Arc<UdpSlot>, group: IpAddr) -> SocketResult<()> {
-        let mut state = slot.lock();
-        let place = state
-            .socket
-            .groups
-            .iter()
-            .position(|joined| *joined == group)
-            .ok_or(SocketError::AddressNotAvailable)?;
-        state.socket.groups.remove(place);
-        Ok(())
-    }
-
-    /// Closes a UDP socket. What it has sent goes out; what it has received is gone.
-    pub fn close_udp(&self, slot: &Arc<UdpSlot>) {
-        let (key, lease, idle) = {
+    /// Closes a UDP socket. What it has sent goes out; what it has received is gone. Whether the link is to be told that
+    /// it has left groups.
+    pub fn close_udp(&self, now: Instant, slot: &Arc<UdpSlot>) -> bool {
+        let (key, lease, idle, groups) = {
             let mut state = slot.lock();
             state.socket.closed = true;
             let lease = state.socket.lease.take();
-            (state.socket.key, lease, state.ready.take_wakers())
+            let groups = state.socket.groups.take();
+            (state.socket.key, lease, state.ready.take_wakers(), groups)
         };
         write(&self.datagrams).remove(key);
         drop((lease, idle));
+        let has_left = !groups.is_empty();
+        for left in groups {
+            self.forget_membership(now, Holder::Socket(key.number()), left);
+        }
+        if has_left {
+            self.settle_groups(now);
+        }
+        has_left
     }
 
     pub(crate) fn list_datagram_sockets(&self, all: &mut Vec<SocketSummary>) {

@@ -18,6 +18,7 @@ pub mod cidr;
 pub mod fragmentation;
 pub mod icmp;
 pub mod input;
+pub mod multicast;
 pub mod output;
 pub mod path_mtu;
 pub mod reassembly;

@@ -153,6 +153,13 @@ pub struct BoundKey {
     id: u64,
 }
 
+impl BoundKey {
+    /// A number that no other socket of the table has ever had.
+    pub const fn number(self) -> u64 {
+        self.id
+    }
+}
+
 impl<T> BoundTable<T> {
     /// An empty table.
     pub fn new(key: HashKey) -> Self {

@@ -39,6 +39,10 @@ pub struct SocketOptions {
     pub multicast_loop_v4: bool,
     /// The same over IPv6 (`IPV6_MULTICAST_LOOP`). Default true.
     pub multicast_loop_v6: bool,
+    /// Datagrams of IPv4 groups arrive that only other sockets have joined (`IP_MULTICAST_ALL`). Default true.
+    pub multicast_all_v4: bool,
+    /// The same over IPv6 (`IPV6_MULTICAST_ALL`). Default true.
+    pub multicast_all_v6: bool,
     ttl: Option<u8>,
     tos: u8,
     traffic_class: u8,
@@ -56,6 +60,8 @@ impl Default for SocketOptions {
             device: None,
             multicast_loop_v4: true,
             multicast_loop_v6: true,
+            multicast_all_v4: true,
+            multicast_all_v6: true,
             ttl: None,
             tos: 0,
             traffic_class: 0,

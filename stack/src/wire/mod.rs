@@ -3,10 +3,13 @@
 pub mod arp;
 pub mod dhcpv4;
 pub mod ethernet;
+pub mod group_record;
 pub mod icmpv4;
 pub mod icmpv6;
+pub mod igmp;
 pub mod ipv4;
 pub mod ipv6;
+pub mod mld;
 pub mod ndp;
 pub mod sctp;
 pub mod tcp;

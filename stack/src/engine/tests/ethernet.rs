@@ -21,19 +21,19 @@ use crate::wire::ethernet::{HEADER_LEN, Header as EthernetHeader, ethertype};
 use crate::wire::tcp::{Flags, Header as TcpHeader};
 use crate::wire::{protocol, udp as wire_udp};
 
-const THEIRS: MacAddress = MacAddress([2, 0, 0, 0, 0, 9]);
-const FIRST: InterfaceId = InterfaceId(2);
-const SECOND: InterfaceId = InterfaceId(3);
+pub(super) const THEIRS: MacAddress = MacAddress([2, 0, 0, 0, 0, 9]);
+pub(super) const FIRST: InterfaceId = InterfaceId(2);
+pub(super) const SECOND: InterfaceId = InterfaceId(3);
 
 /// An engine with Ethernet interfaces, and time.
-struct Host {
-    engine: Engine,
-    now: Instant,
-    wakes: WakeList,
+pub(super) struct Host {
+    pub(super) engine: Engine,
+    pub(super) now: Instant,
+    pub(super) wakes: WakeList,
 }
 
 impl Host {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut config = Config {
             seed: Some(1),
             ..Config::default()
@@ -42,7 +42,7 @@ impl Host {
         Self::with(config)
     }
 
-    fn with(config: Config) -> Self {
+    pub(super) fn with(config: Config) -> Self {
         let host = Self {
             engine: Engine::new(config),
             now: Instant::ZERO,
@@ -67,17 +67,17 @@ impl Host {
         host
     }
 
-    fn address(&self, interface: InterfaceId, cidr: &str) {
+    pub(super) fn address(&self, interface: InterfaceId, cidr: &str) {
         let cidr = cidr.parse().expect("an address with its prefix");
         self.engine.add_address(self.now, interface, cidr);
     }
 
-    fn ours(&self, interface: InterfaceId) -> MacAddress {
+    pub(super) fn ours(&self, interface: InterfaceId) -> MacAddress {
         let ours = self.engine.network.hardware_address(interface);
         ours.expect("an Ethernet interface")
     }
 
-    fn link_local(&self, interface: InterfaceId) -> Ipv6Addr {
+    pub(super) fn link_local(&self, interface: InterfaceId) -> Ipv6Addr {
         let ours = addresses::link_local(self.ours(interface)).expect("a prefix of 64 bits");
         match ours.address() {
             IpAddr::V6(v6) => v6,
@@ -85,15 +85,22 @@ impl Host {
         }
     }
 
-    /// What the interface sends now.
+    /// What the interface sends now, but for what it says of groups.
     fn sent(&mut self, interface: InterfaceId) -> Vec<Packet> {
+        let mut sent = self.sent_all(interface);
+        sent.retain(|frame| !super::multicast::is_of_groups(frame));
+        sent
+    }
+
+    /// What the interface sends now.
+    pub(super) fn sent_all(&mut self, interface: InterfaceId) -> Vec<Packet> {
         let mut batch = Vec::new();
         self.engine
             .transmit(self.now, interface, &mut batch, &mut self.wakes);
         batch
     }
 
-    fn receive(&mut self, interface: InterfaceId, frame: Packet) {
+    pub(super) fn receive(&mut self, interface: InterfaceId, frame: Packet) {
         self.engine
             .receive(self.now, interface, &mut vec![frame], &mut self.wakes);
     }
@@ -157,13 +164,13 @@ impl Host {
             .expect("there is a route")
     }
 
-    fn dropped(&self, reason: DropReason) -> u64 {
+    pub(super) fn dropped(&self, reason: DropReason) -> u64 {
         self.engine.stats().dropped(reason)
     }
 }
 
 /// An IP packet of that payload in a frame.
-fn frame(
+pub(super) fn frame(
     (from, to): (MacAddress, MacAddress),
     (source, destination): (IpAddr, IpAddr),
     protocol: u8,
@@ -181,7 +188,7 @@ fn frame(
     packet
 }
 
-fn datagram(port: u16) -> Vec<u8> {
+pub(super) fn datagram(port: u16) -> Vec<u8> {
     let mut octets = vec![0; wire_udp::HEADER_LEN];
     let header = wire_udp::Header {
         source_port: 4000,
@@ -223,7 +230,7 @@ fn source_v6(frame: &Packet) -> Ipv6Addr {
     Ipv6Addr::from(source)
 }
 
-fn ip(address: &str) -> IpAddr {
+pub(super) fn ip(address: &str) -> IpAddr {
     address.parse().expect("an address")
 }
 
@@ -715,7 +722,7 @@ fn datagrams_of_a_closed_socket_that_wait_for_their_neighbour_count_as_unsent() 
         .udp_send(host.now, &socket, b"farewell", to)
         .unwrap();
     host.sent(FIRST);
-    host.engine.close_udp(&socket);
+    host.engine.close_udp(host.now, &socket);
     assert!(host.engine.has_staged(host.now));
     // Strangers' packets do not keep a stack alive whose own have gone.
     host.advance(Duration::from_secs(4));

@@ -1,7 +1,8 @@
 //! A UDP socket: opening it, its addresses, waiting for it, sending.
 //!
-//! Receiving is in `receive`, options in `options`.
+//! Receiving is in `receive`, options in `options`, groups in `multicast`.
 
+mod multicast;
 mod options;
 mod receive;
 

@@ -1,20 +1,18 @@
 //! Options of a UDP socket. Ranges are checked, and defaults kept, by `udp::SocketOptions`.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::UdpSocket;
-use crate::error::{SocketError, SocketResult};
-use crate::ip::InterfaceId;
+use crate::error::SocketResult;
 use crate::net::options;
 use crate::udp::SocketOptions;
 
 impl UdpSocket {
-    fn option<R>(&self, read: impl FnOnce(&SocketOptions) -> R) -> io::Result<R> {
+    pub(super) fn option<R>(&self, read: impl FnOnce(&SocketOptions) -> R) -> io::Result<R> {
         Ok(read(&self.io.lock().socket.socket.options))
     }
 
-    fn set_option(
+    pub(super) fn set_option(
         &self,
         set: impl FnOnce(&mut SocketOptions) -> SocketResult<()>,
     ) -> io::Result<()> {
@@ -25,7 +23,7 @@ impl UdpSocket {
         self.io.lock().socket.local().is_ipv6()
     }
 
-    fn can_read_v6(&self) -> io::Result<()> {
+    pub(super) fn can_read_v6(&self) -> io::Result<()> {
         if self.is_v6() {
             Ok(())
         } else {
@@ -33,7 +31,7 @@ impl UdpSocket {
         }
     }
 
-    fn can_set_v6(&self) -> io::Result<()> {
+    pub(super) fn can_set_v6(&self) -> io::Result<()> {
         if self.is_v6() {
             Ok(())
         } else {
@@ -204,81 +202,5 @@ impl UdpSocket {
         state.socket.set_device(device);
         state.socket.socket.options.device = name.map(String::into_bytes);
         Ok(())
-    }
-
-    /// Joins a multicast group over IPv4 on the interface that has this address; `0.0.0.0` leaves the choice to the
-    /// stack.
-    ///
-    /// # Errors
-    /// `InvalidInput` (EINVAL) for an address that is no group, ENODEV for one that is not the stack's, `AddrInUse`
-    /// when joined already.
-    pub fn join_multicast_v4(&self, multiaddr: Ipv4Addr, interface: Ipv4Addr) -> io::Result<()> {
-        self.check_interface_v4(interface)?;
-        Ok(self
-            .io
-            .shared()
-            .engine()
-            .multicast_join(self.io.slot(), IpAddr::V4(multiaddr))?)
-    }
-
-    /// Joins a multicast group over IPv6 on the interface of this number; 0 leaves the choice to the stack.
-    ///
-    /// # Errors
-    /// ENOPROTOOPT for an IPv4 socket, else as [`join_multicast_v4`](Self::join_multicast_v4).
-    pub fn join_multicast_v6(&self, multiaddr: &Ipv6Addr, interface: u32) -> io::Result<()> {
-        self.check_interface_v6(interface)?;
-        Ok(self
-            .io
-            .shared()
-            .engine()
-            .multicast_join(self.io.slot(), IpAddr::V6(*multiaddr))?)
-    }
-
-    /// Leaves a multicast group over IPv4.
-    ///
-    /// # Errors
-    /// `AddrNotAvailable` when it was not joined, ENODEV for an interface that the stack has not.
-    pub fn leave_multicast_v4(&self, multiaddr: Ipv4Addr, interface: Ipv4Addr) -> io::Result<()> {
-        self.check_interface_v4(interface)?;
-        Ok(self
-            .io
-            .shared()
-            .engine()
-            .multicast_leave(self.io.slot(), IpAddr::V4(multiaddr))?)
-    }
-
-    /// Leaves a multicast group over IPv6.
-    ///
-    /// # Errors
-    /// ENOPROTOOPT for an IPv4 socket, else as [`leave_multicast_v4`](Self::leave_multicast_v4).
-    pub fn leave_multicast_v6(&self, multiaddr: &Ipv6Addr, interface: u32) -> io::Result<()> {
-        self.check_interface_v6(interface)?;
-        Ok(self
-            .io
-            .shared()
-            .engine()
-            .multicast_leave(self.io.slot(), IpAddr::V6(*multiaddr))?)
-    }
-
-    fn check_interface_v4(&self, interface: Ipv4Addr) -> io::Result<()> {
-        if interface.is_unspecified() || self.io.shared().network().is_own(interface.into()) {
-            Ok(())
-        } else {
-            Err(SocketError::NoDevice.into())
-        }
-    }
-
-    fn check_interface_v6(&self, interface: u32) -> io::Result<()> {
-        self.can_set_v6()?;
-        let interfaces = self.io.shared().network().interfaces();
-        if interface == 0
-            || interfaces
-                .iter()
-                .any(|known| known.id == InterfaceId(interface))
-        {
-            Ok(())
-        } else {
-            Err(SocketError::NoDevice.into())
-        }
     }
 }
