@@ -222,8 +222,10 @@ impl World {
     /// Sends what the hosts have to send, at this moment.
     pub fn flush(&mut self) {
         for host in &mut self.hosts {
-            if !host.engine.has_ready() {
-                continue; // as a driver does
+            // As a driver does: what was ready, and what a full device has left.
+            let is_left = |port: &Port| host.engine.is_blocked(port.interface);
+            if !host.engine.has_ready() && !host.ports.iter().any(is_left) {
+                continue;
             }
             for port in &mut host.ports {
                 host.engine
