@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::cell::{CONTROLLERS, Cell, alias, grid};
 use super::run::Outcome;
 
-/// What the columns of [`line`] are.
+/// What the columns of [`line()`] are.
 pub const COLUMNS: &str = "\
 # goodput of the steady state and of the whole run in percent of the link; packets sent, retransmitted, spurious, refused;
 # round trips with losses, recoveries, undos; timeouts after bursts over half a window, in silence, avoidable ones
