@@ -15,7 +15,7 @@ use crate::wire::{icmpv6, ipv6, mld, ndp, protocol};
 ///
 /// # Errors
 /// [`DropReason::BadSource`] for one that does not come from the link: it has been forwarded, or pretends (RFC 3810
-/// 6.2, 9.3.9 of RFC 2710): neither a link-local source, nor a hop limit of 1, nor a router alert may be missing.
+/// 6.2): neither a link-local source, nor a hop limit of 1, nor a router alert may be missing.
 /// [`DropReason::Malformed`] for what is no message of either version.
 pub fn receive(ip: &IpPacket, octets: &[u8], config: &Config) -> Result<Received, DropReason> {
     let IpAddr::V6(source) = ip.source else {
