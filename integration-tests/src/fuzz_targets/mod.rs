@@ -6,6 +6,7 @@
 
 mod arp;
 mod coalescing;
+mod dhcp;
 mod engine;
 mod ethernet;
 mod groups;
@@ -25,6 +26,8 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const TARGETS: &[Target] = &[
     ("arp", arp::arp),
     ("coalescing", coalescing::coalescing),
+    ("dhcp_client", dhcp::client),
+    ("dhcpv4", dhcp::message),
     ("engine", engine::engine),
     ("ethernet_engine", ethernet::engine),
     ("icmpv4", wire::icmpv4),

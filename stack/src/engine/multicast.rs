@@ -11,7 +11,7 @@ use tidewire_netdev::Packet;
 use crate::engine::ingress::Inbound;
 use crate::engine::shard::ShardId;
 use crate::engine::slot::UdpSlot;
-use crate::engine::socket_groups::{GroupInterface, Joined, SourceChange};
+use crate::engine::socket_groups::{GroupInterface, Joined, SocketGroups, SourceChange};
 use crate::engine::transmit_queue::{Reply, ReplyWay};
 use crate::engine::{Engine, lock};
 use crate::error::{SocketError, SocketResult};
@@ -40,14 +40,9 @@ impl Engine {
     ) -> SocketResult<()> {
         let interface = self.group_interface(group, named)?;
         let config = &self.config.host.multicast;
-        {
-            let mut state = slot.lock();
-            let holder = Holder::Socket(state.socket.key.number());
-            let joined = state.socket.groups.join(group, interface, named, config)?;
-            self.note_membership(now, holder, joined);
-        }
-        self.settle_groups(now);
-        Ok(())
+        self.change_groups(now, slot, |groups| {
+            groups.join(group, interface, named, config).cloned()
+        })
     }
 
     /// Leaves a multicast group.
@@ -68,14 +63,7 @@ impl Engine {
             (GroupInterface::Any, found) => Some(found?),
             (_, found) => found.ok(),
         };
-        {
-            let mut state = slot.lock();
-            let holder = Holder::Socket(state.socket.key.number());
-            let left = state.socket.groups.leave(group, found, named)?;
-            self.forget_membership(now, holder, left);
-        }
-        self.settle_groups(now);
-        Ok(())
+        self.change_groups(now, slot, |groups| groups.leave(group, found, named))
     }
 
     /// Changes which sources of a group are heard.
@@ -94,12 +82,22 @@ impl Engine {
     ) -> SocketResult<()> {
         let interface = self.group_interface(group, named)?;
         let config = &self.config.host.multicast;
+        self.change_groups(now, slot, |groups| {
+            groups.change_source(change, source, group, (interface, named), config)
+        })
+    }
+
+    /// Changes what a socket listens to; `change` gives the group as it is afterwards.
+    fn change_groups(
+        &self,
+        now: Instant,
+        slot: &Arc<UdpSlot>,
+        change: impl FnOnce(&mut SocketGroups) -> SocketResult<Joined>,
+    ) -> SocketResult<()> {
         {
             let mut state = slot.lock();
-            let holder = Holder::Socket(state.socket.key.number());
-            let groups = &mut state.socket.groups;
-            let joined = groups.change_source(change, source, group, (interface, named), config)?;
-            self.note_membership(now, holder, &joined);
+            let changed = change(&mut state.socket.groups)?;
+            self.set_membership(now, Holder::Socket(state.socket.key.number()), changed);
         }
         self.settle_groups(now);
         Ok(())
@@ -160,14 +158,9 @@ impl Engine {
         interface.ok_or(SocketError::NoDevice)
     }
 
-    fn note_membership(&self, now: Instant, holder: Holder, joined: &Joined) {
-        let filter = joined.filter.clone();
-        lock(&self.memberships).set(now, joined.interface, joined.group, holder, filter);
-    }
-
-    pub(super) fn forget_membership(&self, now: Instant, holder: Holder, left: Joined) {
-        let nothing = SourceFilter::nothing();
-        lock(&self.memberships).set(now, left.interface, left.group, holder, nothing);
+    pub(super) fn set_membership(&self, now: Instant, holder: Holder, joined: Joined) {
+        let (interface, group, filter) = (joined.interface, joined.group, joined.filter);
+        lock(&self.memberships).set(now, interface, group, holder, filter);
     }
 
     /// An IPv6 address comes or goes, and with it the group that others ask for it in (RFC 4862 5.4.2).

@@ -169,26 +169,32 @@ impl Network {
         });
     }
 
-    /// Has everything else go through this gateway of an IPv4 interface's, or not over that interface any more.
+    /// Has everything else go through this gateway of an IPv4 interface's, or not over that interface any more; other
+    /// gateways of it, configured or not, give way.
     pub(crate) fn replace_default_route(&self, interface: InterfaceId, gateway: Option<IpAddr>) {
         let Some(default) = Cidr::new(Ipv4Addr::UNSPECIFIED.into(), 0) else {
             return;
         };
         let gateway = gateway.filter(|gateway| self.is_on_link(interface, *gateway));
-        self.change(|tables| {
-            let old: Vec<_> = tables
-                .routes
-                .iter()
+        let old: Vec<_> = {
+            let tables = self.read();
+            let routes = tables.routes.iter();
+            routes
                 .filter(|(cidr, route)| *cidr == default && route.interface == interface)
                 .map(|(_, route)| route.gateway)
-                .collect();
+                .collect()
+        };
+        let new: Vec<_> = gateway.map(Some).into_iter().collect();
+        if old == new {
+            return; // as with every renewal: no path is looked up anew
+        }
+        self.change(|tables| {
             for gateway in old {
                 tables.routes.remove(default, interface, gateway);
             }
             if let Some(gateway) = gateway {
-                tables
-                    .routes
-                    .insert(default, Route::via(interface, gateway));
+                let route = Route::via(interface, gateway);
+                tables.routes.insert(default, route);
             }
         });
     }

@@ -40,6 +40,16 @@ pub(crate) struct Joined {
     pub(crate) filter: SourceFilter,
 }
 
+impl Joined {
+    /// As it is once it was left.
+    fn left(self) -> Self {
+        Self {
+            filter: SourceFilter::nothing(),
+            ..self
+        }
+    }
+}
+
 /// The groups that a socket has joined.
 #[derive(Debug, Default)]
 pub(crate) struct SocketGroups(Vec<Joined>);
@@ -111,7 +121,7 @@ impl SocketGroups {
         };
         let place = self.0.iter().position(fits);
         let place = place.ok_or(SocketError::AddressNotAvailable)?;
-        Ok(self.0.remove(place))
+        Ok(self.0.remove(place).left())
     }
 
     /// Changes what is heard of a group; gives what became of it, with a filter that hears nothing if it was left.
@@ -132,7 +142,7 @@ impl SocketGroups {
         } else {
             config.max_sources_v6
         };
-        if change == SourceChange::Join && self.place(group, interface).is_none() {
+        if change == SourceChange::Join && most > 0 && self.place(group, interface).is_none() {
             self.add(group, interface, named, SourceFilter::nothing(), config)?;
         }
         let place = self.place(group, interface);
@@ -185,8 +195,8 @@ impl SocketGroups {
     }
 
     /// Leaves all.
-    pub(crate) fn take(&mut self) -> Vec<Joined> {
-        std::mem::take(&mut self.0)
+    pub(crate) fn take(&mut self) -> impl ExactSizeIterator<Item = Joined> + use<> {
+        std::mem::take(&mut self.0).into_iter().map(Joined::left)
     }
 
     fn place(&self, group: IpAddr, interface: InterfaceId) -> Option<usize> {

@@ -9,7 +9,7 @@ use tidewire_netdev::{Checksum, Packet, Segmentation, SegmentationKind};
 use crate::engine::ingress::{Inbound, verify};
 use crate::engine::link::Way;
 use crate::engine::network::{Path, connectable};
-use crate::engine::slot::{Slot, SlotRef, UdpSlot};
+use crate::engine::slot::{Slot, SlotRef, SlotState, UdpSlot};
 use crate::engine::socket_groups::SocketGroups;
 use crate::engine::sockets::{UdpSocket, canonical, unspecified};
 use crate::engine::tcp_egress::pseudo_checksum;
@@ -435,19 +435,7 @@ impl Engine {
             self.report(inbound, Problem::PortUnreachable, header, &original);
             return Err(DropReason::NoSocket);
         };
-        Self::deliver(&slot, datagram, inbound.wakes)
-    }
-
-    fn deliver(
-        slot: &Arc<UdpSlot>,
-        datagram: udp::Datagram,
-        wakes: &mut WakeList,
-    ) -> Result<(), DropReason> {
-        let mut state = slot.lock();
-        let result = state.socket.socket.handle_datagram(datagram);
-        let edges = state.socket.socket.take_readiness();
-        state.ready.set(edges, wakes);
-        result
+        hand_over(&mut slot.lock(), datagram, inbound.wakes)
     }
 
     /// Linux's rules: the interface must listen to the group, from that source; then whoever has joined it hears what its
@@ -470,21 +458,18 @@ impl Engine {
             .collect();
         let mut result = Err(DropReason::NoSocket);
         for slot in slots {
-            let hears = {
-                let state = slot.lock();
-                let socket = &state.socket;
-                let options = &socket.socket.options;
-                let from_others = if group.is_ipv4() {
-                    options.multicast_all_v4
-                } else {
-                    options.multicast_all_v6
-                };
-                let is_there = socket.device.is_none_or(|device| device == interface);
-                let groups = &socket.groups;
-                is_there && (!is_group || groups.hears(group, interface, source, from_others))
+            let mut state = slot.lock();
+            let socket = &state.socket;
+            let options = &socket.socket.options;
+            let from_others = if group.is_ipv4() {
+                options.multicast_all_v4
+            } else {
+                options.multicast_all_v6
             };
-            if hears {
-                result = Self::deliver(&slot, datagram.clone(), inbound.wakes);
+            let is_there = socket.device.is_none_or(|device| device == interface);
+            let groups = &socket.groups;
+            if is_there && (!is_group || groups.hears(group, interface, source, from_others)) {
+                result = hand_over(&mut state, datagram.clone(), inbound.wakes);
             }
         }
         result
@@ -502,9 +487,9 @@ impl Engine {
         };
         write(&self.datagrams).remove(key);
         drop((lease, idle));
-        let has_left = !groups.is_empty();
+        let has_left = groups.len() > 0;
         for left in groups {
-            self.forget_membership(now, Holder::Socket(key.number()), left);
+            self.set_membership(now, Holder::Socket(key.number()), left);
         }
         if has_left {
             self.settle_groups(now);
@@ -548,4 +533,15 @@ impl Engine {
             });
         }
     }
+}
+
+fn hand_over(
+    state: &mut SlotState<UdpSocket>,
+    datagram: udp::Datagram,
+    wakes: &mut WakeList,
+) -> Result<(), DropReason> {
+    let result = state.socket.socket.handle_datagram(datagram);
+    let edges = state.socket.socket.take_readiness();
+    state.ready.set(edges, wakes);
+    result
 }

@@ -144,7 +144,7 @@ impl Builder {
     }
 
     /// Has the last device's IPv4 address, its network and its default route come from a DHCP server (RFC 2131), beside
-    /// addresses that are configured. Ethernet only. [`Stack::addresses_settled`] waits for it, [`Stack::leases`] tells
+    /// addresses that are configured, and in place of a configured IPv4 gateway. Ethernet only. [`Stack::addresses_settled`] waits for it, [`Stack::leases`] tells
     /// it, [`Stack::release_leases`] gives it back.
     pub fn address_by_dhcp(self) -> Self {
         self.address_by_dhcp_with(dhcp::Config::default())

@@ -1,5 +1,6 @@
-//! Group records, of which reports of IGMPv3 and MLDv2 are lists (RFC 3376 4.2.4, RFC 3810 5.2.5): the same layout for
-//! both, but for the size of an address, `N` octets.
+//! What IGMPv3 and MLDv2 have in common: group records, of which reports are lists (RFC 3376 4.2.4, RFC 3810 5.2.4), and
+//! the end of a query (RFC 3376 4.1.5 to 4.1.9, RFC 3810 5.1.7 to 5.1.11). The layout is the same but for the size of an
+//! address, `N` octets. A record:
 //!
 //! ```text
 //! +---------------+---------------+-------------------------------+
@@ -13,7 +14,58 @@
 
 use crate::wire::ParseError;
 
-/// Octets of a record before its group.
+/// What a query of the newest version has behind its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct QueryTail<'a, const N: usize> {
+    /// Routers are not to take it into account (S).
+    pub suppress: bool,
+    /// The querier's robustness variable (QRV), 0 to 7, 0 if unknown.
+    pub robustness: u8,
+    /// The time between general queries as it is sent (QQIC).
+    pub interval_code: u8,
+    /// The sources that are asked for, none for all; at most 65,535.
+    pub sources: &'a [[u8; N]],
+}
+
+impl<'a, const N: usize> QueryTail<'a, N> {
+    /// Reads it; `octets` are behind the group. What is behind the sources means nothing (RFC 3376 4.1.10).
+    ///
+    /// # Errors
+    /// [`ParseError::Malformed`] for fewer octets than any version has, [`ParseError::Truncated`] when sources are
+    /// missing.
+    pub fn parse(octets: &'a [u8]) -> Result<Self, ParseError> {
+        let (&[flags, interval_code, high, low], rest) = octets
+            .split_first_chunk::<FIXED_LEN>()
+            .ok_or(ParseError::Malformed)?;
+        let count = usize::from(u16::from_be_bytes([high, low]));
+        let sources = rest.get(..count * N).ok_or(ParseError::Truncated)?;
+        Ok(Self {
+            suppress: flags & 8 != 0,
+            robustness: flags & 7,
+            interval_code,
+            sources: sources.as_chunks().0,
+        })
+    }
+
+    /// Octets that [`Self::emit`] writes.
+    pub const fn encoded_len(&self) -> usize {
+        FIXED_LEN + N * self.sources.len()
+    }
+
+    /// Writes it into `buffer`, which has [`Self::encoded_len`] octets.
+    ///
+    /// # Panics
+    /// When it has not.
+    pub fn emit(&self, buffer: &mut [u8]) {
+        let (fixed, sources) = buffer.split_at_mut(FIXED_LEN);
+        fixed[0] = u8::from(self.suppress) << 3 | self.robustness & 7;
+        fixed[1] = self.interval_code;
+        fixed[2..].copy_from_slice(&(self.sources.len() as u16).to_be_bytes());
+        sources.copy_from_slice(self.sources.as_flattened());
+    }
+}
+
+/// Octets of a record before its group, and of a query before its sources.
 const FIXED_LEN: usize = 4;
 
 /// What a record says of a group (RFC 3376 4.2.12, RFC 3810 5.2.12).

@@ -23,7 +23,7 @@ use std::time::Duration;
 use tidewire_netdev::checksum::Sum;
 
 use crate::wire::ParseError;
-use crate::wire::group_record::{Record, Records, decode_8_bits, emit_all};
+use crate::wire::group_record::{QueryTail, Record, Records, decode_8_bits, emit_all};
 
 /// Octets of a message of versions 1 and 2, and of a report of version 3 without records.
 pub const HEADER_LEN: usize = 8;
@@ -70,14 +70,8 @@ pub struct Query<'a> {
     pub group: Ipv4Addr,
     /// The time for answers as it is sent; of no meaning in version 1, where it is 0.
     pub max_response_code: u8,
-    /// Routers are not to take it into account (S); version 3.
-    pub suppress: bool,
-    /// The querier's robustness variable (QRV), 0 to 7, 0 if unknown; version 3.
-    pub robustness: u8,
-    /// The time between general queries as it is sent (QQIC); version 3.
-    pub interval_code: u8,
-    /// The sources that are asked for, none for all; version 3.
-    pub sources: &'a [[u8; 4]],
+    /// What version 3 adds; all of it zero in older ones.
+    pub tail: QueryTail<'a, 4>,
 }
 
 impl Query<'_> {
@@ -93,7 +87,7 @@ impl Query<'_> {
 
     /// The time between general queries (RFC 3376 4.1.7); 0 if unknown.
     pub const fn interval(&self) -> Duration {
-        Duration::from_secs(decode_8_bits(self.interval_code) as u64)
+        Duration::from_secs(decode_8_bits(self.tail.interval_code) as u64)
     }
 }
 
@@ -165,7 +159,7 @@ impl<'a> Message<'a> {
     pub fn encoded_len(&self) -> usize {
         match self {
             Self::Query(query) if query.version == Version::V3 => {
-                QUERY_V3_LEN + query.sources.as_flattened().len()
+                HEADER_LEN + query.tail.encoded_len()
             }
             Self::Query(_) | Self::Report { .. } | Self::Leave { .. } => HEADER_LEN,
             Self::ReportV3(records) => {
@@ -198,11 +192,7 @@ impl<'a> Message<'a> {
         if let Self::Query(query) = self
             && query.version == Version::V3
         {
-            let count = query.sources.len() as u16;
-            buffer[8] = u8::from(query.suppress) << 3 | query.robustness & 7;
-            buffer[9] = query.interval_code;
-            buffer[10..QUERY_V3_LEN].copy_from_slice(&count.to_be_bytes());
-            buffer[QUERY_V3_LEN..].copy_from_slice(query.sources.as_flattened());
+            query.tail.emit(&mut buffer[HEADER_LEN..]);
         }
         fill_checksum(buffer);
     }
@@ -231,27 +221,14 @@ fn parse_query(octets: &[u8], code: u8, group: Ipv4Addr) -> Result<Query<'_>, Pa
         version: if code == 0 { Version::V1 } else { Version::V2 },
         group,
         max_response_code: code,
-        suppress: false,
-        robustness: 0,
-        interval_code: 0,
-        sources: &[],
+        tail: QueryTail::default(),
     };
     if octets.len() == HEADER_LEN {
         return Ok(query);
     }
-    let Some((&[flags, interval_code, high, low], rest)) =
-        octets[HEADER_LEN..].split_first_chunk::<4>()
-    else {
-        return Err(ParseError::Malformed);
-    };
-    let count = usize::from(u16::from_be_bytes([high, low]));
-    let sources = rest.get(..count * 4).ok_or(ParseError::Truncated)?;
     Ok(Query {
         version: Version::V3,
-        suppress: flags & 8 != 0,
-        robustness: flags & 7,
-        interval_code,
-        sources: sources.as_chunks().0,
+        tail: QueryTail::parse(&octets[HEADER_LEN..])?,
         ..query
     })
 }
@@ -296,10 +273,7 @@ mod tests {
             version,
             group: GROUP,
             max_response_code: 0,
-            suppress: false,
-            robustness: 0,
-            interval_code: 0,
-            sources: &[],
+            tail: QueryTail::default(),
         }
     }
 
@@ -351,8 +325,8 @@ mod tests {
         assert_eq!(third.version, Version::V3);
         assert_eq!(third.max_response(), Duration::from_millis(24_800));
         assert_eq!(third.interval(), Duration::from_secs(128));
-        assert!(third.suppress && third.robustness == 2);
-        assert_eq!(third.sources, [[10, 0, 0, 9]]);
+        assert!(third.tail.suppress && third.tail.robustness == 2);
+        assert_eq!(third.tail.sources, [[10, 0, 0, 9]]);
         for len in 9..12 {
             let mut octets = v1.clone();
             octets.resize(len, 0);
@@ -425,10 +399,12 @@ mod tests {
         ) {
             let query = Message::Query(Query {
                 max_response_code: codes.0,
-                suppress,
-                robustness,
-                interval_code: codes.1,
-                sources: &sources,
+                tail: QueryTail {
+                    suppress,
+                    robustness,
+                    interval_code: codes.1,
+                    sources: &sources,
+                },
                 ..query(Version::V3)
             });
             let octets = octets(&query);

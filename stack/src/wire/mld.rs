@@ -25,7 +25,9 @@ use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use crate::wire::ParseError;
-use crate::wire::group_record::{Record, Records, decode_8_bits, decode_16_bits, emit_all};
+use crate::wire::group_record::{
+    QueryTail, Record, Records, decode_8_bits, decode_16_bits, emit_all,
+};
 
 /// Octets of a report of version 2 without records.
 pub const REPORT_LEN: usize = 8;
@@ -76,14 +78,8 @@ pub struct Query<'a> {
     pub group: Ipv6Addr,
     /// The time for answers as it is sent.
     pub max_response_code: u16,
-    /// Routers are not to take it into account (S); version 2.
-    pub suppress: bool,
-    /// The querier's robustness variable (QRV), 0 to 7, 0 if unknown; version 2.
-    pub robustness: u8,
-    /// The time between general queries as it is sent (QQIC); version 2.
-    pub interval_code: u8,
-    /// The sources that are asked for, none for all; version 2.
-    pub sources: &'a [[u8; 16]],
+    /// What version 2 adds; all of it zero in older ones.
+    pub tail: QueryTail<'a, 16>,
 }
 
 impl Query<'_> {
@@ -98,7 +94,7 @@ impl Query<'_> {
 
     /// The time between general queries (RFC 3810 5.1.9); 0 if unknown.
     pub const fn interval(&self) -> Duration {
-        Duration::from_secs(decode_8_bits(self.interval_code) as u64)
+        Duration::from_secs(decode_8_bits(self.tail.interval_code) as u64)
     }
 }
 
@@ -152,9 +148,7 @@ impl<'a> Message<'a> {
     /// Octets that [`Self::emit`] writes.
     pub fn encoded_len(&self) -> usize {
         match self {
-            Self::Query(query) if query.version == Version::V2 => {
-                QUERY_V2_LEN + query.sources.as_flattened().len()
-            }
+            Self::Query(query) if query.version == Version::V2 => V1_LEN + query.tail.encoded_len(),
             Self::Query(_) | Self::Report { .. } | Self::Done { .. } => V1_LEN,
             Self::ReportV2(records) => {
                 REPORT_LEN + records.map(|record| record.encoded_len()).sum::<usize>()
@@ -183,11 +177,7 @@ impl<'a> Message<'a> {
         if let Self::Query(query) = self
             && query.version == Version::V2
         {
-            let count = query.sources.len() as u16;
-            buffer[24] = u8::from(query.suppress) << 3 | query.robustness & 7;
-            buffer[25] = query.interval_code;
-            buffer[26..QUERY_V2_LEN].copy_from_slice(&count.to_be_bytes());
-            buffer[QUERY_V2_LEN..].copy_from_slice(query.sources.as_flattened());
+            query.tail.emit(&mut buffer[V1_LEN..]);
         }
     }
 }
@@ -213,25 +203,14 @@ fn parse_query(rest: &[u8], code: u16, group: Ipv6Addr) -> Result<Query<'_>, Par
         version: Version::V1,
         group,
         max_response_code: code,
-        suppress: false,
-        robustness: 0,
-        interval_code: 0,
-        sources: &[],
+        tail: QueryTail::default(),
     };
     if rest.is_empty() {
         return Ok(query);
     }
-    let Some((&[flags, interval_code, high, low], rest)) = rest.split_first_chunk::<4>() else {
-        return Err(ParseError::Malformed);
-    };
-    let count = usize::from(u16::from_be_bytes([high, low]));
-    let sources = rest.get(..count * 16).ok_or(ParseError::Truncated)?;
     Ok(Query {
         version: Version::V2,
-        suppress: flags & 8 != 0,
-        robustness: flags & 7,
-        interval_code,
-        sources: sources.as_chunks().0,
+        tail: QueryTail::parse(rest)?,
         ..query
     })
 }
@@ -289,8 +268,8 @@ mod tests {
         assert_eq!((query.version, query.group), (Version::V2, GROUP));
         assert_eq!(query.max_response(), Duration::from_millis(32_768));
         assert_eq!(query.interval(), Duration::from_secs(128));
-        assert!(query.suppress && query.robustness == 2);
-        assert_eq!(query.sources, [source]);
+        assert!(query.tail.suppress && query.tail.robustness == 2);
+        assert_eq!(query.tail.sources, [source]);
         for len in 25..28 {
             let mut octets = v1.clone();
             octets.resize(len, 0);
@@ -376,10 +355,12 @@ mod tests {
                 version: Version::V2,
                 group: GROUP,
                 max_response_code: code,
-                suppress,
-                robustness,
-                interval_code,
-                sources: &sources,
+                tail: QueryTail {
+                    suppress,
+                    robustness,
+                    interval_code,
+                    sources: &sources,
+                },
             });
             let octets = octets(&query);
             prop_assert_eq!(Message::parse(&octets), Ok(query));

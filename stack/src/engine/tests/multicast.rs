@@ -10,7 +10,7 @@ use crate::ip::autoconf::dad::DuplicateDetection;
 use crate::ip::multicast::{FilterMode, SourceFilter};
 use crate::stats::DropReason;
 use crate::wire::ethernet::{HEADER_LEN, Header as EthernetHeader, ethertype};
-use crate::wire::group_record::RecordKind;
+use crate::wire::group_record::{QueryTail, RecordKind};
 use crate::wire::{igmp, ipv4, mld, protocol};
 
 const GROUP: &str = "239.1.2.3";
@@ -171,10 +171,12 @@ fn queries_of_the_link_are_answered() {
         version: igmp::Version::V3,
         group: std::net::Ipv4Addr::UNSPECIFIED,
         max_response_code: 10,
-        suppress: false,
-        robustness: 2,
-        interval_code: 125,
-        sources: &[],
+        tail: QueryTail {
+            suppress: false,
+            robustness: 2,
+            interval_code: 125,
+            sources: &[],
+        },
     })
     .emit(&mut query);
     // A querier without an address, such as a switch, asks from 0.0.0.0 (RFC 4541 2.1.1).

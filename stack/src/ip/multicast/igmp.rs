@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use tidewire_netdev::Packet;
 
-use super::{Config, Message, Query, Received, Version, pack};
+use super::{Config, Message, Query, Received, Version, asked_sources, pack};
 use crate::stats::DropReason;
 use crate::wire::{ParseError, igmp, ipv4, protocol};
 
@@ -28,13 +28,9 @@ pub fn receive(octets: &[u8], config: &Config) -> Result<Received, DropReason> {
             group: (query.version != igmp::Version::V1 && !query.group.is_unspecified())
                 .then_some(IpAddr::V4(query.group)),
             max_response: query.max_response(),
-            robustness: query.robustness,
+            robustness: query.tail.robustness,
             interval: query.interval(),
-            sources: if query.sources.len() > config.max_query_sources {
-                Vec::new()
-            } else {
-                query.sources.iter().map(|s| IpAddr::from(*s)).collect()
-            },
+            sources: asked_sources(query.tail.sources, config),
         }),
         igmp::Message::Report { group, .. } => Received::Report(group.into()),
         igmp::Message::Leave { .. } | igmp::Message::ReportV3(_) => Received::Nothing,

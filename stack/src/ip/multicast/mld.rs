@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use tidewire_netdev::Packet;
 use tidewire_netdev::checksum::{pseudo_header_v6, sum_packet};
 
-use super::{Config, Message, Query, Received, Version, pack};
+use super::{Config, Message, Query, Received, Version, asked_sources, pack};
 use crate::ip::input::IpPacket;
 use crate::stats::DropReason;
 use crate::wire::{icmpv6, ipv6, mld, ndp, protocol};
@@ -38,13 +38,9 @@ pub fn receive(ip: &IpPacket, octets: &[u8], config: &Config) -> Result<Received
             },
             group: (!query.group.is_unspecified()).then_some(IpAddr::V6(query.group)),
             max_response: query.max_response(),
-            robustness: query.robustness,
+            robustness: query.tail.robustness,
             interval: query.interval(),
-            sources: if query.sources.len() > config.max_query_sources {
-                Vec::new()
-            } else {
-                query.sources.iter().map(|s| IpAddr::from(*s)).collect()
-            },
+            sources: asked_sources(query.tail.sources, config),
         }),
         mld::Message::Report { group } => Received::Report(group.into()),
         mld::Message::Done { .. } | mld::Message::ReportV2(_) => Received::Nothing,

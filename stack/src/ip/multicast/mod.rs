@@ -93,6 +93,17 @@ pub struct Query {
     pub sources: Vec<IpAddr>,
 }
 
+/// The sources of a query, if they are not more than are answered one by one: then the whole group is asked for.
+fn asked_sources<const N: usize>(sources: &[[u8; N]], config: &Config) -> Vec<IpAddr>
+where
+    IpAddr: From<[u8; N]>,
+{
+    if sources.len() > config.max_query_sources {
+        return Vec::new();
+    }
+    sources.iter().copied().map(IpAddr::from).collect()
+}
+
 /// What a received message is to a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Received {

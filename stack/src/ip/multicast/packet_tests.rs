@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::ip::input::{self, Arrival};
 use crate::stats::DropReason;
+use crate::wire::group_record::QueryTail;
 use crate::wire::{igmp as igmp_wire, ipv4, ipv6, mld as mld_wire};
 
 const GROUP_V4: Ipv4Addr = Ipv4Addr::new(239, 1, 2, 3);
@@ -124,10 +125,12 @@ fn listener_queries_from_beyond_the_link_are_not_believed() {
             version: mld_wire::Version::V2,
             group: Ipv6Addr::UNSPECIFIED,
             max_response_code: 1000,
-            suppress: false,
-            robustness: 2,
-            interval_code: 125,
-            sources: &[],
+            tail: QueryTail {
+                suppress: false,
+                robustness: 2,
+                interval_code: 125,
+                sources: &[],
+            },
         });
         let mut packet = tidewire_netdev::Packet::new();
         query.emit(packet.prepend(query.encoded_len()));
@@ -169,10 +172,12 @@ fn igmp_is_told_by_version() {
         version: igmp_wire::Version::V3,
         group: GROUP_V4,
         max_response_code: 10,
-        suppress: false,
-        robustness: 3,
-        interval_code: 60,
-        sources: &[[10, 0, 0, 9]],
+        tail: QueryTail {
+            suppress: false,
+            robustness: 3,
+            interval_code: 60,
+            sources: &[[10, 0, 0, 9]],
+        },
     };
     let octets = |query| {
         let message = igmp_wire::Message::Query(query);
@@ -196,7 +201,10 @@ fn igmp_is_told_by_version() {
     // More sources than are answered one by one ask for the group.
     let many = vec![[10, 0, 0, 9]; 65];
     let many = igmp_wire::Query {
-        sources: &many,
+        tail: QueryTail {
+            sources: &many,
+            ..group.tail
+        },
         ..group
     };
     let expected = Query {

@@ -323,26 +323,37 @@ impl Connection {
             && (acked.bytes > 0
                 || (delivered.bytes > 0 && self.recovery.rack.has_seen_reordering()))
         {
-            self.congestion.on_ack(&AckSample {
-                now,
-                bytes_acked: delivered.bytes as usize,
-                in_flight: in_flight.max(self.window_use.peak() as usize),
-                acknowledged: self.window.snd_una.0,
-                sent: self.window.snd_nxt.0,
-                rtt: delivered.latest_round_trip(now).or(rtt),
-                smoothed_rtt: self.rtt.smoothed().unwrap_or_default(),
-                application_limited: !self.window_use.is_limited(),
-            });
+            let rtt = delivered.latest_round_trip(now).or(rtt);
+            self.grow_window(now, delivered.bytes, in_flight, rtt);
         }
-        // What left before the head did has arrived: the path works, and the head has its own time from now on (as Linux).
-        // Of what left later that would not be said, or SACKs could put the head's timeout off for ever.
-        let passed = sacked.sent_at.zip(self.board.head_sent_at());
-        let works = passed.is_some_and(|(sent_at, head)| !late && sent_at < head);
-        self.set_timer_after_ack(now, outcome.wait_until, bytes_acked > 0 || works);
+        let advanced = bytes_acked > 0 || (!late && self.has_passed_head(sacked));
+        self.set_timer_after_ack(now, outcome.wait_until, advanced);
         if window_before == 0 && self.window.snd_wnd > 0 {
             self.window_opened(now);
         }
         self.dirty |= bytes_acked > 0 || changed || duplicate || sacked.bytes > 0;
+    }
+
+    /// Tells the congestion controller that `octets` have arrived, of `in_flight` before.
+    fn grow_window(&mut self, now: Instant, octets: u32, in_flight: usize, rtt: Option<Duration>) {
+        self.congestion.on_ack(&AckSample {
+            now,
+            bytes_acked: octets as usize,
+            in_flight: in_flight.max(self.window_use.peak() as usize),
+            acknowledged: self.window.snd_una.0,
+            sent: self.window.snd_nxt.0,
+            rtt,
+            smoothed_rtt: self.rtt.smoothed().unwrap_or_default(),
+            application_limited: !self.window_use.is_limited(),
+        });
+    }
+
+    /// What left before the head did has arrived: the path works, and the head has its own time from now on (as Linux). Of
+    /// what left later that is not said, or SACKs could put the head's timeout off for ever.
+    fn has_passed_head(&self, sacked: Delivered) -> bool {
+        sacked
+            .sent_at
+            .is_some_and(|sent_at| self.board.head_sent_at().is_some_and(|head| sent_at < head))
     }
 
     /// Counts what a DSACK reports, and gives it if it can be of a retransmission: more reports than those were are of
