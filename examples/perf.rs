@@ -15,7 +15,7 @@ use tidewire_examples::json::Listening;
 use tidewire_examples::perf::flags::{Client, Command, Load, Serve, Test};
 use tidewire_examples::perf::service::Service;
 use tidewire_examples::perf::{
-    DISCARD_PORT, Flags, Network, OwnStack, SctpStack, ZeroCopyStack, client, memory, report,
+    DISCARD_PORT, Flags, Network, SctpStack, ZeroCopyStack, client, memory, report,
 };
 use tidewire_examples::{Output, Result, run, run_without_device};
 
@@ -38,9 +38,9 @@ fn serve(flags: &Serve) -> ExitCode {
             let service = if flags.choice.sctp {
                 Service::start(&SctpStack::new(stack), any)?
             } else if flags.choice.zero_copy {
-                Service::start(&ZeroCopyStack(stack), any)?
+                Service::start(&ZeroCopyStack(flags.choice.own(stack)), any)?
             } else {
-                Service::start(&OwnStack(stack), any)?
+                Service::start(&flags.choice.own(stack), any)?
             };
             running.listening(DISCARD_PORT)?;
             Ok(service.run().await?)
@@ -75,9 +75,15 @@ fn measure(flags: &Client) -> ExitCode {
             let network = SctpStack::new(running.stack).with_more_addresses(&flags.connect[1..]);
             measure_over(network, test, load, output).await
         } else if flags.choice.zero_copy {
-            measure_over(ZeroCopyStack(running.stack), test, load, output).await
+            measure_over(
+                ZeroCopyStack(flags.choice.own(running.stack)),
+                test,
+                load,
+                output,
+            )
+            .await
         } else {
-            measure_over(OwnStack(running.stack), test, load, output).await
+            measure_over(flags.choice.own(running.stack), test, load, output).await
         }
     })
 }

@@ -7,8 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use tidewire::Stack;
+use tidewire::config::HostConfig;
 use tidewire::net::TcpStream;
-use tidewire::wire::ipv4;
+use tidewire::wire::ipv4::{self, SourceRoute};
 use tidewire::wire::protocol;
 use tidewire::wire::tcp::{self, Flags};
 use tidewire_netdev::checksum::{Sum, pseudo_header_v4};
@@ -34,10 +35,28 @@ struct Wire {
 struct Sent {
     ip: ipv4::Header,
     tcp: tcp::Header,
+    /// From the TCP header on.
+    octets: Vec<u8>,
+}
+
+impl Sent {
+    /// Whether the checksum is right if that is the final destination.
+    fn is_sound_for(&self, destination: Ipv4Addr) -> bool {
+        let len = self.octets.len() as u32;
+        let mut sum = pseudo_header_v4(self.ip.source, destination, protocol::TCP, len);
+        let mut body = Sum::default();
+        body.add_bytes(&self.octets);
+        sum.add_u16(body.fold());
+        sum.finish() == 0
+    }
 }
 
 impl Wire {
     fn new() -> Self {
+        Self::with(HostConfig::default())
+    }
+
+    fn with(host: HostConfig) -> Self {
         let (device, end) = pair(PairConfig {
             offloads: OffloadSet::default(),
             ..PairConfig::default()
@@ -45,6 +64,7 @@ impl Wire {
         let stack = Stack::builder()
             .seed(1)
             .unregistered()
+            .host(host)
             .device(device)
             .address("10.5.0.1/24")
             .address("10.5.0.9/24");
@@ -80,7 +100,18 @@ impl Wire {
             let (ip, at) = ipv4::Header::parse(&octets).expect("a sound header");
             if ip.protocol == protocol::TCP {
                 let (tcp, _) = tcp::Header::parse(&octets[at..]).expect("a sound segment");
-                return Some(Sent { ip, tcp });
+                let octets = octets[at..].to_vec();
+                return Some(Sent { ip, tcp, octets });
+            }
+        }
+    }
+
+    /// The next segment that goes to that port.
+    async fn next_of(&mut self, port: u16) -> Sent {
+        loop {
+            let sent = self.next().await.expect("a segment");
+            if sent.tcp.destination_port == port {
+                return sent;
             }
         }
     }
@@ -138,7 +169,7 @@ fn packet(
         protocol: protocol::TCP,
         ttl: 64,
         tos: 0,
-        total_len: (20 + options.len() + header.encoded_len()) as u16,
+        total_len: (20 + options.len().next_multiple_of(4) + header.encoded_len()) as u16,
         identification: 0,
         dont_fragment: true,
         more_fragments: false,
@@ -420,4 +451,176 @@ async fn source_quench_is_ignored() {
     wire.segment(&peer);
     let mut end = [0; 1];
     assert_eq!(stream.read(&mut end).await.expect("in order"), 0);
+}
+
+/// Who is reached only by way of [`THEIRS`] and another.
+const FAR: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
+/// A router behind [`THEIRS`].
+const FURTHER: Ipv4Addr = Ipv4Addr::new(10, 6, 0, 1);
+
+/// A stack that takes segments which came by source routes.
+fn routed_wire() -> Wire {
+    Wire::with(HostConfig {
+        accept_source_routes: true,
+        ..HostConfig::default()
+    })
+}
+
+/// A segment from far away that has come by a loose source route: the routers' addresses in the order that it passed them.
+fn from_afar(by: &[Ipv4Addr], header: &tcp::Header) -> Vec<u8> {
+    let len = 3 + by.len() * 4;
+    let mut options = vec![131, len as u8, len as u8 + 1];
+    options.extend(by.iter().flat_map(|router| router.octets()));
+    packet(FAR, OURS, header, &options)
+}
+
+/// Asserts that a packet to the far host goes by these routers.
+fn goes_by(sent: &Sent, routers: &[Ipv4Addr]) {
+    assert_eq!(sent.ip.destination, routers[0], "{sent:?}");
+    let route = SourceRoute::loose(routers).expect("routers");
+    assert_eq!(sent.ip.options, route.options(FAR), "{sent:?}");
+}
+
+/// What the far host answers to a SYN of the stack's, or sends next.
+fn far_peer(syn: &Sent, flags: Flags, sequence: u32) -> tcp::Header {
+    tcp::Header {
+        source_port: syn.tcp.destination_port,
+        destination_port: syn.tcp.source_port,
+        sequence,
+        acknowledgment: syn.tcp.sequence.wrapping_add(1),
+        flags,
+        window: 5000,
+        ..tcp::Header::default()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn source_route_of_the_application_counts_before_one_that_comes() {
+    // RFC 9293 3.9.2.1 (MUST-51, MUST-52); 3.7.1 (MUST-16): it leaves less room for data. RFC 9293 3.1: the checksum counts the
+    // final destination, which the wire's end verifies.
+    let mut wire = routed_wire();
+    let socket = wire.stack.tcp_socket_v4().expect("a socket");
+    let route = SourceRoute::loose(&[THEIRS, FURTHER]).expect("two routers");
+    socket
+        .set_source_route(Some(route.clone()))
+        .expect("an IPv4 socket");
+    assert_eq!(socket.source_route().expect("set"), Some(route));
+    let connect = tokio::spawn(socket.connect(address(FAR, PORT)));
+    let syn = wire.next().await.expect("a SYN");
+    assert_eq!(syn.tcp.flags, Flags::SYN);
+    goes_by(&syn, &[THEIRS, FURTHER]);
+    assert!(syn.is_sound_for(FAR));
+
+    let answer = far_peer(&syn, Flags::SYN | Flags::ACK, 1000);
+    wire.send(from_afar(&[SECOND_ROUTER, THEIRS], &answer));
+    let ack = wire.next().await.expect("the third segment");
+    assert_eq!(ack.tcp.flags, Flags::ACK);
+    goes_by(&ack, &[THEIRS, FURTHER]);
+
+    let mut stream = connect.await.expect("no panic").expect("connected");
+    stream.write_all(&[1; 4000]).await.expect("room");
+    let data = wire.next().await.expect("data");
+    goes_by(&data, &[THEIRS, FURTHER]);
+    assert!(data.is_sound_for(FAR));
+    // 536 octets are assumed of a peer that names no MSS, of which the route takes 12.
+    assert_eq!(data.ip.total_len, 20 + 12 + 20 + 536 - 12);
+}
+
+/// A router that packets may have come by.
+const SECOND_ROUTER: Ipv4Addr = Ipv4Addr::new(10, 7, 0, 1);
+
+#[tokio::test(start_paused = true)]
+async fn connection_that_comes_by_a_source_route_is_answered_on_the_way_back() {
+    // RFC 9293 3.9.2.1 (MUST-53), and the latest route counts (SHLD-24).
+    let mut wire = routed_wire();
+    let listener = wire
+        .stack
+        .tcp_listener(("0.0.0.0", PORT))
+        .await
+        .expect("free");
+    wire.send(from_afar(&[FURTHER, THEIRS], &syn(4000)));
+    for _ in 0..2 {
+        let answer = wire.next_within(Duration::from_secs(2)).await;
+        let answer = answer.expect("a SYN ACK, and once more");
+        assert_eq!(answer.tcp.flags, Flags::SYN | Flags::ACK);
+        goes_by(&answer, &[THEIRS, FURTHER]);
+    }
+    wire.send(from_afar(&[FURTHER, THEIRS], &syn(4001)));
+    let answer = wire.next().await.expect("a SYN ACK");
+    goes_by(&answer, &[THEIRS, FURTHER]);
+    let ack = far_peer(&answer, Flags::ACK, 2);
+    wire.send(from_afar(&[FURTHER, THEIRS], &ack));
+    let (mut stream, peer) = listener.accept().await.expect("connected");
+    assert_eq!(peer, address(FAR, 4001));
+    stream.write_all(b"data").await.expect("room");
+    let data = wire.next_of(4001).await;
+    goes_by(&data, &[THEIRS, FURTHER]);
+    assert!(data.is_sound_for(FAR));
+
+    // Nobody can send the answers elsewhere with a segment that the connection does not take.
+    let stale = tcp::Header {
+        sequence: 900_000,
+        ..ack.clone()
+    };
+    wire.send(from_afar(&[FURTHER, SECOND], &stale));
+    wire.send(from_afar(&[FURTHER, SECOND_ROUTER], &stale));
+    let again = wire.next_of(4001).await;
+    goes_by(&again, &[THEIRS, FURTHER]);
+
+    // A segment that came straight changes nothing, one that came another way does.
+    let acknowledged = tcp::Header {
+        acknowledgment: ack.acknowledgment.wrapping_add(4),
+        ..ack
+    };
+    wire.send(packet(FAR, OURS, &acknowledged, &[]));
+    tokio::task::yield_now().await;
+    stream.write_all(b"more").await.expect("room");
+    let more = wire.next_of(4001).await;
+    goes_by(&more, &[THEIRS, FURTHER]);
+    wire.send(from_afar(&[FURTHER, OTHERS], &acknowledged));
+    let more = wire.next_of(4001).await;
+    goes_by(&more, &[OTHERS, FURTHER]);
+}
+
+/// Another neighbour, which routes too.
+const OTHERS: Ipv4Addr = Ipv4Addr::new(10, 5, 0, 3);
+
+#[tokio::test(start_paused = true)]
+async fn source_routes_are_refused_unless_asked_for_and_where_they_lead_on() {
+    // RFC 7126 4.3; RFC 1122 3.3.5: a host that is no router passes nothing on.
+    let mut wire = Wire::new();
+    let _listener = wire
+        .stack
+        .tcp_listener(("0.0.0.0", PORT))
+        .await
+        .expect("free");
+    wire.send(from_afar(&[FURTHER, THEIRS], &syn(4000)));
+    wire.silence().await;
+
+    let mut wire = routed_wire();
+    let _listener = wire
+        .stack
+        .tcp_listener(("0.0.0.0", PORT))
+        .await
+        .expect("free");
+    let [a, b, c, d] = FURTHER.octets();
+    wire.send(packet(FAR, OURS, &syn(4000), &[131, 7, 4, a, b, c, d]));
+    wire.silence().await;
+    // And back it may lead neither to this host nor to everybody.
+    let last_routers = [OURS, Ipv4Addr::new(10, 5, 0, 255), Ipv4Addr::BROADCAST];
+    for last in last_routers {
+        wire.send(from_afar(&[FURTHER, last], &syn(4000)));
+        wire.silence().await;
+    }
+
+    let socket = wire.stack.tcp_socket_v4().expect("a socket");
+    let strict = SourceRoute::strict(&[FURTHER]).expect("a router");
+    socket
+        .set_source_route(Some(strict))
+        .expect("an IPv4 socket");
+    let error = socket
+        .connect(address(FAR, PORT))
+        .await
+        .expect_err("no way");
+    assert_eq!(error.kind(), ErrorKind::NetworkUnreachable);
 }

@@ -19,8 +19,8 @@ use smallvec::SmallVec;
 
 use crate::offload::{Checksum, Offload};
 
-/// Inline header room in octets: Ethernet (14) + IPv6 (40) + TCP with all options (60), rounded up.
-pub const HEADER_ROOM: usize = 128;
+/// Inline header room in octets: Ethernet (14) + IPv4 with all options (60) + TCP with all options (60), rounded up.
+pub const HEADER_ROOM: usize = 136;
 
 /// A payload as a short list of slices; two live inline, since a super-packet of 64 KiB rarely spans more.
 pub type Payload = SmallVec<[Bytes; 2]>;

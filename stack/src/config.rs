@@ -31,6 +31,10 @@ pub struct HostConfig {
     pub ttl: u8,
     /// Answer ICMP echo requests (RFC 1122 3.2.2.6, MUST). Default true.
     pub answer_echo: bool,
+    /// Take TCP segments that came by a source route, and answer on the route's way back (RFC 9293 3.9.2.1). Others' source
+    /// routes lead around filters and address checks (RFC 7126 4.3), so that packets that have them are dropped unless asked
+    /// for, as on Linux (`accept_source_route`). Default false.
+    pub accept_source_routes: bool,
     /// Stateless replies (RST, ICMP) that wait for a flush; more are dropped and counted. Default 1024.
     pub reply_queue: usize,
     /// Octets of fragments kept for reassembly, all datagrams together. Default 4 MiB, as Linux's `ipfrag_high_thresh`.
@@ -67,6 +71,7 @@ impl Default for HostConfig {
         Self {
             ttl: 64,
             answer_echo: true,
+            accept_source_routes: false,
             reply_queue: 1024,
             reassembly_memory: 4 << 20,
             tcp_memory: None,

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
+use tidewire::Stack;
 
-use super::network::Kernel;
+use super::network::{Kernel, OwnStack};
 use super::traffic::BLOCK;
 use crate::StackFlags;
 
@@ -49,8 +50,8 @@ pub struct Choice {
     /// Run over the kernel's sockets (tokio::net) instead of a stack of ours; no device then
     #[arg(long, conflicts_with = "device")]
     pub kernel: bool,
-    /// With --kernel: congestion control, for instance cubic [default: the system's, often bbr]
-    #[arg(long, value_name = "NAME", requires = "kernel")]
+    /// Congestion control: cubic, reno, bbr [default: cubic; with --kernel the system's, often bbr]
+    #[arg(long, value_name = "NAME", conflicts_with = "sctp")]
     pub congestion: Option<String>,
     /// Spare the copy between the application's buffer and the stack's (read_chunk, write_bytes)
     #[arg(long, conflicts_with = "kernel")]
@@ -109,6 +110,11 @@ impl Choice {
         Kernel {
             congestion: self.congestion.clone(),
         }
+    }
+
+    /// A stack of ours as the flags want it.
+    pub fn own(&self, stack: Stack) -> OwnStack {
+        OwnStack::new(stack).with_congestion(self.congestion.clone())
     }
 }
 

@@ -40,14 +40,15 @@ pub async fn run(flags: Memory) -> io::Result<InMemory> {
         measure(&networks.0, &networks.1, flags, offloads).await
     } else if flags.zero_copy {
         measure(
-            &ZeroCopyStack(sender),
-            &ZeroCopyStack(receiver),
+            &ZeroCopyStack(OwnStack::new(sender)),
+            &ZeroCopyStack(OwnStack::new(receiver)),
             flags,
             offloads,
         )
         .await
     } else {
-        measure(&OwnStack(sender), &OwnStack(receiver), flags, offloads).await
+        let (sender, receiver) = (OwnStack::new(sender), OwnStack::new(receiver));
+        measure(&sender, &receiver, flags, offloads).await
     }
 }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 #[cfg(target_os = "linux")]
 use nix::sys::socket::{setsockopt, sockopt};
 use tidewire::Stack;
+use tidewire::net::SockOptExt as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::traffic;
@@ -61,20 +62,47 @@ pub trait Network: Clone + Send + Sync + 'static {
 
 /// A stack of ours, by the calls that tokio has too.
 #[derive(Clone, Debug)]
-pub struct OwnStack(
-    /// The stack.
-    pub Stack,
-);
+pub struct OwnStack {
+    stack: Stack,
+    congestion: Option<String>,
+}
+
+impl OwnStack {
+    /// The stack, with its default congestion control.
+    pub const fn new(stack: Stack) -> Self {
+        Self {
+            stack,
+            congestion: None,
+        }
+    }
+
+    /// The same with another congestion control.
+    #[must_use]
+    pub fn with_congestion(self, congestion: Option<String>) -> Self {
+        Self { congestion, ..self }
+    }
+
+    fn socket(&self, address: SocketAddr) -> io::Result<tidewire::net::TcpSocket> {
+        let socket = match address {
+            SocketAddr::V4(_) => self.stack.tcp_socket_v4()?,
+            SocketAddr::V6(_) => self.stack.tcp_socket_v6()?,
+        };
+        if let Some(name) = &self.congestion {
+            socket.set_congestion_control(name).map_err(|error| {
+                let text = format!("there is no congestion control {name:?}: {error}");
+                io::Error::new(error.kind(), text)
+            })?;
+        }
+        Ok(socket)
+    }
+}
 
 impl Network for OwnStack {
     type Listener = tidewire::net::TcpListener;
     type Stream = tidewire::net::TcpStream;
 
     fn listen(&self, address: SocketAddr) -> io::Result<Self::Listener> {
-        let socket = match address {
-            SocketAddr::V4(_) => self.0.tcp_socket_v4()?,
-            SocketAddr::V6(_) => self.0.tcp_socket_v6()?,
-        };
+        let socket = self.socket(address)?;
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         socket.listen(BACKLOG)
@@ -87,7 +115,7 @@ impl Network for OwnStack {
     }
 
     async fn connect(&self, address: SocketAddr) -> io::Result<Self::Stream> {
-        let stream = self.0.tcp_stream(address).await?;
+        let stream = self.socket(address)?.connect(address).await?;
         stream.set_nodelay(true)?;
         Ok(stream)
     }
@@ -100,8 +128,8 @@ impl Network for OwnStack {
 /// A stack of ours, by its calls that hand buffers over instead of copying them.
 #[derive(Clone, Debug)]
 pub struct ZeroCopyStack(
-    /// The stack.
-    pub Stack,
+    /// The stack, and how its sockets are to be.
+    pub OwnStack,
 );
 
 impl Network for ZeroCopyStack {
@@ -109,7 +137,7 @@ impl Network for ZeroCopyStack {
     type Stream = tidewire::net::TcpStream;
 
     fn listen(&self, address: SocketAddr) -> io::Result<Self::Listener> {
-        OwnStack(self.0.clone()).listen(address)
+        self.0.listen(address)
     }
 
     async fn accept(listener: &Self::Listener) -> io::Result<Self::Stream> {
@@ -117,7 +145,7 @@ impl Network for ZeroCopyStack {
     }
 
     async fn connect(&self, address: SocketAddr) -> io::Result<Self::Stream> {
-        OwnStack(self.0.clone()).connect(address).await
+        self.0.connect(address).await
     }
 
     fn reset_on_drop(stream: &Self::Stream) -> io::Result<()> {

@@ -8,6 +8,7 @@ use clap::error::ErrorKind;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tidewire::Stack;
+use tidewire::net::SockOptExt as _;
 use tidewire_netdev::memory::{PairConfig, pair};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -97,8 +98,8 @@ fn usage_errors_are_found_before_anything_is_opened() {
             ErrorKind::ArgumentConflict,
         ),
         (
-            "perf serve --congestion cubic",
-            ErrorKind::MissingRequiredArgument,
+            "perf serve --sctp --congestion cubic",
+            ErrorKind::ArgumentConflict,
         ),
         (
             "perf serve --bind 127.0.0.1",
@@ -328,6 +329,23 @@ async fn every_service_answers_its_client_over_the_kernel() {
     exercise(&Kernel::default(), &Kernel::default(), own_loopback()).await;
 }
 
+#[tokio::test]
+async fn the_congestion_control_of_a_stack_of_ours_is_what_was_asked_for() {
+    let (client, server, address) = stacks();
+    let named = |stack, name: &str| OwnStack::new(stack).with_congestion(Some(name.to_owned()));
+    let at = SocketAddr::new(address, 7000);
+    let text = named(server.clone(), "none-such").listen(at);
+    let text = text.expect_err("refused").to_string();
+    assert!(text.contains("none-such"), "{text}");
+    let (client, server) = (named(client, "bbr"), named(server, "reno"));
+    let listener = server.listen(at).expect("free");
+    let (accepted, connected) = tokio::join!(OwnStack::accept(&listener), client.connect(at));
+    let name = accepted.expect("a client").congestion_control();
+    assert_eq!(name.expect("alive"), "reno");
+    let name = connected.expect("a server").congestion_control();
+    assert_eq!(name.expect("alive"), "bbr");
+}
+
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_congestion_control_that_the_kernel_does_not_have_is_named() {
@@ -342,25 +360,30 @@ async fn a_congestion_control_that_the_kernel_does_not_have_is_named() {
 #[tokio::test]
 async fn every_service_answers_its_client_over_two_stacks() {
     let (client, server, address) = stacks();
-    exercise(&OwnStack(server), &OwnStack(client), address).await;
+    exercise(&OwnStack::new(server), &OwnStack::new(client), address).await;
 }
 
 #[tokio::test]
 async fn every_service_answers_its_client_over_two_stacks_without_copies() {
     let (client, server, address) = stacks();
-    exercise(&ZeroCopyStack(server), &ZeroCopyStack(client), address).await;
+    exercise(
+        &ZeroCopyStack(OwnStack::new(server)),
+        &ZeroCopyStack(OwnStack::new(client)),
+        address,
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_service_answers_its_client_on_several_threads() {
     let (client, server, address) = stacks();
-    exercise(&OwnStack(server), &OwnStack(client), address).await;
+    exercise(&OwnStack::new(server), &OwnStack::new(client), address).await;
 }
 
 #[tokio::test]
 async fn a_client_says_that_nobody_serves() {
     let (client, _server, address) = stacks();
-    let error = client::up(&OwnStack(client), load(address, 1, 1, 1)).await;
+    let error = client::up(&OwnStack::new(client), load(address, 1, 1, 1)).await;
     let text = error.expect_err("nobody listens").to_string();
     assert!(
         text.contains("10.0.0.2:5001") && text.contains("perf serve"),
@@ -393,11 +416,11 @@ async fn memory_moves_octets_with_offloads_and_without() {
 #[tokio::test]
 async fn an_idle_connections_task_is_hardly_more_than_its_stream() {
     let (client, server, address) = stacks();
-    let network = OwnStack(server);
+    let network = OwnStack::new(server);
     let listener = network
         .listen(SocketAddr::new(address, HOLD_PORT))
         .expect("listening");
-    let client = OwnStack(client);
+    let client = OwnStack::new(client);
     let connect = client.connect(SocketAddr::new(address, HOLD_PORT));
     let (_peer, stream) = tokio::join!(connect, OwnStack::accept(&listener));
     let stream = stream.expect("accepted");

@@ -46,7 +46,12 @@ fn check_ipv4(octets: &[u8]) {
         .iter()
         .flatten()
         .any(|option| matches!(option.kind, 131 | 137));
-    assert_eq!(header.options.has_source_route(), has_source_route);
+    let route = ip4::ReceivedRoute::of(&header.options);
+    assert_eq!(route.is_some(), has_source_route);
+    if let Some(ip4::ReceivedRoute::Completed(Some(back))) = route {
+        let options = back.options(header.source);
+        assert_eq!(options.octets().len(), back.options_len());
+    }
     assert_eq!(ip4::Header::parse(&emitted), Ok((header, len)));
 }
 

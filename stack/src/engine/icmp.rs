@@ -191,6 +191,12 @@ impl Engine {
                     error.error,
                     SeqNum(error.second_word()),
                 )?;
+                let route = state.socket.route.as_deref();
+                if let (Some(route), IcmpError::PacketTooBig { mtu }) = (route, error.error) {
+                    // Where it leads is not where its packets are sent first, which paths are known by.
+                    let first_hop = route.first_hop().into();
+                    self.network.learn_path_mtu(now, first_hop, mtu);
+                }
                 self.settle_tcp(now, &slot, &mut state, wakes);
             }
             protocol::UDP => {

@@ -15,10 +15,11 @@ use crate::engine::{Engine, WakeList, lock};
 use crate::ip::InterfaceId;
 use crate::ip::address::AddressClass;
 use crate::ip::icmp::errors::Problem;
-use crate::ip::input::{self, Arrival, IpPacket, Refusal};
+use crate::ip::input::{self, Arrival, IpPacket, Refusal, ReturnRoute};
 use crate::link::ethernet::Frame;
 use crate::stats::DropReason;
 use crate::time::Instant;
+use crate::wire::ipv4::SourceRoute;
 use crate::wire::protocol;
 
 /// How delivering packets to own addresses ended.
@@ -157,6 +158,10 @@ impl Engine {
         };
         let ip = input::parse(&mut packet, arrival)
             .map_err(|refusal| self.refuse_packet(inbound, refusal, &packet))?;
+        let back = ip.return_route.as_deref();
+        if back.is_some_and(|back| !self.takes_source_route(&ip, back)) {
+            return Err(DropReason::BadSource);
+        }
         let class = self.admit(interface, &ip, &packet)?;
         // RFC 1122 3.3.6: who sends a packet for one host to all of them is mistaken, or up to something.
         if class == AddressClass::Own && inbound.origin().is_link_broadcast {
@@ -177,6 +182,18 @@ impl Engine {
         let ip = input::resume(ip, &mut packet)
             .map_err(|refusal| self.refuse_packet(inbound, refusal, &packet))?;
         self.receive_transport(inbound, &ip, class, packet)
+    }
+
+    /// Source routes are for TCP alone, and only if the stack was told to. What is answered to may not go to this host, or to
+    /// all of a network.
+    fn takes_source_route(&self, ip: &IpPacket, back: &ReturnRoute) -> bool {
+        let is_router = |route: &SourceRoute| {
+            let first = route.first_hop().into();
+            self.network.classify(first) == AddressClass::Remote
+        };
+        self.config.host.accept_source_routes
+            && ip.protocol == protocol::TCP
+            && back.0.as_ref().is_none_or(is_router)
     }
 
     /// Whether the packet is for this host and may come from where it says (RFC 1122 3.2.1.3).
@@ -242,6 +259,7 @@ impl Engine {
                     source: ip.source,
                     destination: ip.destination,
                     ecn: ip.ecn(),
+                    return_route: ip.return_route.as_deref(),
                 };
                 self.receive_tcp(inbound, origin, packet)
             }

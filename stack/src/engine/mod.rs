@@ -34,6 +34,7 @@ pub(crate) mod shard;
 pub mod slot;
 pub mod socket_groups;
 pub mod sockets;
+mod source_routes;
 mod tcp_egress;
 mod tcp_ingress;
 mod tcp_sockets;

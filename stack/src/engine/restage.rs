@@ -47,7 +47,9 @@ fn cut_for(
     let (kind, ip_len) = match (head.first()? >> 4, destination) {
         (4, IpAddr::V4(to)) => {
             let octets: [u8; 4] = head.get(16..20)?.try_into().ok()?;
-            let ours = Ipv4Addr::from(octets) == to && *head.get(9)? == protocol::TCP;
+            // With options it goes by a source route: it is no super-packet, and its connection sends it again in smaller ones.
+            let is_plain = head[0] & 0x0f == 5;
+            let ours = is_plain && Ipv4Addr::from(octets) == to && *head.get(9)? == protocol::TCP;
             (SegmentationKind::TcpV4, ours.then_some(20)?)
         }
         (6, IpAddr::V6(to)) => {

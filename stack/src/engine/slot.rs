@@ -287,7 +287,7 @@ mod tests {
     #[test]
     fn slots_and_what_lists_hold_of_them_stay_small() {
         let parts = [
-            ("TcpSlot", size_of::<TcpSlot>(), 1728),
+            ("TcpSlot", size_of::<TcpSlot>(), 1744),
             ("ListenerSlot", size_of::<ListenerSlot>(), 640),
             ("UdpSlot", size_of::<UdpSlot>(), 768),
             ("SctpSlot", size_of::<SctpSlot>(), 3200),

@@ -10,14 +10,17 @@ use crate::engine::network::Path;
 use crate::engine::ready_cache::ReadyCache;
 use crate::engine::slot::TcpSlot;
 use crate::engine::socket_groups::SocketGroups;
+use crate::engine::source_routes::ReturnRoutes;
 use crate::engine::zone::zone_of;
 use crate::error::{SocketError, SocketResult};
 use crate::ip::InterfaceId;
+use crate::ip::input::ReturnRoute;
 use crate::tcp;
 use crate::transport::demux::BoundKey;
 use crate::transport::ports::{EphemeralLease, PortLease};
 use crate::transport::{Readiness, demux::Tuple};
 use crate::udp;
+use crate::wire::ipv4::SourceRoute;
 
 /// What a TCP socket can be told before it is connected or listens.
 #[derive(Clone, Debug)]
@@ -30,6 +33,8 @@ pub struct TcpOptions {
     pub tos: u8,
     /// The only interface to use, by name.
     pub device: Option<String>,
+    /// The way that packets go (RFC 9293 3.9.2.1).
+    pub route: Option<Arc<SourceRoute>>,
 }
 
 impl Default for TcpOptions {
@@ -40,6 +45,7 @@ impl Default for TcpOptions {
             ttl: None,
             tos: 0,
             device: None,
+            route: None,
         }
     }
 }
@@ -67,6 +73,8 @@ pub struct TcpSocket {
     pub(crate) lease: Option<Lease>,
     pub(crate) path: Option<Path>,
     pub(crate) device: Option<InterfaceId>,
+    /// The way its packets go, as its opener wants or as its peer's packets come.
+    pub(crate) route: Option<Arc<SourceRoute>>,
     /// Its neighbour did not answer: what it sends next is lost.
     pub(crate) unreachable: bool,
     /// The connection's progress when its neighbour was last looked up.
@@ -95,6 +103,18 @@ impl TcpSocket {
     /// The four-tuple as packets carry it.
     pub fn tuple(&self) -> Tuple {
         self.connection.tuple()
+    }
+
+    /// A segment that the connection has taken came by a source route: what the peer has opened is answered on its way back,
+    /// the latest if there are several (RFC 9293 3.9.2.1, MUST-53, SHLD-24). Who opens names a route itself, or none (MUST-52).
+    pub(crate) fn take_return_route(&mut self, route: Option<&ReturnRoute>) {
+        let Some(ReturnRoute(route)) = route.filter(|_| self.connection.is_passive()) else {
+            return;
+        };
+        if self.route.as_deref() != route.as_ref() {
+            self.route = route.clone().map(Arc::new);
+            self.path = None;
+        }
     }
 }
 
@@ -132,6 +152,8 @@ pub struct ListenerSocket {
     /// TTL or hop limit of its packets and of those of the connections it accepts.
     pub ttl: u8,
     pub(crate) next_id: u16,
+    /// The ways back to whoever is about to connect by a source route.
+    pub(crate) return_routes: ReturnRoutes,
     pub(crate) error: Option<SocketError>,
     pub(crate) closed: bool,
 }

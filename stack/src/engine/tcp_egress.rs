@@ -9,6 +9,7 @@ use tidewire_netdev::{Checksum, Packet, Segmentation, SegmentationKind};
 use crate::engine::egress::SLOT_BUDGET;
 use crate::engine::network::{Cast, Path};
 use crate::engine::slot::{ListenerSlot, SlotRef, TcpSlot};
+use crate::engine::source_routes::towards;
 use crate::engine::transmit_queue::Egress;
 use crate::engine::zone::zone_of_flow;
 use crate::engine::{Engine, WakeList, lock};
@@ -19,8 +20,9 @@ use crate::stats::DropReason;
 use crate::tcp::{Transmit, TransmitLimits};
 use crate::time::Instant;
 use crate::transport::demux::Tuple;
-use crate::wire::protocol;
+use crate::wire::ipv4::SourceRoute;
 use crate::wire::tcp::Flags;
+use crate::wire::{ipv4, ipv6, protocol};
 
 /// The largest payload of one transmit: what an IPv4 or IPv6 super-packet carries besides its headers.
 const MAX_SUPER_PAYLOAD: usize = 65_535 - 120;
@@ -46,7 +48,7 @@ impl Engine {
             Some(path) => path,
             None => match self.network.path(
                 now,
-                tuple.remote.ip(),
+                towards(socket.route.as_deref(), &tuple),
                 Some(tuple.local.ip()),
                 socket.device,
             ) {
@@ -66,7 +68,7 @@ impl Engine {
             self.settle_tcp(now, slot, &mut state, wakes);
             return;
         };
-        let limits = limits(&path, tuple);
+        let limits = limits(&path, tuple, socket.route.as_deref());
         let mut slot_budget = SLOT_BUDGET.min(*budget);
         while let Some(transmit) = socket.connection.poll_transmit(now, &limits) {
             tracing::trace!(
@@ -91,7 +93,7 @@ impl Engine {
                 ..OutputHeader::new(tuple.local.ip(), tuple.remote.ip(), protocol::TCP)
             };
             socket.next_id = socket.next_id.wrapping_add(count as u16);
-            let mut packet = tcp_packet(tuple, transmit, &header);
+            let mut packet = tcp_packet(tuple, transmit, &header, socket.route.as_deref());
             self.stage(egress, path.interface, way, &mut packet);
             slot_budget -= 1;
             *budget -= 1;
@@ -127,9 +129,10 @@ impl Engine {
             let Some((tuple, transmit)) = socket.listener.poll_transmit(now) else {
                 break;
             };
+            let route = socket.return_routes.of(&tuple);
             let path = self.network.path(
                 now,
-                tuple.remote.ip(),
+                towards(route, &tuple),
                 Some(tuple.local.ip()),
                 socket.device.or(zone_of_flow(&tuple)),
             );
@@ -147,7 +150,7 @@ impl Engine {
             };
             socket.next_id = socket.next_id.wrapping_add(1);
             // Nobody to tell of an error: the timer sends it again.
-            let mut packet = tcp_packet(tuple, transmit, &header);
+            let mut packet = tcp_packet(tuple, transmit, &header, route);
             let _ = self.stage_towards(egress, now, &path, &mut packet);
             slot_budget -= 1;
             *budget -= 1;
@@ -160,10 +163,17 @@ impl Engine {
     }
 
     /// Sends a segment that belongs to no connection: a RST to nobody, an ACK from TIME-WAIT.
-    pub(crate) fn reply_tcp(&self, now: Instant, tuple: Tuple, transmit: Transmit) {
-        let (local, remote) = (tuple.local.ip(), tuple.remote.ip());
+    pub(crate) fn reply_tcp(
+        &self,
+        now: Instant,
+        tuple: Tuple,
+        route: Option<&SourceRoute>,
+        transmit: Transmit,
+    ) {
+        let local = tuple.local.ip();
         let device = zone_of_flow(&tuple);
-        let Ok(path) = self.network.path(now, remote, Some(local), device) else {
+        let towards = towards(route, &tuple);
+        let Ok(path) = self.network.path(now, towards, Some(local), device) else {
             return;
         };
         let header = OutputHeader {
@@ -171,7 +181,7 @@ impl Engine {
             ..OutputHeader::new(tuple.local.ip(), tuple.remote.ip(), protocol::TCP)
         };
         // Too many at once: the peer asks again.
-        let packet = tcp_packet(tuple, transmit, &header);
+        let packet = tcp_packet(tuple, transmit, &header, route);
         let _ = self.reply(self.home_of(&tuple), &path, packet);
     }
 }
@@ -205,11 +215,20 @@ fn transmit_count(transmit: &Transmit) -> usize {
 
 /// What a path lets a connection send at once. Where the device cannot cut, software does it just above the device,
 /// which still saves a pass through the connection per segment.
-fn limits(path: &Path, tuple: Tuple) -> TransmitLimits {
+fn limits(path: &Path, tuple: Tuple, route: Option<&SourceRoute>) -> TransmitLimits {
     TransmitLimits {
         path_mtu: path.mtu,
-        ip_header_len: if tuple.remote.is_ipv4() { 20 } else { 40 },
-        max_super_payload: MAX_SUPER_PAYLOAD,
+        ip_header_len: match route {
+            Some(route) => ipv4::HEADER_LEN + route.options_len(),
+            None if tuple.remote.is_ipv4() => ipv4::HEADER_LEN,
+            None => ipv6::HEADER_LEN,
+        },
+        // Whoever cuts below takes the header's destination for the one that checksums count.
+        max_super_payload: if route.is_some() {
+            0
+        } else {
+            MAX_SUPER_PAYLOAD
+        },
     }
 }
 
@@ -232,7 +251,12 @@ pub(crate) fn pseudo_checksum(
 }
 
 /// A TCP packet: headers inline, payload borrowed, checksum left partial.
-fn tcp_packet(tuple: Tuple, transmit: Transmit, header: &OutputHeader) -> Packet {
+fn tcp_packet(
+    tuple: Tuple,
+    transmit: Transmit,
+    header: &OutputHeader,
+    route: Option<&SourceRoute>,
+) -> Packet {
     let Transmit {
         header: tcp_header,
         payload,
@@ -267,7 +291,11 @@ fn tcp_packet(tuple: Tuple, transmit: Transmit, header: &OutputHeader) -> Packet
             ecn: tcp_header.flags.contains(Flags::CWR),
         });
     }
-    let prepended = output::prepend(&mut packet, &header.with_ecn(ecn));
+    let header = header.with_ecn(ecn);
+    let prepended = match route {
+        None => output::prepend(&mut packet, &header),
+        Some(route) => output::prepend_routed(&mut packet, &header, route),
+    };
     debug_assert!(
         prepended.is_ok(),
         "a transmit is at most {MAX_SUPER_PAYLOAD} octets, of one IP version"

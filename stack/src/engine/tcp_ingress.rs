@@ -8,9 +8,11 @@ use tidewire_netdev::Packet;
 use crate::engine::ingress::Inbound;
 use crate::engine::slot::{ListenerSlot, Slot, TcpSlot};
 use crate::engine::sockets::Lease;
+use crate::engine::source_routes::towards;
 use crate::engine::zone::zone_of_flow;
 use crate::engine::{Engine, lock, read, write};
 use crate::ip::InterfaceId;
+use crate::ip::input::ReturnRoute;
 use crate::stats::DropReason;
 use crate::tcp::connection::reset_reply;
 use crate::tcp::listener::{AcceptQueue, ListenerVerdict, Surroundings};
@@ -19,6 +21,7 @@ use crate::tcp::{Connection, Segment, SeqNum};
 use crate::time::Instant;
 use crate::transport::Readiness;
 use crate::transport::demux::Tuple;
+use crate::wire::ipv4::SourceRoute;
 use crate::wire::tcp::Header;
 use crate::wire::{Ecn, ParseError};
 
@@ -26,12 +29,20 @@ use crate::wire::{Ecn, ParseError};
 #[derive(Debug, Default)]
 pub(crate) struct FlowCache(Option<(Tuple, Arc<TcpSlot>)>);
 
-/// The addresses and the ECN field of the packet a segment came in.
+/// The addresses, the ECN field and the source route of the packet a segment came in.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct SegmentOrigin {
+pub(crate) struct SegmentOrigin<'a> {
     pub(crate) source: IpAddr,
     pub(crate) destination: IpAddr,
     pub(crate) ecn: Ecn,
+    pub(crate) return_route: Option<&'a ReturnRoute>,
+}
+
+impl SegmentOrigin<'_> {
+    /// The way that answers go which belong to no connection.
+    fn back(&self) -> Option<&SourceRoute> {
+        self.return_route?.0.as_ref()
+    }
 }
 
 impl Engine {
@@ -39,7 +50,7 @@ impl Engine {
     pub(crate) fn receive_tcp(
         &self,
         inbound: &mut Inbound<'_>,
-        origin: SegmentOrigin,
+        origin: SegmentOrigin<'_>,
         packet: Packet,
     ) -> Result<(), DropReason> {
         let (ports, segment) = parse(origin, packet).map_err(|_| DropReason::Malformed)?;
@@ -53,18 +64,21 @@ impl Engine {
             _ => read(&self.connections).find(&tuple).cloned(),
         };
         let Some(slot) = slot else {
-            return self.receive_unconnected(inbound, tuple, segment);
+            return self.receive_unconnected(inbound, origin, tuple, segment);
         };
         let mut state = slot.lock();
         if state.socket.detached {
             drop(state);
             inbound.cache.0 = None;
-            return self.receive_unconnected(inbound, tuple, segment);
+            return self.receive_unconnected(inbound, origin, tuple, segment);
         }
         let span = state.socket.span.clone();
         let entered = span.enter();
         trace_received(&segment);
         let result = state.socket.connection.handle_segment(inbound.now, segment);
+        if result.is_ok() {
+            state.socket.take_return_route(origin.return_route);
+        }
         self.settle_tcp(inbound.now, &slot, &mut state, inbound.wakes);
         drop(entered);
         let detached = state.socket.detached;
@@ -76,6 +90,7 @@ impl Engine {
     fn receive_unconnected(
         &self,
         inbound: &mut Inbound<'_>,
+        origin: SegmentOrigin<'_>,
         tuple: Tuple,
         segment: Segment,
     ) -> Result<(), DropReason> {
@@ -87,7 +102,7 @@ impl Engine {
             TimeWaitVerdict::Unknown => None,
             TimeWaitVerdict::Drop(reason) => return Err(reason),
             TimeWaitVerdict::Ack(transmit) => {
-                self.reply_tcp(now, tuple, *transmit);
+                self.reply_tcp(now, tuple, origin.back(), *transmit);
                 let deadline = lock(&self.time_wait).table.poll_timeout();
                 self.note_housekeeping(deadline);
                 return Ok(());
@@ -101,7 +116,8 @@ impl Engine {
         match listener {
             Some(listener) => {
                 let iss = reopened.unwrap_or_else(|| self.isn.iss(now, &tuple));
-                let result = self.receive_for_listener(inbound, &listener, tuple, segment, iss);
+                let asked = (tuple, segment);
+                let result = self.receive_for_listener(inbound, origin, &listener, asked, iss);
                 if reopened.is_some() && result.is_ok() {
                     let lease = {
                         let mut time_wait = lock(&self.time_wait);
@@ -112,14 +128,20 @@ impl Engine {
                 }
                 result
             }
-            None => self.refuse(now, tuple, &segment),
+            None => self.refuse(now, origin, tuple, &segment),
         }
     }
 
     /// RFC 9293 3.10.7.1: a segment for nobody is answered with a reset.
-    fn refuse(&self, now: Instant, tuple: Tuple, segment: &Segment) -> Result<(), DropReason> {
+    fn refuse(
+        &self,
+        now: Instant,
+        origin: SegmentOrigin<'_>,
+        tuple: Tuple,
+        segment: &Segment,
+    ) -> Result<(), DropReason> {
         if let Some(transmit) = reset_reply(tuple, segment) {
-            self.reply_tcp(now, tuple, transmit);
+            self.reply_tcp(now, tuple, origin.back(), transmit);
         }
         Err(DropReason::NoSocket)
     }
@@ -127,21 +149,22 @@ impl Engine {
     fn receive_for_listener(
         &self,
         inbound: &mut Inbound<'_>,
+        origin: SegmentOrigin<'_>,
         listener: &Arc<ListenerSlot>,
-        tuple: Tuple,
-        segment: Segment,
+        (tuple, segment): (Tuple, Segment),
         iss: SeqNum,
     ) -> Result<(), DropReason> {
         let now = inbound.now;
         let mut state = listener.lock();
         if state.socket.closed {
             drop(state);
-            return self.refuse(now, tuple, &segment);
+            return self.refuse(now, origin, tuple, &segment);
         }
         let device = state.socket.device.or(zone_of_flow(&tuple));
+        let towards = towards(origin.back(), &tuple);
         let path = self
             .network
-            .path(now, tuple.remote.ip(), Some(tuple.local.ip()), device)
+            .path(now, towards, Some(tuple.local.ip()), device)
             .map_err(|_| DropReason::BadSource)?;
         let surroundings = Surroundings {
             accept_queue: AcceptQueue {
@@ -158,16 +181,19 @@ impl Engine {
             .handle_segment(now, tuple, &segment, &surroundings);
         self.settle_listener(listener, &state.socket);
         let request = match verdict {
-            ListenerVerdict::Nothing => return Ok(()),
+            ListenerVerdict::Nothing => {
+                state.socket.return_routes.note(tuple, origin.back());
+                return Ok(());
+            }
             ListenerVerdict::Drop(reason) => return Err(reason),
             ListenerVerdict::Reset(transmit) => {
                 drop(state);
-                self.reply_tcp(now, tuple, *transmit);
+                self.reply_tcp(now, tuple, origin.back(), *transmit);
                 return Err(DropReason::BadAck);
             }
             ListenerVerdict::Ack(transmit) => {
                 drop(state);
-                self.reply_tcp(now, tuple, *transmit);
+                self.reply_tcp(now, tuple, origin.back(), *transmit);
                 return Err(DropReason::OutOfWindow);
             }
             ListenerVerdict::Accept(request) => request,
@@ -187,6 +213,7 @@ impl Engine {
             device,
         );
         socket.ttl = state.socket.ttl;
+        socket.take_return_route(origin.return_route);
         // tokio's accepted sockets begin readable and writable, and find out.
         let local = path.interface == InterfaceId::LOOPBACK;
         let child = Arc::new(
@@ -233,7 +260,7 @@ struct Ports {
     destination_port: u16,
 }
 
-fn parse(origin: SegmentOrigin, mut packet: Packet) -> Result<(Ports, Segment), ParseError> {
+fn parse(origin: SegmentOrigin<'_>, mut packet: Packet) -> Result<(Ports, Segment), ParseError> {
     let segmentation = packet.offload.segmentation;
     if packet.contiguous().len() < 20 {
         packet.pull_up(20);

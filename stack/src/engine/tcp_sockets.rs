@@ -10,6 +10,7 @@ use crate::engine::slot::{ListenerSlot, Slot, SlotRef, SlotState, TcpSlot};
 use crate::engine::sockets::{
     Lease, ListenerSocket, TcpOptions, TcpSocket, canonical, next_accepted,
 };
+use crate::engine::source_routes::ReturnRoutes;
 use crate::engine::zone::{with_zone, zone_of};
 use crate::engine::{Engine, WakeList, lock, read, write};
 use crate::error::{SocketError, SocketResult};
@@ -23,6 +24,7 @@ use crate::time::Instant;
 use crate::transport::Readiness;
 use crate::transport::demux::{Bound, Tuple};
 use crate::transport::ports::{BindRequest, PortLease};
+use crate::wire::ipv4::SourceRoute;
 
 /// Most connections that wait to be accepted, less one: Linux's `somaxconn`.
 pub(crate) const MAX_BACKLOG: u32 = 4096;
@@ -95,8 +97,13 @@ impl Engine {
         let device = device.or(bound.and_then(zone_of));
         let device = self.device_towards(remote, device)?;
         // RFC 1122 4.2.3.10, RFC 9293 MUST-46; the errno is Linux's.
-        let class = self.network.classify(remote.ip());
-        if matches!(class, AddressClass::Broadcast | AddressClass::Multicast) {
+        let is_for_all = |address| {
+            let class = self.network.classify(address);
+            matches!(class, AddressClass::Broadcast | AddressClass::Multicast)
+        };
+        let route = options.route.as_deref();
+        let towards = route.map_or(remote.ip(), |route| route.first_hop().into());
+        if is_for_all(remote.ip()) || is_for_all(towards) {
             return Err(SocketError::NetworkUnreachable);
         }
         let bound_ip = bound
@@ -105,7 +112,10 @@ impl Engine {
         if bound_ip.is_some_and(|ip| ip.is_ipv4() != remote.is_ipv4()) {
             return Err(SocketError::AddressFamily);
         }
-        let path = self.network.path(now, remote.ip(), bound_ip, device)?;
+        let path = self.network.path(now, towards, bound_ip, device)?;
+        if route.is_some_and(SourceRoute::is_strict) && path.next_hop != towards {
+            return Err(SocketError::HostUnreachable);
+        }
         let zone = device.unwrap_or(path.interface);
         let (local, lease) = match (lease, bound) {
             (Some(lease), Some(bound)) => (
@@ -139,7 +149,8 @@ impl Engine {
                 path_mtu: path.mtu,
             },
         );
-        let socket = self.tcp_socket(connection, options, mapped, lease, path, device);
+        let mut socket = self.tcp_socket(connection, options, mapped, lease, path, device);
+        socket.route.clone_from(&options.route);
         let slot = Arc::new(
             Slot::new(socket, Readiness::NONE)
                 .with_local(path.interface == InterfaceId::LOOPBACK)
@@ -180,6 +191,7 @@ impl Engine {
             lease: Some(lease),
             path: Some(path),
             device,
+            route: None,
             unreachable: false,
             confirmed,
             next_id,
@@ -226,6 +238,7 @@ impl Engine {
                 device,
                 ttl: options.ttl.unwrap_or(self.config.host.ttl),
                 next_id: 0,
+                return_routes: ReturnRoutes::default(),
                 error: None,
                 closed: false,
             };

@@ -20,6 +20,7 @@ use tidewire_netdev::Packet;
 use crate::ip::icmp::errors::Problem;
 use crate::stats::DropReason;
 use crate::wire::icmpv6::parameter_problem;
+use crate::wire::ipv4::{ReceivedRoute, SourceRoute};
 use crate::wire::ipv6::extension::{self, ChainError};
 use crate::wire::ipv6::fragment;
 use crate::wire::{Ecn, ParseError, ipv4, ipv6, protocol};
@@ -51,11 +52,17 @@ pub struct IpPacket {
     /// It came with an IPv6 fragment header, even one around the whole packet, or was reassembled: neighbour discovery
     /// must not listen to it (RFC 6980 5).
     pub was_fragmented: bool,
+    /// It came by a source route, which it has followed to its end; what is answered may go back the way that this says.
+    pub return_route: Option<Box<ReturnRoute>>,
     /// The octets before what the packet begins with now, as they arrived.
     pub(super) header: SmallVec<[u8; ipv6::HEADER_LEN]>,
     /// Where in `header` the number `protocol` stands, for a parameter problem.
     pub(super) protocol_pointer: usize,
 }
+
+/// The way back of a packet that its sender has routed: the routers that it came by, or the straight way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReturnRoute(pub Option<SourceRoute>);
 
 /// A fragment's place in its packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,7 +172,7 @@ fn parse_v4(packet: &mut Packet, arrival: Arrival) -> Result<IpPacket, Refusal> 
     let octets = packet.contiguous();
     let (header, header_len) = ipv4::Header::parse(octets).map_err(unreadable)?;
     let total_len = usize::from(header.total_len);
-    let ip = IpPacket {
+    let mut ip = IpPacket {
         source: header.source.into(),
         destination: header.destination.into(),
         protocol: header.protocol,
@@ -177,6 +184,7 @@ fn parse_v4(packet: &mut Packet, arrival: Arrival) -> Result<IpPacket, Refusal> 
             more: header.more_fragments,
         }),
         was_fragmented: false,
+        return_route: None,
         header: SmallVec::from_slice(&octets[..header_len]),
         protocol_pointer: PROTOCOL_POINTER_V4,
     };
@@ -184,7 +192,7 @@ fn parse_v4(packet: &mut Packet, arrival: Arrival) -> Result<IpPacket, Refusal> 
     screen_v4(header.source, header.destination, arrival)?;
     packet.advance(header_len);
     if !header.options.is_empty() {
-        check_options(&ip, &header.options)?;
+        ip.return_route = check_options(&ip, &header.options)?;
     }
     if let Some(fragment) = ip.fragment {
         let end = usize::from(fragment.offset) + packet.len();
@@ -210,6 +218,7 @@ fn parse_v6(packet: &mut Packet, arrival: Arrival) -> Result<IpPacket, Refusal> 
         traffic_class: header.traffic_class,
         fragment: None,
         was_fragmented: false,
+        return_route: None,
         header: SmallVec::from_slice(&octets[..header_len]),
         protocol_pointer: PROTOCOL_POINTER_V6,
     };
@@ -373,9 +382,12 @@ fn is_v4_mapped(address: Ipv6Addr) -> bool {
     address.to_ipv4_mapped().is_some()
 }
 
-/// IPv4 options are skipped (RFC 1122 3.2.1.8), but for source routes, which are refused, and nonsense, which is told
-/// to the sender (3.2.2.5).
-fn check_options(ip: &IpPacket, options: &ipv4::Options) -> Result<(), Refusal> {
+/// IPv4 options are skipped (RFC 1122 3.2.1.8), but for source routes, whose way back is given, or which are refused if they
+/// lead on to others, and nonsense, which is told to the sender (3.2.2.5).
+fn check_options(
+    ip: &IpPacket,
+    options: &ipv4::Options,
+) -> Result<Option<Box<ReturnRoute>>, Refusal> {
     if let Some(malformed) = options.iter().find_map(Result::err) {
         let problem = Problem::ParameterProblem {
             code: 0,
@@ -384,10 +396,11 @@ fn check_options(ip: &IpPacket, options: &ipv4::Options) -> Result<(), Refusal> 
         };
         return Err(answer(ip.clone(), problem, DropReason::Malformed));
     }
-    if options.has_source_route() {
-        return Err(DropReason::BadSource.into());
+    match ReceivedRoute::of(options) {
+        None => Ok(None),
+        Some(ReceivedRoute::Completed(back)) => Ok(Some(Box::new(ReturnRoute(back)))),
+        Some(ReceivedRoute::Unfinished) => Err(DropReason::BadSource.into()),
     }
-    Ok(())
 }
 
 fn answer(ip: IpPacket, problem: Problem, reason: DropReason) -> Refusal {

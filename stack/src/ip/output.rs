@@ -3,11 +3,12 @@
 //! Owned here: the header. Left to others: the route and the source address before it, checksums of the transport,
 //! fragments ([`super::fragmentation`]), the link's header.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use tidewire_netdev::Packet;
 
 use crate::error::{SocketError, SocketResult};
+use crate::wire::ipv4::SourceRoute;
 use crate::wire::{Ecn, ipv4, ipv6};
 
 /// The hop limit of packets whose socket names none (RFC 1700; Linux's default too).
@@ -75,21 +76,8 @@ impl OutputHeader {
 pub fn prepend(packet: &mut Packet, header: &OutputHeader) -> SocketResult<()> {
     match (header.source, header.destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
-            let total_len = packet.len() + ipv4::HEADER_LEN;
-            let wire = ipv4::Header {
-                source,
-                destination,
-                protocol: header.protocol,
-                ttl: header.hop_limit,
-                tos: header.traffic_class,
-                total_len: u16::try_from(total_len).map_err(|_| SocketError::MessageTooLong)?,
-                identification: header.identification,
-                dont_fragment: header.dont_fragment,
-                more_fragments: false,
-                fragment_offset: 0,
-                options: ipv4::Options::default(),
-            };
-            wire.emit(packet.prepend(ipv4::HEADER_LEN));
+            let options = ipv4::Options::default();
+            prepend_v4(packet, header, (source, destination), options)?;
         }
         (IpAddr::V6(source), IpAddr::V6(destination)) => {
             let payload_len = packet.len();
@@ -106,6 +94,47 @@ pub fn prepend(packet: &mut Packet, header: &OutputHeader) -> SocketResult<()> {
         }
         _ => return Err(SocketError::AddressFamily),
     }
+    Ok(())
+}
+
+/// [`prepend`] for a packet that goes by a source route; the header's destination is where the route leads.
+///
+/// # Errors
+/// As [`prepend`]; [`SocketError::AddressFamily`] for IPv6, whose routes are gone (RFC 5095).
+pub fn prepend_routed(
+    packet: &mut Packet,
+    header: &OutputHeader,
+    route: &SourceRoute,
+) -> SocketResult<()> {
+    let (IpAddr::V4(source), IpAddr::V4(destination)) = (header.source, header.destination) else {
+        return Err(SocketError::AddressFamily);
+    };
+    let options = route.options(destination);
+    prepend_v4(packet, header, (source, route.first_hop()), options)
+}
+
+fn prepend_v4(
+    packet: &mut Packet,
+    header: &OutputHeader,
+    (source, destination): (Ipv4Addr, Ipv4Addr),
+    options: ipv4::Options,
+) -> SocketResult<()> {
+    let header_len = ipv4::HEADER_LEN + options.octets().len();
+    let total_len = packet.len() + header_len;
+    let wire = ipv4::Header {
+        source,
+        destination,
+        protocol: header.protocol,
+        ttl: header.hop_limit,
+        tos: header.traffic_class,
+        total_len: u16::try_from(total_len).map_err(|_| SocketError::MessageTooLong)?,
+        identification: header.identification,
+        dont_fragment: header.dont_fragment,
+        more_fragments: false,
+        fragment_offset: 0,
+        options,
+    };
+    wire.emit(packet.prepend(header_len));
     Ok(())
 }
 

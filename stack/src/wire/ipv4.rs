@@ -21,12 +21,17 @@
 //! +---------------------------------------------------------------+
 //! ```
 
+mod source_route;
+
 use std::net::Ipv4Addr;
 
 use smallvec::SmallVec;
 use tidewire_netdev::checksum::Sum;
 use zerocopy::network_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+pub(crate) use source_route::final_destination;
+pub use source_route::{ReceivedRoute, SourceRoute};
 
 use crate::wire::{Ecn, ParseError};
 
@@ -181,17 +186,6 @@ impl Options {
             octets: &self.0,
             position: 0,
         }
-    }
-
-    /// Whether the sender routes the packet itself (loose or strict), which hosts refuse: an attacker's way around
-    /// filters and past address checks (RFC 1122 3.2.1.8 leaves it open; Linux refuses it by default).
-    pub fn has_source_route(&self) -> bool {
-        self.iter().flatten().any(|option| {
-            matches!(
-                option.kind,
-                option_kind::LOOSE_SOURCE_ROUTE | option_kind::STRICT_SOURCE_ROUTE
-            )
-        })
     }
 }
 

@@ -289,7 +289,7 @@ pub struct ReceivedError {
     pub error: IcmpError,
     /// Source of the quoted packet: this host, if it is true.
     pub source: IpAddr,
-    /// Destination of the quoted packet.
+    /// Destination of the quoted packet; the final one, if it went by a source route.
     pub destination: IpAddr,
     /// Transport protocol of the quoted packet.
     pub protocol: u8,
@@ -431,9 +431,11 @@ impl<'a> Quoted<'a> {
         if header[0] >> 4 != 4 || header_len < ipv4::HEADER_LEN || is_later_fragment {
             return None;
         }
+        let options = octets.get(ipv4::HEADER_LEN..header_len)?;
+        let destination = ipv4::final_destination(options).map_or_else(|| address(16), IpAddr::V4);
         Some(Self {
             source: address(12),
-            destination: address(16),
+            destination,
             protocol: header[9],
             packet_len: word(2).into(),
             transport: octets.get(header_len..)?,

@@ -17,6 +17,7 @@ use crate::net::stack::{Stack, no_kernel_socket};
 use crate::tcp::Config;
 use crate::tcp::config::SocketOptions;
 use crate::transport::ports::{BindRequest, PortLease};
+use crate::wire::ipv4::SourceRoute;
 
 /// The IP version a socket was made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -284,6 +285,25 @@ impl TcpSocket {
     #[doc(hidden)]
     pub fn set_tos(&self, tos: u32) -> io::Result<()> {
         self.set_tos_v4(tos)
+    }
+
+    /// The routers that the packets of an IPv4 connection pass: loose or strict source routing (`IP_OPTIONS`; RFC 9293 3.9.2.1).
+    /// `None`, the default, leaves it to the routes. Most networks drop such packets (RFC 7126 4.3).
+    ///
+    /// # Errors
+    /// ENOPROTOOPT for an IPv6 socket. [`connect`](Self::connect) says EHOSTUNREACH when the first router of a strict route is
+    /// on no network of the stack's.
+    pub fn set_source_route(&self, route: Option<SourceRoute>) -> io::Result<()> {
+        if self.family == Family::V6 {
+            return Err(options::no_v6_option_to_set());
+        }
+        self.state().options.route = route.map(Arc::new);
+        Ok(())
+    }
+
+    /// The routers that the packets of an IPv4 connection pass, if any were named.
+    pub fn source_route(&self) -> io::Result<Option<SourceRoute>> {
+        Ok(self.state().options.route.as_deref().cloned())
     }
 
     /// The interface the socket is tied to, if any.

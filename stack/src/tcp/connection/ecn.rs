@@ -83,7 +83,7 @@ impl Connection {
         if covered || self.recovery.is_active() {
             return;
         }
-        let flight = self.board.outstanding() as usize;
+        let flight = self.flight_before_acks();
         self.congestion.on_ecn(now, flight);
         self.note_reduction();
         tracing::debug!(cwnd = self.congestion.cwnd(), "the path marks packets");

@@ -326,6 +326,7 @@ impl Connection {
             let rtt = delivered.latest_round_trip(now).or(rtt);
             self.grow_window(now, delivered.bytes, in_flight, rtt);
         }
+        self.unanswered = self.unanswered.saturating_add(delivered.bytes);
         let advanced = bytes_acked > 0 || (!late && self.has_passed_head(sacked));
         self.set_timer_after_ack(now, outcome.wait_until, advanced);
         if window_before == 0 && self.window.snd_wnd > 0 {
@@ -346,6 +347,12 @@ impl Connection {
             smoothed_rtt: self.rtt.smoothed().unwrap_or_default(),
             application_limited: !self.window_use.is_limited(),
         });
+    }
+
+    /// FlightSize (RFC 5681 3.1) as it would be had ACKs that came together come one by one: the first of them make room, but
+    /// nothing can be sent before the last, which may tell of a loss. The controllers bound it by the window.
+    pub(super) fn flight_before_acks(&self) -> usize {
+        self.board.outstanding() as usize + self.unanswered as usize
     }
 
     /// What left before the head did has arrived: the path works, and the head has its own time from now on (as Linux). Of
@@ -392,6 +399,7 @@ impl Connection {
             snd_nxt: self.window.snd_nxt,
             sack: self.negotiated.sack,
             mss: self.mss,
+            unanswered: self.unanswered,
             mtu_probe: self.mtu_search.as_ref().and_then(|search| search.probe()),
             smoothed_rtt: self.rtt.smoothed().unwrap_or_default(),
             threshold: self.config.duplicate_ack_threshold,
@@ -407,13 +415,13 @@ impl Connection {
             self.note_losses(&outcome);
         }
         if outcome.step == RecoveryStep::Entered {
-            let flight = self.board.outstanding() as usize;
+            let flight = self.flight_before_acks();
             self.congestion.on_congestion_event(now, flight);
             self.note_reduction();
             self.stats.recoveries += 1;
             tracing::debug!(una = ?self.window.snd_una, ssthresh = self.congestion.ssthresh(), "fast recovery");
         } else if outcome.probe_repaired && !self.recovery.is_active() {
-            let flight = self.board.outstanding() as usize;
+            let flight = self.flight_before_acks();
             self.congestion.on_congestion_event(now, flight);
             self.note_reduction();
             tracing::debug!(cwnd = self.congestion.cwnd(), "a probe has repaired a loss");

@@ -158,6 +158,10 @@ pub struct Connection {
     soft_error: Option<SocketError>,
     /// There may be something to send.
     dirty: bool,
+    /// Octets delivered since there was last a chance to send.
+    unanswered: u32,
+    /// The peer opened it.
+    passive: bool,
     /// A write did not fit: the writer waits for room.
     write_blocked: bool,
     read_shutdown: bool,
@@ -237,6 +241,7 @@ impl Connection {
             send: SendHalf::Open,
             receive: ReceiveHalf::Open,
         };
+        connection.passive = true;
         connection.take_request(now, &request);
         connection
     }
@@ -257,7 +262,7 @@ impl Connection {
         let capacity = buffer_size::initial_receive_buffer(&config, &options, negotiated.our_mss);
         let ip_header_len = tuple.ip_header_len();
         let path_mtu = usize::from(negotiated.our_mss) + negotiated::TCP_HEADER_LEN + ip_header_len;
-        let mss = negotiated.effective_mss(path_mtu, ip_header_len) as u32;
+        let mss = negotiated.effective_mss(path_mtu, ip_header_len, 0) as u32;
         Self {
             tuple,
             lifecycle: Lifecycle::Closed,
@@ -290,6 +295,8 @@ impl Connection {
             error: None,
             soft_error: None,
             dirty: false,
+            unanswered: 0,
+            passive: false,
             write_blocked: false,
             read_shutdown: false,
             orphan: false,
@@ -299,6 +306,11 @@ impl Connection {
             options,
             config,
         }
+    }
+
+    /// Whether the peer opened the connection.
+    pub const fn is_passive(&self) -> bool {
+        self.passive
     }
 
     /// Both ends.

@@ -170,13 +170,20 @@ impl Negotiated {
         }
     }
 
-    /// Data octets per segment on a path that carries `path_mtu` octets with an IP header of `ip_header_len`:
+    /// Data octets per segment on a path that carries `path_mtu` octets with an IP header of `ip_header_len`, of which
+    /// `ip_options_len` are options, which the peer's MSS does not count either:
     /// Eff.snd.MSS of RFC 9293 3.7.1 (MUST-16). At least 1.
-    pub fn effective_mss(&self, path_mtu: usize, ip_header_len: usize) -> usize {
+    pub fn effective_mss(
+        &self,
+        path_mtu: usize,
+        ip_header_len: usize,
+        ip_options_len: usize,
+    ) -> usize {
         let path = path_mtu
             .min(MAX_PACKET)
             .saturating_sub(ip_header_len + TCP_HEADER_LEN);
         usize::from(self.peer_mss)
+            .saturating_sub(ip_options_len)
             .min(path)
             .saturating_sub(self.option_len())
             .max(1)
@@ -380,9 +387,10 @@ mod tests {
             ..Options::default()
         };
         let settled = Negotiated::new(&config, &offer, V4, &peer, Instant::ZERO, 0);
-        assert_eq!(settled.effective_mss(1500, 20), 1448);
-        assert_eq!(settled.effective_mss(9000, 20), 1448);
-        assert_eq!(settled.effective_mss(576, 20), 524);
-        assert_eq!(settled.effective_mss(10, 20), 1);
+        assert_eq!(settled.effective_mss(1500, 20, 0), 1448);
+        assert_eq!(settled.effective_mss(9000, 20, 0), 1448);
+        assert_eq!(settled.effective_mss(576, 20, 0), 524);
+        assert_eq!(settled.effective_mss(9000, 32, 12), 1436);
+        assert_eq!(settled.effective_mss(10, 20, 0), 1);
     }
 }

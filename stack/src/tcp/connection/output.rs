@@ -80,6 +80,7 @@ impl Connection {
         let transmit = self.next_transmit(now, limits);
         if transmit.is_none() {
             self.dirty = false;
+            self.unanswered = 0;
             if std::mem::take(&mut self.pending.sent_new) {
                 self.set_timer_after_sending(now);
             }

@@ -76,9 +76,11 @@ impl Connection {
 
     /// Data octets per segment as far as the path is believed to carry what its interface and ICMP say.
     fn permitted_mss(&self) -> u32 {
-        let mut mss = self
-            .negotiated
-            .effective_mss(self.path_mtu as usize, usize::from(self.ip_header_len));
+        let ip_header_len = usize::from(self.ip_header_len);
+        let ip_options_len = ip_header_len.saturating_sub(self.tuple.ip_header_len());
+        let mut mss =
+            self.negotiated
+                .effective_mss(self.path_mtu as usize, ip_header_len, ip_options_len);
         if let Some(max) = self.options.capped_mss(&self.config) {
             let most = usize::from(max).saturating_sub(self.negotiated.option_len());
             mss = mss.min(most.max(1));

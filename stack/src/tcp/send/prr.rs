@@ -35,11 +35,12 @@ pub struct PrrAck {
 }
 
 impl Prr {
-    /// Recovery begins with `flight` octets sent, not SACKed before this ACK and, but for this ACK, not acknowledged.
-    pub const fn begin(flight: u32) -> Self {
+    /// Recovery begins with `flight` octets sent, not SACKed before this ACK and, but for this ACK, not acknowledged. Of them,
+    /// ACKs that came together with this one have acknowledged `unreplaced`, in whose place nothing could be sent yet.
+    pub const fn begin(flight: u32, unreplaced: u32) -> Self {
         Self {
             recover_fs: flight,
-            delivered: 0,
+            delivered: unreplaced,
             out: 0,
         }
     }
@@ -92,7 +93,7 @@ mod tests {
     impl Path {
         fn new(pipe: u32, ssthresh: u32) -> Self {
             Self {
-                prr: Prr::begin(20 * MSS),
+                prr: Prr::begin(20 * MSS, 0),
                 pipe,
                 ssthresh,
                 sent: 0,

@@ -94,6 +94,8 @@ pub struct Context {
     pub sack: bool,
     /// Effective MSS.
     pub mss: u32,
+    /// Octets delivered by earlier ACKs that came together with this one: nothing could be sent in their place yet.
+    pub unanswered: u32,
     /// A probe of the path's MTU that is under way.
     pub mtu_probe: Option<(SeqNum, SeqNum)>,
     /// SRTT; zero before the first sample.
@@ -173,7 +175,7 @@ impl Recovery {
             timed_out_at: None,
             rack: Rack::new(),
             probe: TailLossProbe::new(),
-            prr: Prr::begin(0),
+            prr: Prr::begin(0, 0),
             undo: Undo::new(),
             forward_rto: ForwardRto::Off,
             excused: false,
@@ -403,7 +405,9 @@ impl Recovery {
         self.first_pending = true;
         self.probe.reset();
         self.undo.begin(context.snd_una, board.retransmitted());
-        self.prr = Prr::begin(board.outstanding() - board.sacked() + outcome.delivered);
+        let left = board.outstanding() - board.sacked() + outcome.delivered;
+        let flight = left.saturating_add(context.unanswered);
+        self.prr = Prr::begin(flight, context.unanswered);
         outcome.step = RecoveryStep::Entered;
         if context.sack {
             // Within recovery the reordering window may be smaller (RFC 8985 6.2, step 4).

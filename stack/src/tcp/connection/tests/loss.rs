@@ -451,3 +451,41 @@ fn blocks_of_what_left_before_the_head_restart_the_timeout() {
     assert!(script.take_output().0 > 0);
     assert_eq!(script.connection.info().timeouts, 1);
 }
+
+#[test]
+fn acks_that_come_together_reduce_the_window_no_more_than_acks_one_by_one() {
+    // RFC 5681 3.1: half of the flight, which the first ACKs of a batch have emptied by the time that the last tells
+    // of the loss. RFC 6937 3.1: what they delivered and nothing replaced may be sent in recovery.
+    const ACKS: [&str; 4] = [
+        "ack 8001",
+        "ack 8001 sack 9001:10001",
+        "ack 8001 sack 9001:11001",
+        "ack 8001 sack 9001:12001",
+    ];
+    let recovering = |together: bool| {
+        let mut script = far(16);
+        script.write(50_000);
+        assert_eq!(script.take_output(), (16, 16_000));
+        script.run("+100");
+        let mut sent = 0;
+        let acks = ACKS.map(|ack| format!("< . 1:1(0) {ack}"));
+        if together {
+            script.run_batch(&acks.join("\n"));
+        } else {
+            for ack in acks {
+                script.run(&ack);
+                sent += script.take_output().1;
+            }
+        }
+        sent += script.take_output().1;
+        let info = script.connection.info();
+        assert_eq!(info.recoveries, 1);
+        (info.ssthresh, sent)
+    };
+    // In slow start, the first ACK has widened the window to 24; one by one, that much is in flight by the third.
+    let (ssthresh, sent) = recovering(false);
+    assert_eq!((ssthresh, sent), (12_000, 19_000));
+    // Together, what the first ten segments that arrived have made room for counts as well, and goes out up to the threshold.
+    let (ssthresh, sent) = recovering(true);
+    assert_eq!((ssthresh, sent), (9000, 5000));
+}

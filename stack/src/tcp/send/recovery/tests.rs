@@ -47,6 +47,7 @@ impl Sender {
 
     fn context(&self) -> Context {
         Context {
+            unanswered: 0,
             mtu_probe: None,
             now: self.now,
             snd_una: self.una,
