@@ -239,12 +239,21 @@ fn addresses_that_nobody_may_use_are_refused() {
 
 #[test]
 fn ipv4_options_are_skipped_but_for_source_routes_and_nonsense() {
-    let cases: [(&[u8], Option<DropReason>, Option<u32>); 6] = [
-        // RFC 1122 3.2.1.8: unknown options are ignored.
+    let cases: [(&[u8], Option<DropReason>, Option<u32>); 7] = [
+        // RFC 1122 3.2.1.8: unknown options are ignored. A route that leads on is for routers.
         (&[0x99, 4, 1, 2], None, None),
         (&[148, 4, 0, 0], None, None),
-        (&[131, 3, 4, 0], Some(DropReason::BadSource), None),
-        (&[1, 137, 3, 4], Some(DropReason::BadSource), None),
+        (
+            &[131, 7, 4, 10, 0, 0, 1, 0],
+            Some(DropReason::BadSource),
+            None,
+        ),
+        (
+            &[1, 137, 7, 4, 10, 0, 0, 1],
+            Some(DropReason::BadSource),
+            None,
+        ),
+        (&[131, 7, 8, 10, 0, 0, 1, 0], None, None),
         // RFC 1122 3.2.2.5: the pointer is at the option.
         (&[1, 1, 7, 1], Some(DropReason::Malformed), Some(22)),
         (&[1, 7, 9, 4], Some(DropReason::Malformed), Some(21)),
@@ -258,6 +267,17 @@ fn ipv4_options_are_skipped_but_for_source_routes_and_nonsense() {
         });
         assert_eq!(told, pointer, "{options:?}");
     }
+}
+
+#[test]
+fn source_route_that_has_been_followed_says_the_way_back() {
+    // RFC 1122 3.2.1.8 (c): the routers in reverse.
+    let octets = v4_with(&[131, 11, 12, 10, 0, 0, 1, 10, 0, 1, 1, 0], |_| ());
+    let ip = parse(&mut packet(&octets), Arrival::Wire).unwrap();
+    let back = SourceRoute::loose(&[[10, 0, 1, 1].into(), [10, 0, 0, 1].into()]).unwrap();
+    assert_eq!(ip.return_route, Some(Box::new(ReturnRoute(Some(back)))));
+    let plain = parse(&mut packet(&v4_with(&[], |_| ())), Arrival::Wire).unwrap();
+    assert_eq!(plain.return_route, None);
 }
 
 #[test]
