@@ -36,6 +36,10 @@ pub struct StackFlags {
     #[arg(long)]
     pub dhcp: bool,
 
+    /// Get IPv6 addresses and default routers from routers' advertisements; on Ethernet
+    #[arg(long)]
+    pub slaac: bool,
+
     /// Router to everything that is not on the link; one for each IP version
     #[arg(long = "gateway", value_name = "IP")]
     pub gateways: Vec<IpAddr>,

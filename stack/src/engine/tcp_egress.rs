@@ -167,7 +167,7 @@ impl Engine {
             return;
         };
         let header = OutputHeader {
-            hop_limit: self.config.host.ttl,
+            hop_limit: self.hop_limit(&path),
             ..OutputHeader::new(tuple.local.ip(), tuple.remote.ip(), protocol::TCP)
         };
         // Too many at once: the peer asks again.
@@ -185,6 +185,7 @@ impl Path {
             source: tuple.local.ip(),
             mtu: 1280,
             cast: Cast::Unicast,
+            hop_limit: None,
             generation: 0,
         }
     }
