@@ -324,6 +324,14 @@ impl Engine {
         path.hop_limit.unwrap_or(self.config.host.ttl)
     }
 
+    /// The same for a socket: one that has asked for none has the configured one.
+    fn hop_limit_of(&self, socket: u8, path: &network::Path) -> u8 {
+        if socket == self.config.host.ttl {
+            return self.hop_limit(path);
+        }
+        socket
+    }
+
     /// How many shards, and so drivers, it has.
     pub const fn shard_count(&self) -> usize {
         self.shards.len()
@@ -560,6 +568,8 @@ impl Engine {
         }
         self.network.end_interface(interface);
         lock(&self.memberships).remove_interface(interface);
+        // Nobody is asked there any more, nor waited for.
+        lock(&self.router_discovery).remove(&interface);
         self.end_sctp_over(error, wakes);
     }
 

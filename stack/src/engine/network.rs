@@ -254,14 +254,15 @@ impl Network {
         });
     }
 
-    /// The router that packets for a destination go to over an interface, if they go to one.
+    /// The router of an interface's link that packets for a destination go to, if they go to one.
     pub(crate) fn gateway_towards(
         &self,
         interface: InterfaceId,
         destination: IpAddr,
     ) -> Option<IpAddr> {
         let tables = self.read();
-        tables.routes.lookup_on(interface, destination)?.gateway
+        let route = tables.routes.lookup(destination);
+        route.filter(|route| route.interface == interface)?.gateway
     }
 
     /// Has everything else go through this gateway of an IPv4 interface's, or not over that interface any more; other

@@ -141,7 +141,7 @@ impl Engine {
             }
             let header = OutputHeader {
                 identification: socket.next_id,
-                hop_limit: socket.ttl,
+                hop_limit: self.hop_limit_of(socket.ttl, &path),
                 traffic_class: socket.options.tos & !3,
                 ..OutputHeader::new(tuple.local.ip(), tuple.remote.ip(), protocol::TCP)
             };

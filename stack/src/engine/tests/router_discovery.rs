@@ -314,6 +314,10 @@ fn packets_have_the_hop_limit_that_routers_tell() {
     let socket = host.datagram_socket();
     let sent = host.send_for(&socket, 1);
     assert_eq!(hop_limit(&sent, protocol::UDP), Some(30));
+    let echo = host.engine.echo_open(ip("::")).expect("a socket");
+    let sent = host.engine.echo_send(host.now, &echo, ip(FAR), 1, b"?");
+    assert_eq!(sent, Ok(()));
+    assert_eq!(hop_limit(&host.sent(FIRST), protocol::ICMPV6), Some(30));
 }
 
 /// RFC 4861 6.3.4, 6.3.5: a router that stops gives its last word; addresses outlive it.
@@ -514,6 +518,19 @@ fn a_redirect_of_the_first_hop_is_followed() {
     assert_eq!(host.next_hop(FAR), Some(IpAddr::V6(far)), "on the link");
     host.advance(Duration::from_secs(600));
     assert_eq!(host.next_hop(FAR), Some(IpAddr::V6(ROUTER)), "forgotten");
+}
+
+/// RFC 4861 8.1: the first hop is that of the packets' own way: a router on one link has no say about what goes over another.
+#[test]
+fn a_redirect_of_another_links_router_is_refused() {
+    let mut host = Host::listening();
+    host.advertise(ROUTER, default_router(), &both(PREFIX));
+    let other_way = Route::via(SECOND, ip("fe80::77"));
+    let net = "2001:db9::/32".parse().expect("a prefix");
+    host.engine.network.add_route(net, other_way);
+    host.redirect(ROUTER, OTHER_ROUTER, FAR.parse().expect("an address"));
+    assert_eq!(host.dropped(DropReason::BadNeighbor), 1);
+    assert_eq!(host.next_hop(FAR), Some(ip("fe80::77")));
 }
 
 /// RFC 4861 7.3.3: next-hop determination is done anew when the target of a redirect does not answer.
