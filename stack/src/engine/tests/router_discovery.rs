@@ -446,6 +446,37 @@ fn another_router_takes_over_when_one_does_not_answer() {
     assert_eq!(host.next_hop(FAR), Some(IpAddr::V6(ROUTER)));
 }
 
+/// RFC 4861 7.3.3: a connection's segments go by another router, from the same address; 6.3.5: so they do when the router's
+/// lifetime ends.
+#[test]
+fn connections_go_on_by_another_router() {
+    let stations = |frames: &[Packet]| -> Vec<[u8; 6]> {
+        let frames = frames.iter().map(Packet::to_bytes);
+        let segments = frames.filter(|octets| octets[HEADER_LEN + 6] == protocol::TCP);
+        segments
+            .map(|octets| octets[..6].try_into().expect("six octets"))
+            .collect()
+    };
+    for has_ended in [false, true] {
+        let mut host = Host::listening();
+        let short = RouterAdvertisement {
+            router_lifetime: if has_ended { 2 } else { 1800 },
+            ..default_router()
+        };
+        host.advertise(ROUTER, short, &both(PREFIX));
+        host.advertise(OTHER_ROUTER, default_router(), &[]);
+        let connection = host.connect(&format!("[{FAR}]:80"));
+        let first = host.sent(FIRST);
+        assert_eq!(stations(&first), [THEIRS.0]);
+        let local = connection.lock().socket.connection.tuple().local;
+        let later = host.advance(Duration::from_secs(20));
+        let later = stations(&later);
+        assert_eq!(later.last(), Some(&THEIR_OTHER.0), "{has_ended}: {later:?}");
+        let after = connection.lock().socket.connection.tuple().local;
+        assert_eq!(after, local);
+    }
+}
+
 /// RFC 4191 3.5: "MUST NOT probe a router's reachability in the absence of useful traffic".
 #[test]
 fn nobody_asks_for_a_router_without_traffic() {
