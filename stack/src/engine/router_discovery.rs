@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
 
+use crate::engine::addresses::link_local;
 use crate::engine::{Engine, WakeList, lock};
 use crate::error::{SocketError, SocketResult};
 use crate::ip::address::InterfaceAddress;
@@ -20,7 +21,8 @@ use crate::stats::DropReason;
 use crate::time::{Instant, earlier};
 
 impl Engine {
-    /// Has an interface's IPv6 addresses and routes come from routers, from now on.
+    /// Has an interface's IPv6 addresses and routes come from routers, from now on. Its link-local address becomes an opaque
+    /// one, if identifiers are to be so.
     ///
     /// # Errors
     /// [`SocketError::NoDevice`] for an interface that is not Ethernet.
@@ -35,9 +37,17 @@ impl Engine {
         let max_mtu = self.network.device_mtu(interface);
         let max_mtu = max_mtu.ok_or(SocketError::NoDevice)?;
         let random = lock(&self.random).fork();
-        let discovery = RouterDiscovery::new(now, config, hardware, max_mtu, random);
+        let mut discovery = RouterDiscovery::new(now, config, hardware, max_mtu, random);
+        let mut wakes = WakeList::new();
+        if self.config.host.link_local_addresses
+            && discovery.add_link_local(now)
+            && let Some(of_hardware) = link_local(hardware)
+        {
+            self.remove_address(now, interface, of_hardware, &mut wakes);
+        }
         lock(&self.router_discovery).insert(interface, discovery);
-        self.note_housekeeping(Some(now));
+        self.settle_router_discovery(now, &mut wakes);
+        wakes.wake_all();
         Ok(())
     }
 
@@ -270,11 +280,16 @@ impl Engine {
         tracing::info!(interface = interface.0, %address, ?permanence, "autoconfigured");
         let mode = self.config.host.duplicate_detection_v6;
         let state = self.begin_detection(now, interface, address.into(), mode);
-        self.network.add_autoconfigured(InterfaceAddress {
-            state,
-            temporary: permanence == Permanence::Temporary,
-            ..InterfaceAddress::new(interface, cidr)
-        });
+        if address.is_unicast_link_local() {
+            // Its network is on the link, whatever routers say (RFC 4861 5.1).
+            self.network.add_address(interface, cidr, state);
+        } else {
+            self.network.add_autoconfigured(InterfaceAddress {
+                state,
+                temporary: permanence == Permanence::Temporary,
+                ..InterfaceAddress::new(interface, cidr)
+            });
+        }
         self.set_solicited_node(now, interface, address.into(), SourceFilter::everything());
         self.note_housekeeping(Some(now));
     }

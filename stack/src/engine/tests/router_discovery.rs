@@ -124,11 +124,16 @@ impl Host {
         self.receive(FIRST, packet(target, station, &message, &option));
     }
 
+    fn own_link_local(&self) -> Ipv6Addr {
+        let assigned = self.engine.network.assigned_link_local(FIRST);
+        assigned.expect("a link-local address")
+    }
+
     /// The router answers a question of ours.
     fn confirm(&mut self, router: Ipv6Addr) {
         let answer = build::Advertisement {
             interface: FIRST,
-            destination: self.link_local(FIRST),
+            destination: self.own_link_local(),
             link_destination: None,
             advertisement: NeighborAdvertisement {
                 router: true,
@@ -217,7 +222,7 @@ fn routers_are_asked_from_the_link_local_address() {
     let [question] = solicitations(&sent)[..] else {
         panic!("one question: {sent:?}");
     };
-    assert_eq!(source_v6(question), host.link_local(FIRST));
+    assert_eq!(source_v6(question), host.own_link_local());
     let octets = question.to_bytes();
     assert_eq!(octets[..6], [0x33, 0x33, 0, 0, 0, 2]);
     assert_eq!(octets[HEADER_LEN + 7], 255, "hop limit");
@@ -668,6 +673,54 @@ fn a_duplicate_without_another_to_try_stays_unused() {
     host.advertise(ROUTER, default_router(), &both(PREFIX));
     host.advance(Duration::from_secs(10));
     assert_eq!(host.only().state, AddressState::Duplicate);
+}
+
+/// RFC 7217 5: link-local addresses are opaque where others are; 6: and have others in their place when they are duplicates.
+#[test]
+fn the_link_local_address_is_opaque_and_replaced_when_it_is_anothers() {
+    let link = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0);
+    let mut host = Host::with(Config {
+        seed: Some(1),
+        ..Config::default()
+    });
+    let begun = host
+        .engine
+        .configure_by_slaac(host.now, FIRST, DiscoveryConfig::default());
+    assert_eq!(begun, Ok(()));
+    let of_first = |host: &Host| {
+        let mut made = host.made(link);
+        made.retain(|known| known.interface == FIRST);
+        let [only] = made[..] else {
+            panic!("one address: {made:?}");
+        };
+        only
+    };
+    let first = of_first(&host);
+    assert_ne!(first.address(), IpAddr::V6(host.link_local(FIRST)));
+    let IpAddr::V6(address) = first.address() else {
+        panic!("an IPv6 address");
+    };
+    host.answer(address, THEIR_OTHER, false);
+    host.advance(Duration::from_secs(3));
+    let second = of_first(&host);
+    assert_ne!(second.address(), first.address());
+    assert_eq!(second.state, AddressState::Assigned);
+    // The link's network is still reached over it.
+    let path = host
+        .engine
+        .network
+        .path(host.now, ROUTER.into(), None, Some(FIRST));
+    assert_eq!(path.map(|path| path.source), Ok(second.address()));
+    // It is none of those that routers gave.
+    assert!(host.engine.advertised()[0].1.addresses.is_empty());
+
+    let mut discovery = DiscoveryConfig::default();
+    discovery.addresses.identifiers = IdentifierKind::Hardware;
+    let host = Host::listening_with(discovery);
+    assert_eq!(
+        of_first(&host).address(),
+        IpAddr::V6(host.link_local(FIRST))
+    );
 }
 
 /// RFC 8981 3.4, RFC 6724 5 rule 7: what this host begins comes from the temporary address.

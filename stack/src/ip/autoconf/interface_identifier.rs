@@ -14,7 +14,7 @@ use crate::random::Random;
 /// How the identifiers of lasting addresses are made.
 #[derive(Clone, PartialEq, Eq)]
 pub enum IdentifierKind {
-    /// Opaque ones, other for each prefix, that stay the same as long as the secret does (RFC 7217, which RFC 8064 has hosts
+    /// Opaque ones, that of the link-local address included, other for each prefix, that stay the same as long as the secret does (RFC 7217, which RFC 8064 has hosts
     /// use by default; Linux's `addr_gen_mode` 2).
     Opaque {
         /// The secret. `None` takes one from the stack's seed, and without a seed another with each start; a program that

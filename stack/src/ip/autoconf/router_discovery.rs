@@ -162,6 +162,13 @@ impl RouterDiscovery {
         }
     }
 
+    /// Makes the interface's link-local address, too, if identifiers are opaque; whether it does.
+    pub fn add_link_local(&mut self, now: Instant) -> bool {
+        let is_made = self.addresses.add_link_local(now);
+        self.note_addresses();
+        is_made
+    }
+
     /// A valid advertisement of the router at that link-local address.
     pub fn handle_advertisement(
         &mut self,

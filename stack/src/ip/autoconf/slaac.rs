@@ -144,6 +144,21 @@ impl Slaac {
         }
     }
 
+    /// Makes the link-local address as well, if identifiers are opaque, which those of all lasting addresses are then (RFC
+    /// 7217 5); whether it does. It never ends, and does not count among the others.
+    pub fn add_link_local(&mut self, now: Instant) -> bool {
+        if self.config.identifiers == IdentifierKind::Hardware
+            || self.lasting(LINK_LOCAL_PREFIX).is_some()
+        {
+            return false;
+        }
+        self.add(
+            now,
+            Entry::lasting(LINK_LOCAL_PREFIX, Instant::FAR_FUTURE, Instant::FAR_FUTURE),
+        );
+        true
+    }
+
     /// A prefix information option (RFC 4862 5.5.3).
     pub fn handle_prefix(&mut self, now: Instant, information: &PrefixInformation) {
         let (valid, preferred) = (information.valid_lifetime, information.preferred_lifetime);
@@ -165,21 +180,11 @@ impl Slaac {
                 let valid_until = entry.valid_until;
                 self.prolong_temporary(now, prefix, preferred_until, valid_until);
             }
-            None if valid == 0 || self.entries.len() >= self.config.max_addresses => return,
-            None => self.add(
-                now,
-                Entry {
-                    prefix,
-                    address: None,
-                    kind: Kind::Lasting,
-                    preferred_until,
-                    valid_until: end_of_lifetime(now, valid),
-                    is_deprecated: false,
-                    conflicts: 0,
-                    retry: None,
-                    has_failed: false,
-                },
-            ),
+            None if valid == 0 || self.is_full() => return,
+            None => {
+                let valid_until = end_of_lifetime(now, valid);
+                self.add(now, Entry::lasting(prefix, preferred_until, valid_until));
+            }
         }
         self.review(now);
         self.add_temporary(now, prefix);
@@ -274,9 +279,10 @@ impl Slaac {
         self.entries.iter().any(|entry| entry.retry.is_some())
     }
 
-    /// The addresses, in the order they were made.
+    /// The addresses that were made of advertised prefixes, in the order they were made.
     pub fn addresses(&self) -> impl Iterator<Item = AutoconfiguredAddress> + '_ {
-        self.entries.iter().filter_map(|entry| {
+        let advertised = self.entries.iter().filter(|entry| entry.is_of_router());
+        advertised.filter_map(|entry| {
             Some(AutoconfiguredAddress {
                 address: entry.address?,
                 permanence: entry.permanence(),
@@ -284,6 +290,11 @@ impl Slaac {
                 valid_until: entry.valid_until,
             })
         })
+    }
+
+    fn is_full(&self) -> bool {
+        let of_routers = self.entries.iter().filter(|entry| entry.is_of_router());
+        of_routers.count() >= self.config.max_addresses
     }
 
     fn lasting(&self, prefix: Ipv6Addr) -> Option<usize> {
@@ -336,7 +347,7 @@ impl Slaac {
             let counts = entry.preferred_until > soon || entry.has_failed;
             entry.prefix == prefix && is_temporary && counts
         };
-        if self.entries.iter().any(lasts) || self.entries.len() >= self.config.max_addresses {
+        if self.entries.iter().any(lasts) || self.is_full() {
             return;
         }
         let bounds = config.bounds(now, &mut self.random);
@@ -345,16 +356,10 @@ impl Slaac {
             return;
         }
         let regenerate = Some(preferred_until - config.regen_advance);
+        let valid_until = self.entries[lasting].valid_until.min(bounds.valid);
         let entry = Entry {
-            prefix,
-            address: None,
             kind: Kind::Temporary { bounds, regenerate },
-            preferred_until,
-            valid_until: self.entries[lasting].valid_until.min(bounds.valid),
-            is_deprecated: false,
-            conflicts: 0,
-            retry: None,
-            has_failed: false,
+            ..Entry::lasting(prefix, preferred_until, valid_until)
         };
         self.add(now, entry);
     }
@@ -419,6 +424,25 @@ impl Slaac {
 }
 
 impl Entry {
+    /// One of a lasting address that is still to be made.
+    const fn lasting(prefix: Ipv6Addr, preferred_until: Instant, valid_until: Instant) -> Self {
+        Self {
+            prefix,
+            address: None,
+            kind: Kind::Lasting,
+            preferred_until,
+            valid_until,
+            is_deprecated: false,
+            conflicts: 0,
+            retry: None,
+            has_failed: false,
+        }
+    }
+
+    fn is_of_router(&self) -> bool {
+        self.prefix != LINK_LOCAL_PREFIX
+    }
+
     const fn permanence(&self) -> Permanence {
         match self.kind {
             Kind::Lasting => Permanence::Lasting,
@@ -442,6 +466,8 @@ fn is_global(prefix: Ipv6Addr) -> bool {
     !(prefix.is_unicast_link_local() || prefix.is_multicast() || prefix.is_unspecified())
 }
 
+/// RFC 4291 2.5.6.
+const LINK_LOCAL_PREFIX: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0);
 const TWO_HOURS: Duration = Duration::from_secs(2 * 3600);
 
 #[cfg(test)]
