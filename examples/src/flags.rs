@@ -36,6 +36,10 @@ pub struct StackFlags {
     #[arg(long)]
     pub dhcp: bool,
 
+    /// Get IPv6 addresses and default routers from routers' advertisements; on Ethernet
+    #[arg(long)]
+    pub slaac: bool,
+
     /// Router to everything that is not on the link; one for each IP version
     #[arg(long = "gateway", value_name = "IP")]
     pub gateways: Vec<IpAddr>,
@@ -85,7 +89,7 @@ mod tests {
     fn repeated_addresses_keep_their_order() {
         let flags = parse(
             "http --tun tw0 --address 10.7.0.2/24 --address fd07::2/64 --gateway 10.7.0.1 --gateway fd07::1 \
-             --kernel-address 10.7.0.1/24 --mtu 9000 --no-offload --pcap a.pcapng --workers 2 --queues 2 --json",
+             --kernel-address 10.7.0.1/24 --mtu 9000 --no-offload --pcap a.pcapng --workers 2 --queues 2 --slaac --json",
         )
         .expect("valid");
         let text: Vec<String> = flags.addresses.iter().map(Cidr::to_string).collect();
@@ -94,7 +98,7 @@ mod tests {
         assert_eq!(flags.kernel_addresses[0].prefix_len(), 24);
         assert_eq!((flags.mtu, flags.workers), (Some(9000), 2));
         assert_eq!(flags.queues, 2);
-        assert!(flags.no_offload && flags.json);
+        assert!(flags.no_offload && flags.json && flags.slaac && !flags.dhcp);
     }
 
     #[test]

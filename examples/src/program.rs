@@ -147,13 +147,19 @@ async fn start(flags: &StackFlags) -> Result<(Running, Option<FileCapture>)> {
     if flags.dhcp {
         builder = builder.address_by_dhcp();
     }
+    if flags.slaac {
+        builder = builder.address_by_slaac();
+    }
     let stack = builder.build()?;
     stack.set_default();
     let mut addresses: Vec<IpAddr> = flags.addresses.iter().map(|cidr| cidr.address()).collect();
-    if flags.dhcp {
+    if flags.dhcp || flags.slaac {
         stack.addresses_settled().await?;
         let leased = stack.leases().into_iter();
         addresses.extend(leased.map(|(_, lease)| lease.address.address()));
+        let advertised = stack.advertised().into_iter();
+        let made = advertised.flat_map(|(_, advertised)| advertised.addresses);
+        addresses.extend(made.map(|made| IpAddr::V6(made.address)));
     }
     let running = Running {
         stack,

@@ -420,6 +420,9 @@ async fn mistakes_are_told_when_building() {
         builder().address("10.0.0.1/24").build(),
         builder().gateway("10.0.0.1").build(),
         builder().mtu(1500).build(),
+        builder().address_by_slaac().build(),
+        // No Ethernet: there are no routers to hear.
+        builder().device(device()).address_by_slaac().build(),
         builder().device(device()).address("10.0.0.1/33").build(),
         builder()
             .device(device())

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::ip::autoconf::dad::{self, DuplicateDetection};
-use crate::ip::multicast;
+use crate::ip::{multicast, redirect};
 use crate::{neighbor, sctp, tcp, udp};
 
 /// A stack's configuration.
@@ -64,6 +64,8 @@ pub struct HostConfig {
     pub duplicate_detection: dad::Config,
     /// Times and limits of multicast groups (IGMP and MLD).
     pub multicast: multicast::Config,
+    /// Whether routers may name better first hops (RFC 4861 8), and limits.
+    pub redirects: redirect::Config,
 }
 
 impl Default for HostConfig {
@@ -83,6 +85,7 @@ impl Default for HostConfig {
             duplicate_detection_v6: DuplicateDetection::Optimistic,
             duplicate_detection: dad::Config::default(),
             multicast: multicast::Config::default(),
+            redirects: redirect::Config::default(),
         }
     }
 }

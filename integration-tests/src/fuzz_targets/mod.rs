@@ -14,6 +14,7 @@ mod ip;
 mod ndp;
 mod neighbor;
 mod netdev;
+mod router_discovery;
 mod sctp;
 mod sctp_association;
 mod udp;
@@ -40,6 +41,7 @@ pub const TARGETS: &[Target] = &[
     ("ndp", ndp::ndp),
     ("neighbor", neighbor::neighbor),
     ("reassembly", ip::reassembly),
+    ("router_discovery", router_discovery::discovery),
     ("sctp", sctp::packet),
     ("sctp_association", sctp_association::association),
     ("segmentation", netdev::segmentation),

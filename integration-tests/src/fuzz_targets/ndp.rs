@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 
 use tidewire::ip::InterfaceId;
 use tidewire::neighbor::ndp::{self as neighbor_ndp, Arrival, Received};
-use tidewire::wire::ndp::{HOP_LIMIT, Message, is_solicited_node};
+use tidewire::wire::ndp::{HOP_LIMIT, Message, NdpOption, Options, is_solicited_node};
 use tidewire_netdev::MacAddress;
 
 use super::Input;
@@ -45,12 +45,51 @@ pub(super) fn ndp(data: &[u8]) {
             assert!(!flags.solicited || !arrival.destination.is_multicast());
             check_station(advertisement.target_link_layer, ours);
         }
-        Ok(Received::Router(..)) | Err(_) => {}
+        Ok(Received::RouterAdvertisement(received)) => {
+            assert!(octets.len() >= 16 && received.router.is_unicast_link_local());
+            check_station(received.source_link_layer, ours);
+            check_options(received.options);
+        }
+        Ok(Received::Redirect(received)) => {
+            let redirect = received.redirect;
+            assert!(octets.len() >= 40 && received.router.is_unicast_link_local());
+            assert!(!redirect.destination.is_multicast());
+            let is_neighbor = redirect.target == redirect.destination;
+            assert!(is_neighbor || redirect.target.is_unicast_link_local());
+            check_station(received.target_link_layer, ours);
+        }
+        Ok(Received::RouterSolicitation) | Err(_) => {}
     }
 }
 
 fn check_station(address: Option<MacAddress>, ours: MacAddress) {
     assert!(address.is_none_or(|address| address.is_unicast() && address != ours));
+}
+
+/// What options promise.
+fn check_options(options: Options<'_>) {
+    for option in options {
+        match option {
+            NdpOption::PrefixInformation(information) => assert!(information.prefix_len <= 128),
+            NdpOption::RouteInformation(information) => assert!(information.prefix_len <= 128),
+            NdpOption::DnsServers(servers) => {
+                assert!(servers.addresses().count() > 0);
+                assert!(servers.addresses().all(|address| !address.is_multicast()));
+            }
+            NdpOption::DnsSearchList(list) => {
+                assert!(list.names().count() > 0);
+                for name in list.names() {
+                    assert!((1..=253).contains(&name.len()), "{name}");
+                    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+                    assert!(name.chars().all(is_plain), "{name}");
+                }
+            }
+            NdpOption::SourceLinkLayerAddress(_)
+            | NdpOption::TargetLinkLayerAddress(_)
+            | NdpOption::RedirectedHeader(_)
+            | NdpOption::Mtu(_) => {}
+        }
+    }
 }
 
 fn check(octets: &[u8]) {

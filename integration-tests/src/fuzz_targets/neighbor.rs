@@ -54,6 +54,8 @@ pub(super) fn neighbor(data: &[u8]) {
         next_waiter: 0,
         queued: 0,
     };
+    let of_interest = BTreeSet::from([watched().address]);
+    world.cache.watch(LINK, &of_interest);
     let mut input = Input(data);
     while !input.is_empty() {
         world.step(&mut input);
@@ -201,7 +203,15 @@ impl World {
                 self.dad.handle_advertisement(&advertisement);
                 self.cache.handle_advertisement(self.now, &advertisement);
             }
-            Ok(Received::Router(..)) | Err(_) => {}
+            Ok(Received::RouterAdvertisement(received)) => {
+                let key = NeighborKey {
+                    interface: LINK,
+                    address: received.router.into(),
+                };
+                self.cache
+                    .learn_router(self.now, key, received.source_link_layer);
+            }
+            Ok(Received::Redirect(_) | Received::RouterSolicitation) | Err(_) => {}
         }
     }
 
@@ -243,6 +253,10 @@ impl World {
                 NeighborEvent::Failed {
                     packets, waiters, ..
                 } => (packets, waiters),
+                NeighborEvent::Watched { key, .. } => {
+                    assert_eq!(key, watched());
+                    continue;
+                }
             };
             self.queued -= packets.len() as u64;
             for waiter in waiters {
@@ -254,6 +268,11 @@ impl World {
         }
         while self.dad.poll_event().is_some() {}
     }
+}
+
+/// A neighbour on whom more depends.
+fn watched() -> NeighborKey {
+    key(0x11)
 }
 
 /// Few enough neighbours that they meet.

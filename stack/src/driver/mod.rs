@@ -34,6 +34,8 @@ pub struct InterfaceConfig {
     pub addresses: Vec<Cidr>,
     /// An IPv4 address comes from a DHCP server, too.
     pub dhcp: Option<crate::ip::autoconf::dhcp::Config>,
+    /// IPv6 addresses and routes come from routers, too.
+    pub slaac: Option<crate::ip::autoconf::router_discovery::Config>,
     /// Routers for everything else, one per IP version.
     pub gateways: Vec<std::net::IpAddr>,
     /// Neighbours that are set for good.
@@ -75,6 +77,7 @@ pub fn start(
         device,
         addresses,
         dhcp,
+        slaac,
         gateways,
         neighbors,
         mtu,
@@ -103,6 +106,15 @@ pub fn start(
                 io::Error::new(
                     io::ErrorKind::InvalidInput,
                     format!("DHCP on {}, which is no Ethernet device", device.name),
+                )
+            })?;
+        }
+        if let Some(config) = slaac {
+            let begun = engine.configure_by_slaac(clock.now(), id, config);
+            begun.map_err(|_| {
+                io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    format!("SLAAC on {}, which is no Ethernet device", device.name),
                 )
             })?;
         }

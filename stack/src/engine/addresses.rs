@@ -12,6 +12,7 @@ use crate::engine::{Engine, WakeList, lock, read};
 use crate::error::SocketError;
 use crate::ip::address::InterfaceAddress;
 use crate::ip::autoconf::dad::{AddressState, DadEvent, DuplicateDetection};
+use crate::ip::autoconf::interface_identifier::{address_of, modified_eui64};
 use crate::ip::multicast::SourceFilter;
 use crate::ip::{Cidr, InterfaceId};
 use crate::time::Instant;
@@ -37,18 +38,41 @@ impl Engine {
         mode: DuplicateDetection,
     ) {
         let address = cidr.address();
-        let state = if self.network.hardware_address(interface).is_none() {
-            AddressState::Assigned
-        } else {
-            // More addresses than are checked: used as they are.
-            lock(&self.duplicates)
-                .add(now, interface, address, mode)
-                .unwrap_or(AddressState::Assigned)
-        };
+        let state = self.begin_detection(now, interface, address, mode);
         self.network.add_address(interface, cidr, state);
         self.set_solicited_node(now, interface, address, SourceFilter::everything());
         // Others are asked as soon as the driver looks.
         self.note_housekeeping(Some(now));
+    }
+
+    /// Begins to ask others about a new address, if the link has others; gives the state it begins in.
+    pub(super) fn begin_detection(
+        &self,
+        now: Instant,
+        interface: InterfaceId,
+        address: IpAddr,
+        mode: DuplicateDetection,
+    ) -> AddressState {
+        if self.network.hardware_address(interface).is_none() {
+            return AddressState::Assigned;
+        }
+        // More addresses than are checked: used as they are.
+        let begun = lock(&self.duplicates).add(now, interface, address, mode);
+        begun.unwrap_or(AddressState::Assigned)
+    }
+
+    /// Takes an address that was made from an advertised prefix from an interface: connections from it fail.
+    pub(super) fn remove_autoconfigured(
+        &self,
+        now: Instant,
+        interface: InterfaceId,
+        address: IpAddr,
+        wakes: &mut WakeList,
+    ) {
+        lock(&self.duplicates).remove(interface, address);
+        self.set_solicited_node(now, interface, address, SourceFilter::nothing());
+        self.network.remove_autoconfigured(interface, address);
+        self.fail_connections_from(now, interface, address, wakes);
     }
 
     /// Takes an address and the route to its network from an interface: connections from it fail.
@@ -77,7 +101,8 @@ impl Engine {
             let addresses = self.network.addresses();
             let mut states = addresses.iter().map(|address| address.state);
             let is_unsettled = states.any(|state| state == AddressState::Tentative);
-            self.has_ended() || !(is_unsettled || self.is_looking_for_leases())
+            self.has_ended()
+                || !(is_unsettled || self.is_looking_for_leases() || self.is_looking_for_routers())
         };
         if is_settled() {
             return true;
@@ -151,6 +176,7 @@ impl Engine {
                 self.set_solicited_node(now, interface, address, SourceFilter::nothing());
                 self.fail_connections_from(now, interface, address, wakes);
                 self.decline_lease(now, interface, address);
+                self.replace_duplicate(now, interface, address, wakes);
             }
             DadEvent::Conflict {
                 interface,
@@ -199,13 +225,8 @@ impl Engine {
 
 /// The link-local address that an interface has from its hardware address (RFC 4291 2.5.6 and appendix A, RFC 2464 5).
 pub(crate) fn link_local(hardware: MacAddress) -> Option<Cidr> {
-    let [a, b, c, d, e, f] = hardware.0;
-    // The "universal" bit is inverted in the identifier.
-    let identifier = [a ^ 2, b, c, 0xff, 0xfe, d, e, f];
-    let mut octets = [0; 16];
-    octets[..2].copy_from_slice(&[0xfe, 0x80]);
-    octets[8..].copy_from_slice(&identifier);
-    Cidr::new(Ipv6Addr::from(octets).into(), 64)
+    let prefix = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0);
+    Cidr::new(address_of(prefix, modified_eui64(hardware)).into(), 64)
 }
 
 #[cfg(test)]

@@ -95,7 +95,7 @@ impl Engine {
             &path,
             packet,
             OutputHeader {
-                hop_limit: ttl,
+                hop_limit: self.hop_limit_of(ttl, &path),
                 ..header
             },
         )

@@ -161,7 +161,7 @@ impl Engine {
             .path(now, header.destination, Some(header.source), device)
             .map_err(|_| DropReason::BadSource)?;
         let header = crate::ip::output::OutputHeader {
-            hop_limit: self.config.host.ttl,
+            hop_limit: self.hop_limit(&path),
             ..header
         };
         self.reply_datagram(&path, packet, header)

@@ -141,8 +141,11 @@ impl Engine {
                 lock(&self.neighbors).handle_advertisement(now, &advertisement);
                 Ok(())
             }
-            // Addresses and routes here are configured: routers are not listened to.
-            Received::Router(..) => Err(DropReason::UnknownProtocol),
+            Received::RouterAdvertisement(received) => {
+                self.receive_router_advertisement(now, &received, inbound.wakes)
+            }
+            Received::Redirect(received) => self.receive_redirect(now, &received),
+            Received::RouterSolicitation => Err(DropReason::UnknownProtocol),
         };
         self.settle_links(now, inbound.wakes);
         result
@@ -418,6 +421,9 @@ impl Engine {
                 for slot in waiters {
                     self.fail_waiter(now, slot, wakes);
                 }
+            }
+            NeighborEvent::Watched { key, change } => {
+                self.handle_watched(now, key, change, wakes);
             }
         }
     }

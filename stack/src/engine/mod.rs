@@ -24,6 +24,7 @@ mod multicast;
 pub mod network;
 pub mod ready_cache;
 mod restage;
+mod router_discovery;
 pub(crate) mod sctp_addresses;
 mod sctp_connect;
 mod sctp_egress;
@@ -70,11 +71,13 @@ use crate::error::SocketError;
 use crate::ip::InterfaceId;
 use crate::ip::autoconf::dad::DadTable;
 use crate::ip::autoconf::dhcp as dhcp_client;
+use crate::ip::autoconf::router_discovery::RouterDiscovery;
 use crate::ip::fragmentation::Identifications;
 use crate::ip::icmp::rate_limit::{self, RateLimiter};
 use crate::ip::multicast::Memberships;
 use crate::ip::path_mtu::PathMtuCache;
 use crate::ip::reassembly::{self, Reassembler};
+use crate::ip::redirect::Redirects;
 use crate::neighbor::{NeighborCache, NeighborEvent};
 use crate::random::{HashKey, Random};
 use crate::sctp;
@@ -125,6 +128,10 @@ pub struct Engine {
     came_up: Mutex<BTreeSet<InterfaceId>>,
     /// Interfaces that get an address from a server.
     dhcp: Mutex<BTreeMap<InterfaceId, dhcp_client::Client>>,
+    /// Interfaces that get addresses and routes from routers.
+    router_discovery: Mutex<BTreeMap<InterfaceId, RouterDiscovery>>,
+    /// Destinations for which routers have named other first hops.
+    redirects: Mutex<Redirects>,
     /// Woken when an address is settled.
     address_waiters: Mutex<Vec<Waker>>,
     /// By version (IPv6 is `true`) and identifier.
@@ -214,6 +221,8 @@ impl Engine {
             )),
             came_up: Mutex::default(),
             dhcp: Mutex::default(),
+            router_discovery: Mutex::default(),
+            redirects: Mutex::new(Redirects::new(config.host.redirects.clone())),
             address_waiters: Mutex::default(),
             echoes: Mutex::default(),
             time_wait: Mutex::new(TimeWait {
@@ -309,6 +318,19 @@ impl Engine {
     /// Counters of the whole stack.
     pub fn stats(&self) -> StackStats {
         self.counters.snapshot(self.memory.stats())
+    }
+
+    /// The hop limit of packets for which nobody asked for another: the routers' on that path, or the configured one.
+    fn hop_limit(&self, path: &network::Path) -> u8 {
+        path.hop_limit.unwrap_or(self.config.host.ttl)
+    }
+
+    /// The same for a socket: one that has asked for none has the configured one.
+    fn hop_limit_of(&self, socket: u8, path: &network::Path) -> u8 {
+        if socket == self.config.host.ttl {
+            return self.hop_limit(path);
+        }
+        socket
     }
 
     /// How many shards, and so drivers, it has.
@@ -433,6 +455,7 @@ impl Engine {
         self.settle_groups(now);
         self.settle_links(now, wakes);
         self.run_dhcp(now, wakes);
+        self.run_router_discovery(now, wakes);
         for deadline in [time_wait, reassembly, self.network.poll_timeout()] {
             self.note_housekeeping(deadline);
         }
@@ -546,6 +569,8 @@ impl Engine {
         }
         self.network.end_interface(interface);
         lock(&self.memberships).remove_interface(interface);
+        // Nobody is asked there any more, nor waited for.
+        lock(&self.router_discovery).remove(&interface);
         self.end_sctp_over(error, wakes);
     }
 

@@ -183,6 +183,7 @@ impl Engine {
     /// Sends what is due to be told of groups. The caller holds no slot.
     pub(super) fn settle_groups(&self, now: Instant) {
         let came_up = std::mem::take(&mut *lock(&self.came_up));
+        self.ask_routers_anew(now, &came_up);
         let (due, deadline) = {
             let mut memberships = lock(&self.memberships);
             for interface in came_up {
@@ -201,17 +202,21 @@ impl Engine {
 
     fn tell_groups(&self, transmit: &Transmit) {
         let interface = transmit.interface;
-        let Some(mtu) = self.network.mtu(interface) else {
+        let mtu = |towards: IpAddr| self.network.mtu(interface, towards);
+        let (Some(mtu_v4), Some(mtu_v6)) = (
+            mtu(Ipv4Addr::UNSPECIFIED.into()),
+            mtu(Ipv6Addr::UNSPECIFIED.into()),
+        ) else {
             return;
         };
         let v4 = self.network.first_address_v4(interface);
         let v4 = v4.unwrap_or(Ipv4Addr::UNSPECIFIED);
-        for (group, packet) in igmp::packets(&transmit.message, v4, mtu) {
+        for (group, packet) in igmp::packets(&transmit.message, v4, mtu_v4) {
             self.send_to_group(interface, group.into(), packet, LinkProtocol::Ipv4);
         }
         let v6 = self.network.assigned_link_local(interface);
         let v6 = v6.unwrap_or(Ipv6Addr::UNSPECIFIED);
-        for (group, packet) in mld::packets(&transmit.message, v6, mtu) {
+        for (group, packet) in mld::packets(&transmit.message, v6, mtu_v6) {
             self.send_to_group(interface, group.into(), packet, LinkProtocol::Ipv6);
         }
     }

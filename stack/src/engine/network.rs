@@ -10,8 +10,10 @@ use crate::engine::zone::{answer_device, is_link_local};
 use crate::error::{SocketError, SocketResult};
 use crate::ip::address::{AddressClass, AddressTable, InterfaceAddress};
 use crate::ip::autoconf::dad::AddressState;
+use crate::ip::autoconf::router_discovery::LinkParameters;
 use crate::ip::icmp::Responder;
 use crate::ip::path_mtu::PathMtuCache;
+use crate::ip::redirect::RedirectRoute;
 use crate::ip::route::{Route, RouteTable};
 use crate::ip::source_address::{self, PolicyTable, Target};
 use crate::ip::{Cidr, InterfaceId};
@@ -36,6 +38,21 @@ pub struct Interface {
     pub is_up: bool,
     /// Whether its device has ended, for good.
     pub has_ended: bool,
+    /// Octets that its link carries of IPv6 as routers say, IP header included; no more than its device can.
+    pub advertised_mtu: Option<usize>,
+    /// The hop limit of IPv6 packets as routers say.
+    pub advertised_hop_limit: Option<u8>,
+}
+
+impl Interface {
+    /// Octets that it carries to `destination` at once, IP header included.
+    fn mtu_towards(&self, destination: IpAddr) -> usize {
+        let mtu = self.capabilities.mtu;
+        match (destination, self.advertised_mtu) {
+            (IpAddr::V6(_), Some(advertised)) => mtu.min(advertised),
+            _ => mtu,
+        }
+    }
 }
 
 /// How many hosts a packet is for.
@@ -62,6 +79,8 @@ pub struct Path {
     pub mtu: usize,
     /// Whether the next hop is one host, a group or everybody.
     pub cast: Cast,
+    /// The hop limit to send with where nobody asked for another, if routers have told one.
+    pub hop_limit: Option<u8>,
     /// The state of routes and path MTUs this was computed from; outdated when it has moved on.
     pub(crate) generation: u32,
 }
@@ -106,6 +125,8 @@ impl Network {
             hardware_address: None,
             is_up: true,
             has_ended: false,
+            advertised_mtu: None,
+            advertised_hop_limit: None,
         };
         Self {
             tables: RwLock::new(Tables {
@@ -145,6 +166,8 @@ impl Network {
                 hardware_address,
                 is_up: true,
                 has_ended: false,
+                advertised_mtu: None,
+                advertised_hop_limit: None,
             });
             id
         })
@@ -167,6 +190,79 @@ impl Network {
             tables.addresses.remove(interface, cidr.address());
             tables.routes.remove(cidr.network(), interface, None);
         });
+    }
+
+    /// Gives an interface an address that was made from an advertised prefix. What is on the link does not follow from it
+    /// (RFC 5942 3).
+    pub(crate) fn add_autoconfigured(&self, address: InterfaceAddress) {
+        self.change(|tables| tables.addresses.insert(address));
+    }
+
+    /// Takes such an address away.
+    pub(crate) fn remove_autoconfigured(&self, interface: InterfaceId, address: IpAddr) {
+        self.change(|tables| tables.addresses.remove(interface, address));
+    }
+
+    /// Whether something new may begin with an address (RFC 4862 5.5.4).
+    pub(crate) fn set_deprecated(&self, interface: InterfaceId, address: IpAddr, deprecated: bool) {
+        self.change(|tables| {
+            tables
+                .addresses
+                .set_deprecated(interface, address, deprecated);
+        });
+    }
+
+    /// Whether the interface has the address, usable or not.
+    pub(crate) fn has_address(&self, interface: InterfaceId, address: IpAddr) -> bool {
+        let tables = self.read();
+        let mut known = tables.addresses.of_interface(interface);
+        known.any(|known| known.address() == address)
+    }
+
+    /// The routes that routers have advertised on an interface, in the place of those they had before.
+    pub(crate) fn replace_advertised_routes(
+        &self,
+        interface: InterfaceId,
+        routes: Vec<(Cidr, Route)>,
+    ) {
+        self.change(|tables| tables.routes.replace_advertised(interface, routes));
+    }
+
+    /// What routers say of an interface's link.
+    pub(crate) fn set_link_parameters(&self, id: InterfaceId, parameters: &LinkParameters) {
+        self.change(|tables| {
+            let mut interfaces = tables.interfaces.iter_mut();
+            if let Some(interface) = interfaces.find(|interface| interface.id == id) {
+                interface.advertised_mtu = parameters.mtu;
+                interface.advertised_hop_limit = parameters.hop_limit;
+            }
+        });
+    }
+
+    /// Routes by redirects: some end, one may begin.
+    pub(crate) fn change_redirects(&self, ended: &[RedirectRoute], begun: Option<RedirectRoute>) {
+        if ended.is_empty() && begun.is_none() {
+            return;
+        }
+        self.change(|tables| {
+            for RedirectRoute { destination, route } in ended {
+                tables.routes.remove_route(*destination, route);
+            }
+            if let Some(RedirectRoute { destination, route }) = begun {
+                tables.routes.insert(destination, route);
+            }
+        });
+    }
+
+    /// The router of an interface's link that packets for a destination go to, if they go to one.
+    pub(crate) fn gateway_towards(
+        &self,
+        interface: InterfaceId,
+        destination: IpAddr,
+    ) -> Option<IpAddr> {
+        let tables = self.read();
+        let route = tables.routes.lookup(destination);
+        route.filter(|route| route.interface == interface)?.gateway
     }
 
     /// Has everything else go through this gateway of an IPv4 interface's, or not over that interface any more; other
@@ -291,8 +387,13 @@ impl Network {
         route.map(|route| route.interface)
     }
 
-    /// Octets that an interface carries at once, IP header included.
-    pub(crate) fn mtu(&self, id: InterfaceId) -> Option<usize> {
+    /// Octets that an interface carries to `destination` at once, IP header included.
+    pub(crate) fn mtu(&self, id: InterfaceId, destination: IpAddr) -> Option<usize> {
+        Some(self.read().interface(id)?.mtu_towards(destination))
+    }
+
+    /// Octets that an interface's device carries at once, IP header included.
+    pub(crate) fn device_mtu(&self, id: InterfaceId) -> Option<usize> {
         Some(self.read().interface(id)?.capabilities.mtu)
     }
 
@@ -448,6 +549,7 @@ impl Network {
                 source,
                 mtu: LOOPBACK_MTU,
                 cast: Cast::Unicast,
+                hop_limit: None,
                 generation,
             });
         }
@@ -458,6 +560,7 @@ impl Network {
                 source: source.unwrap_or(loopback_of(destination)),
                 mtu: LOOPBACK_MTU,
                 cast: Cast::Multicast,
+                hop_limit: None,
                 generation,
             });
         }
@@ -502,9 +605,8 @@ impl Network {
                     .address
             }
         };
-        let mut mtu = route.mtu.map_or(interface.capabilities.mtu, |mtu| {
-            mtu.min(interface.capabilities.mtu)
-        });
+        let mtu = interface.mtu_towards(destination);
+        let mut mtu = route.mtu.map_or(mtu, |limit| limit.min(mtu));
         if let Some(learnt) = self
             .path_mtu
             .lock()
@@ -519,6 +621,9 @@ impl Network {
             source,
             mtu,
             cast,
+            hop_limit: interface
+                .advertised_hop_limit
+                .filter(|_| destination.is_ipv6()),
             generation,
         })
     }

@@ -115,7 +115,7 @@ impl Engine {
         let header = OutputHeader {
             identification: socket.next_id,
             traffic_class: socket.tos,
-            hop_limit: socket.ttl,
+            hop_limit: self.hop_limit_of(socket.ttl, &path),
             ..OutputHeader::new(path.source, destination, protocol::SCTP)
         };
         socket.next_id = socket.next_id.wrapping_add(1);

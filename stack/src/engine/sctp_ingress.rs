@@ -250,7 +250,7 @@ impl Engine {
             .path(now, transmit.destination, transmit.source, device);
         let Ok(path) = path else { return };
         let header = OutputHeader {
-            hop_limit: self.config.host.ttl,
+            hop_limit: self.hop_limit(&path),
             ..OutputHeader::new(path.source, transmit.destination, protocol::SCTP)
         };
         // Too many at once: the peer asks again.

@@ -144,7 +144,7 @@ impl Engine {
             }
             let header = OutputHeader {
                 identification: socket.next_id,
-                hop_limit: socket.ttl,
+                hop_limit: self.hop_limit_of(socket.ttl, &path),
                 traffic_class: socket.options.tos & !3,
                 ..OutputHeader::new(tuple.local.ip(), tuple.remote.ip(), protocol::TCP)
             };
@@ -177,7 +177,7 @@ impl Engine {
             return;
         };
         let header = OutputHeader {
-            hop_limit: self.config.host.ttl,
+            hop_limit: self.hop_limit(&path),
             ..OutputHeader::new(tuple.local.ip(), tuple.remote.ip(), protocol::TCP)
         };
         // Too many at once: the peer asks again.
@@ -195,6 +195,7 @@ impl Path {
             source: tuple.local.ip(),
             mtu: 1280,
             cast: Cast::Unicast,
+            hop_limit: None,
             generation: 0,
         }
     }

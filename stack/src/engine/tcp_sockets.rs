@@ -185,7 +185,7 @@ impl Engine {
                 .hash_pair(connection.tuple().remote, connection.tuple().local) as u16;
         TcpSocket {
             connection,
-            ttl: options.ttl.unwrap_or(self.config.host.ttl),
+            ttl: options.ttl.unwrap_or_else(|| self.hop_limit(&path)),
             tos: options.tos & !3,
             mapped,
             lease: Some(lease),

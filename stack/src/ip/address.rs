@@ -111,6 +111,14 @@ impl AddressTable {
         self.index();
     }
 
+    /// Changes whether an address is deprecated; nothing if it is not there.
+    pub fn set_deprecated(&mut self, interface: InterfaceId, address: IpAddr, deprecated: bool) {
+        let known = self.addresses.iter_mut();
+        for known in known.filter(|a| a.interface == interface && a.address() == address) {
+            known.deprecated = deprecated;
+        }
+    }
+
     /// Takes an address away from an interface; whether it was there.
     pub fn remove(&mut self, interface: InterfaceId, address: IpAddr) -> bool {
         let before = self.addresses.len();

@@ -9,6 +9,18 @@ use smallvec::SmallVec;
 
 use crate::ip::{Cidr, InterfaceId};
 
+/// Who a route comes from: each may change its own only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum RouteOrigin {
+    /// Configuration, an address that was configured, DHCP.
+    #[default]
+    Configured,
+    /// A router's advertisement (RFC 4861 6.3.4, RFC 4191).
+    Advertisement,
+    /// A redirect (RFC 4861 8).
+    Redirect,
+}
+
 /// The way towards a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
@@ -22,6 +34,8 @@ pub struct Route {
     pub metric: u32,
     /// The source address for packets that have none yet, before the choice of RFC 6724.
     pub preferred_source: Option<IpAddr>,
+    /// Who it comes from.
+    pub origin: RouteOrigin,
 }
 
 impl Route {
@@ -33,6 +47,7 @@ impl Route {
             mtu: None,
             metric: 0,
             preferred_source: None,
+            origin: RouteOrigin::Configured,
         }
     }
 
@@ -42,6 +57,12 @@ impl Route {
             gateway: Some(gateway),
             ..Self::on_link(interface)
         }
+    }
+
+    /// Whether the two differ in nothing but what is changed by replacing one with the other.
+    fn is_same_way(&self, other: &Self) -> bool {
+        (self.interface, self.gateway, self.origin)
+            == (other.interface, other.gateway, other.origin)
     }
 
     /// Whose link-layer address is needed: the gateway's, or the destination's own.
@@ -67,7 +88,7 @@ impl RouteTable {
     }
 
     /// Adds a route to the prefix of `destination` (host bits are ignored), or replaces the one with the same interface
-    /// and gateway.
+    /// and gateway of the same origin.
     pub fn insert(&mut self, destination: Cidr, route: Route) {
         let routes = match destination.address() {
             IpAddr::V4(address) => {
@@ -79,7 +100,7 @@ impl RouteTable {
                 self.v6.entry(key).or_default()
             }
         };
-        routes.retain(|r| (r.interface, r.gateway) != (route.interface, route.gateway));
+        routes.retain(|r| !r.is_same_way(&route));
         // Behind its equals: the first one inserted stays the one in use.
         let position = routes.partition_point(|r| r.metric <= route.metric);
         routes.insert(position, route);
@@ -92,16 +113,24 @@ impl RouteTable {
         }
     }
 
-    /// Takes one route away; `None` if there was none with that interface and gateway.
+    /// Takes one configured route away; `None` if there was none with that interface and gateway.
     pub fn remove(
         &mut self,
         destination: Cidr,
         interface: InterfaceId,
         gateway: Option<IpAddr>,
     ) -> Option<Route> {
+        let route = Route {
+            gateway,
+            ..Route::on_link(interface)
+        };
+        self.remove_route(destination, &route)
+    }
+
+    /// Takes the route with the interface, gateway and origin of `route` away; `None` if there was none.
+    pub fn remove_route(&mut self, destination: Cidr, route: &Route) -> Option<Route> {
         let take = |routes: &mut Routes| {
-            let matches = |r: &Route| (r.interface, r.gateway) == (interface, gateway);
-            let position = routes.iter().position(matches)?;
+            let position = routes.iter().position(|r| r.is_same_way(route))?;
             Some(routes.remove(position))
         };
         let prefix_len = destination.prefix_len();
@@ -129,9 +158,27 @@ impl RouteTable {
 
     /// Takes all routes of an interface away.
     pub fn remove_interface(&mut self, interface: InterfaceId) {
+        self.remove_where(|route| route.interface == interface);
+    }
+
+    /// Puts these routes in the place of all that routers have advertised on an interface.
+    pub fn replace_advertised(&mut self, interface: InterfaceId, routes: Vec<(Cidr, Route)>) {
+        self.remove_where(|route| {
+            route.interface == interface && route.origin == RouteOrigin::Advertisement
+        });
+        for (destination, route) in routes {
+            let route = Route {
+                origin: RouteOrigin::Advertisement,
+                ..route
+            };
+            self.insert(destination, route);
+        }
+    }
+
+    fn remove_where(&mut self, goes: impl Fn(&Route) -> bool) {
         // `PrefixMap::retain` sees shared references only: first thin the lists out, then drop the empty ones.
         for routes in self.v4.values_mut().chain(self.v6.values_mut()) {
-            routes.retain(|r| r.interface != interface);
+            routes.retain(|route| !goes(route));
         }
         self.v4.retain(|_, routes| !routes.is_empty());
         self.v6.retain(|_, routes| !routes.is_empty());
@@ -268,6 +315,33 @@ mod tests {
         );
         assert_eq!(gateway(&table), Some(ip("10.0.0.3")));
         assert!(table.remove(Cidr::ANY_V4, ETH, None).is_none());
+    }
+
+    #[test]
+    fn routes_of_one_origin_leave_those_of_others_alone() {
+        let mut table = table();
+        let advertised = vec![
+            (Cidr::ANY_V6, Route::via(ETH, ip("fe80::1"))),
+            (Cidr::ANY_V6, Route::via(ETH, ip("fe80::2"))),
+            (cidr("2001:db8::/64"), Route::on_link(ETH)),
+        ];
+        let before: Vec<_> = table.iter().collect();
+        table.replace_advertised(ETH, advertised);
+        assert_eq!(table.iter().count(), before.len() + 3);
+        table.replace_advertised(TUN, vec![]);
+        assert_eq!(table.iter().count(), before.len() + 3);
+        assert!(
+            table
+                .remove(Cidr::ANY_V6, ETH, Some(ip("fe80::1")))
+                .is_some()
+        );
+        // The same by advertisement is still there.
+        let route = table.lookup(ip("2001:db9::")).expect("a default route");
+        assert_eq!(route.origin, RouteOrigin::Advertisement);
+        assert_eq!(route.gateway, Some(ip("fe80::1")));
+        table.insert(Cidr::ANY_V6, Route::via(ETH, ip("fe80::1")));
+        table.replace_advertised(ETH, vec![]);
+        assert_eq!(table.iter().collect::<Vec<_>>(), before);
     }
 
     #[test]

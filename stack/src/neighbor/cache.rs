@@ -1,6 +1,6 @@
 //! The neighbour cache: its face. What one entry does is in `entry`, where entries are kept in `table`.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 
 use tidewire_netdev::{MacAddress, Packet};
@@ -9,9 +9,11 @@ use crate::link::InterfaceId;
 use crate::link::ethernet::LinkDestination;
 use crate::neighbor::arp::{self as build, ArpVerdict};
 use crate::neighbor::entry::{Context, Entry, Rank, Removal, Statement, Step};
+use crate::neighbor::link_times::{Configs, LinkTimes};
 use crate::neighbor::ndp::{self, Advertisement, ReceivedAdvertisement, ReceivedSolicitation};
 use crate::neighbor::pending::{Pending, QueueLimits};
 use crate::neighbor::table::Table;
+use crate::neighbor::watch::Watch;
 use crate::neighbor::{
     Config, NeighborEvent, NeighborInfo, NeighborKey, NeighborState, NeighborStats, Ownership,
     Resolution, Solicitation, UpperLayerAdvice,
@@ -27,9 +29,10 @@ use crate::wire::arp::{self, Operation};
 /// [`Self::poll_timeout`] may have changed.
 #[derive(Debug)]
 pub struct NeighborCache<W> {
-    config: Config,
+    config: Configs,
     random: Random,
     table: Table<W>,
+    watch: Watch,
     events: VecDeque<NeighborEvent<W>>,
     /// Octets of all waiting packets.
     queued: usize,
@@ -40,9 +43,10 @@ impl<W> NeighborCache<W> {
     /// An empty cache.
     pub fn new(config: Config, random: Random) -> Self {
         Self {
-            config,
+            config: Configs::new(config),
             random,
             table: Table::new(),
+            watch: Watch::default(),
             events: VecDeque::new(),
             queued: 0,
             stats: NeighborStats::default(),
@@ -66,10 +70,10 @@ impl<W> NeighborCache<W> {
         }
         let mut context = Context {
             now,
-            config: &self.config,
+            config: self.config.of(key),
             random: &mut self.random,
         };
-        let used = self.table.with(key, &self.config, |entry| {
+        let used = self.table.with(key, self.config.of(key), |entry| {
             entry.use_now(&mut context, source, advice)
         });
         if let Some(used) = used {
@@ -78,11 +82,14 @@ impl<W> NeighborCache<W> {
             }
             return used.resolution;
         }
-        let entry = Entry::incomplete(&context, source);
+        let mut entry = Entry::incomplete(&context, source);
+        if self.watch.contains(key) {
+            entry.set_router();
+        }
         if !self.make_room(Rank::Awaited) {
             return Resolution::Failed;
         }
-        self.table.insert(key, entry, &self.config);
+        self.table.insert(key, entry, self.config.of(key));
         self.table.ask(key);
         Resolution::Pending
     }
@@ -96,12 +103,12 @@ impl<W> NeighborCache<W> {
         let Some(pending) = self.table.pending_mut(key) else {
             return Err(waiter);
         };
-        let pushed = pending.push_waiter(waiter, self.config.max_waiters);
+        let pushed = pending.push_waiter(waiter, self.config.common().max_waiters);
         if pushed.is_err() {
             self.stats.waiters_refused += 1;
         }
         // It matters more now.
-        self.table.with(key, &self.config, |_| ());
+        self.table.with(key, self.config.of(key), |_| ());
         pushed
     }
 
@@ -117,11 +124,12 @@ impl<W> NeighborCache<W> {
         let before = pending.octets();
         let room = self
             .config
+            .common()
             .max_total_queue_bytes
             .saturating_sub(self.queued - before);
         let limits = QueueLimits {
-            packets: self.config.max_queue_packets,
-            octets: self.config.max_queue_bytes.min(room),
+            packets: self.config.common().max_queue_packets,
+            octets: self.config.common().max_queue_bytes.min(room),
         };
         let pushed = pending.push_packet(packet, limits);
         self.queued = self.queued - before + pending.octets();
@@ -252,18 +260,19 @@ impl<W> NeighborCache<W> {
         while let Some(key) = self.table.pop_due(now) {
             let context = Context {
                 now,
-                config: &self.config,
+                config: self.config.of(key),
                 random: &mut self.random,
             };
-            let step = self
-                .table
-                .with(key, &self.config, |entry| entry.handle_timeout(&context));
+            let step = self.table.with(key, self.config.of(key), |entry| {
+                entry.handle_timeout(&context)
+            });
             match step {
                 None | Some(Step::Nothing) => {}
                 Some(Step::Solicit) => self.table.ask(key),
                 Some(Step::Failed(pending)) => {
                     self.stats.resolutions_failed += 1;
-                    if self.config.failed_time.is_zero() {
+                    self.watch.lost(key);
+                    if self.config.common().failed_time.is_zero() {
                         self.table.remove(key);
                     }
                     self.fail(key, pending);
@@ -271,6 +280,7 @@ impl<W> NeighborCache<W> {
                 Some(Step::Remove(removal)) => {
                     if removal == Removal::ProbeFailed {
                         self.stats.probes_failed += 1;
+                        self.watch.lost(key);
                     }
                     self.table.remove(key);
                 }
@@ -321,7 +331,7 @@ impl<W> NeighborCache<W> {
             interface: question.interface,
             address: question.target,
         };
-        self.table.with(key, &self.config, Entry::postpone);
+        self.table.with(key, self.config.of(key), Entry::postpone);
         let count = match question.link_destination {
             Some(_) => &mut self.stats.unicast_solicitations,
             None => &mut self.stats.multicast_solicitations,
@@ -332,7 +342,7 @@ impl<W> NeighborCache<W> {
     /// The interface has an address to put questions with: those who have only waited for that are asked for now.
     pub fn resume(&mut self, now: Instant, interface: InterfaceId) {
         for key in self.table.keys_of(interface) {
-            let config = &self.config;
+            let config = self.config.of(key);
             let due = self
                 .table
                 .with(key, config, |entry| entry.resume(now, config));
@@ -342,9 +352,53 @@ impl<W> NeighborCache<W> {
         }
     }
 
-    /// What became of those who wait.
+    /// What became of those who wait, and of who is watched.
     pub fn poll_event(&mut self) -> Option<NeighborEvent<W>> {
-        self.events.pop_front()
+        self.events.pop_front().or_else(|| {
+            let (key, change) = self.watch.poll()?;
+            Some(NeighborEvent::Watched { key, change })
+        })
+    }
+
+    /// Watches these neighbours of an interface from now on, and no others of it: that they do not answer, or answer
+    /// again, is told by [`NeighborEvent::Watched`].
+    pub fn watch(&mut self, interface: InterfaceId, addresses: &BTreeSet<IpAddr>) {
+        self.watch.set(interface, addresses);
+    }
+
+    /// What routers say of the times of a link's IPv6 neighbours, for what is asked from now on (RFC 4861 6.3.4).
+    pub fn set_link_times(&mut self, interface: InterfaceId, times: LinkTimes) {
+        self.config.set(interface, times);
+    }
+
+    /// A router made itself known; `station` is where it says that it is on the link (RFC 4861 6.3.4, 8.3).
+    pub fn learn_router(&mut self, now: Instant, key: NeighborKey, station: Option<MacAddress>) {
+        if let Some(station) = station {
+            self.learn(now, key, station);
+        }
+        self.table.with(key, self.config.of(key), Entry::set_router);
+    }
+
+    /// A router told where another host is on the link (RFC 4861 8.3).
+    pub fn learn_neighbor(&mut self, now: Instant, key: NeighborKey, station: MacAddress) {
+        self.learn(now, key, station);
+    }
+
+    /// Asks once whether a neighbour answers again whom nobody sends to meanwhile (RFC 4191 3.5); nothing if it is being
+    /// asked for, or known.
+    pub fn probe(&mut self, now: Instant, key: NeighborKey, source: IpAddr) {
+        if self.table.get(key).is_some() || !self.make_room(Rank::Stale) {
+            return;
+        }
+        let context = Context {
+            now,
+            config: self.config.of(key),
+            random: &mut self.random,
+        };
+        let mut entry = Entry::probing(&context, source);
+        entry.set_router();
+        self.table.insert(key, entry, self.config.of(key));
+        self.table.ask(key);
     }
 
     /// Sets a neighbour for good, whatever the link says.
@@ -357,14 +411,14 @@ impl<W> NeighborCache<W> {
         key: NeighborKey,
         address: MacAddress,
     ) -> Result<(), DropReason> {
-        let known = self
-            .table
-            .with(key, &self.config, |entry| entry.configure(now, address));
+        let known = self.table.with(key, self.config.of(key), |entry| {
+            entry.configure(now, address)
+        });
         match known {
             Some(pending) => self.resolved(key, pending),
             None if self.make_room(Rank::Awaited) => {
                 let entry = Entry::permanent(now, address);
-                self.table.insert(key, entry, &self.config);
+                self.table.insert(key, entry, self.config.of(key));
             }
             None => return Err(DropReason::QueueFull),
         }
@@ -409,14 +463,15 @@ impl<W> NeighborCache<W> {
     /// A neighbour made itself known by asking for us: it is known from now on, if there is room among what matters
     /// little. A flood of such strangers never drives out what is in use.
     fn learn(&mut self, now: Instant, key: NeighborKey, address: MacAddress) {
-        let known = self.table.with(key, &self.config, |entry| {
+        let known = self.table.with(key, self.config.of(key), |entry| {
             entry.handle_question(now, address)
         });
+        self.watch.found(key);
         match known {
             Some(pending) => self.resolved(key, pending),
             None if self.make_room(Rank::Stale) => {
                 let entry = Entry::stale(now, address);
-                self.table.insert(key, entry, &self.config);
+                self.table.insert(key, entry, self.config.of(key));
             }
             None => {}
         }
@@ -427,19 +482,31 @@ impl<W> NeighborCache<W> {
     fn state(&mut self, now: Instant, key: NeighborKey, statement: impl FnOnce(bool) -> Statement) {
         let mut context = Context {
             now,
-            config: &self.config,
+            config: self.config.of(key),
             random: &mut self.random,
         };
-        let pending = self.table.with(key, &self.config, |entry| {
+        let outcome = self.table.with(key, self.config.of(key), |entry| {
             let statement = statement(entry.is_locked(&context));
-            entry.handle_statement(&mut context, statement)
+            let was_router = entry.is_router();
+            let pending = entry.handle_statement(&mut context, statement);
+            let has_ceased = was_router && !entry.is_router();
+            (pending, has_ceased, entry.address().is_some())
         });
-        self.resolved(key, pending.flatten());
+        let Some((pending, has_ceased, is_known)) = outcome else {
+            return;
+        };
+        if has_ceased {
+            self.watch.not_router(key);
+        }
+        if is_known {
+            self.watch.found(key);
+        }
+        self.resolved(key, pending);
     }
 
     /// Whether there is room for one more entry; what matters least, and no more than `rank`, goes for it.
     fn make_room(&mut self, rank: Rank) -> bool {
-        if self.table.len() < self.config.max_entries.max(1) {
+        if self.table.len() < self.config.common().max_entries.max(1) {
             return true;
         }
         let Some(key) = self.table.first_to_go(rank) else {

@@ -135,6 +135,20 @@ impl<W> Entry<W> {
         }
     }
 
+    /// A neighbour that is asked once, though nobody sends to it.
+    pub(super) fn probing(context: &Context<'_>, source: IpAddr) -> Self {
+        let mut entry = Self::incomplete(context, source);
+        if let State::Incomplete { sent, .. } = &mut entry.state {
+            *sent = context.config.max_multicast_solicit.max(1);
+        }
+        entry
+    }
+
+    /// It has said that it is a router (RFC 4861 6.3.4).
+    pub(super) const fn set_router(&mut self) {
+        self.is_router = true;
+    }
+
     /// A neighbour that made itself known (RFC 4861 7.2.3).
     pub(super) const fn stale(now: Instant, address: MacAddress) -> Self {
         Self::known(now, address, Reachability::Stale)

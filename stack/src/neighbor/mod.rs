@@ -20,10 +20,12 @@ pub mod arp;
 mod cache;
 mod config;
 mod entry;
+mod link_times;
 pub mod ndp;
 mod pending;
 mod stats;
 mod table;
+mod watch;
 
 use std::net::IpAddr;
 
@@ -34,7 +36,9 @@ use crate::time::Instant;
 
 pub use cache::NeighborCache;
 pub use config::Config;
+pub use link_times::LinkTimes;
 pub use stats::NeighborStats;
+pub use watch::WatchedChange;
 
 /// A neighbour: an address on an interface's link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -112,7 +116,7 @@ pub enum Ownership {
     Optimistic,
 }
 
-/// What became of those who wait for a neighbour. Each waiter and each packet is in one event.
+/// What became of those who wait for a neighbour, and of neighbours that are watched. Each waiter and each packet is in one event.
 #[derive(Debug)]
 pub enum NeighborEvent<W> {
     /// The neighbour answered.
@@ -134,6 +138,13 @@ pub enum NeighborEvent<W> {
         packets: Vec<Packet>,
         /// Who waited.
         waiters: Vec<W>,
+    },
+    /// Something happened to a neighbour that is watched ([`NeighborCache::watch`]).
+    Watched {
+        /// Which neighbour.
+        key: NeighborKey,
+        /// What.
+        change: WatchedChange,
     },
 }
 

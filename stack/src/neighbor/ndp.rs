@@ -1,7 +1,7 @@
-//! Neighbor Discovery packets: what is built, and which received ones are valid (RFC 4861 7.1, 7.2).
+//! Neighbor Discovery packets: what is built, and which received ones are valid (RFC 4861 6.1, 7.1, 7.2, 8.1).
 //!
 //! A received message goes through [`receive`] first, which gives only valid ones; then to `ip::autoconf`, which looks
-//! for duplicates of tentative addresses; then to the cache.
+//! for duplicates of tentative addresses and learns from routers; then to the cache.
 
 use std::net::Ipv6Addr;
 
@@ -15,7 +15,7 @@ use crate::stats::DropReason;
 use crate::wire::ndp::option::{LINK_LAYER_LEN, LinkLayerKind};
 use crate::wire::ndp::{
     self, ALL_NODES, ALL_ROUTERS, HOP_LIMIT, Message, NdpOption, NeighborAdvertisement,
-    NeighborSolicitation, Options,
+    NeighborSolicitation, Options, Redirect, RouterAdvertisement,
 };
 use crate::wire::{icmpv6, ipv6, protocol};
 
@@ -43,8 +43,12 @@ pub enum Received<'a> {
     Solicitation(ReceivedSolicitation),
     /// Somebody says where an address is.
     Advertisement(ReceivedAdvertisement),
-    /// Router discovery and redirects: the parsed message, of which only what all share was checked.
-    Router(Message, Options<'a>),
+    /// A router tells what the link is like.
+    RouterAdvertisement(ReceivedRouterAdvertisement<'a>),
+    /// A router knows a better first hop.
+    Redirect(ReceivedRedirect),
+    /// A host looks for routers: none of a host's business (RFC 4861 6.2.6).
+    RouterSolicitation,
 }
 
 /// A valid solicitation (RFC 4861 7.1.1).
@@ -69,6 +73,34 @@ pub struct ReceivedAdvertisement {
     pub interface: InterfaceId,
     /// Whom it is about, and how sure it is.
     pub advertisement: NeighborAdvertisement,
+    /// Where the target is on the link.
+    pub target_link_layer: Option<MacAddress>,
+}
+
+/// A valid router advertisement (RFC 4861 6.1.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReceivedRouterAdvertisement<'a> {
+    /// The interface it came through.
+    pub interface: InterfaceId,
+    /// Who sent it: a link-local address.
+    pub router: Ipv6Addr,
+    /// Its fixed part.
+    pub advertisement: RouterAdvertisement,
+    /// Its options.
+    pub options: Options<'a>,
+    /// Where the router is on the link.
+    pub source_link_layer: Option<MacAddress>,
+}
+
+/// A valid redirect (RFC 4861 8.1), but for whether its sender is the present first hop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReceivedRedirect {
+    /// The interface it came through.
+    pub interface: InterfaceId,
+    /// Who sent it: a link-local address.
+    pub router: Ipv6Addr,
+    /// Which way is better for whom. The target is link-local, or the destination itself.
+    pub redirect: Redirect,
     /// Where the target is on the link.
     pub target_link_layer: Option<MacAddress>,
 }
@@ -103,7 +135,7 @@ impl Advertisement {
 ///
 /// # Errors
 /// [`DropReason::Malformed`] when the octets are no such message, [`DropReason::BadNeighbor`] when a rule of RFC 4861
-/// 7.1 (or 6.1 and 8.1 in what they share) or RFC 6980 5 is broken, [`DropReason::BadSource`] when it is our own that
+/// 7.1, 6.1.2 or 8.1 or RFC 6980 5 is broken, [`DropReason::BadSource`] when it is our own that
 /// the link gave back.
 pub fn receive<'a>(
     arrival: &Arrival,
@@ -148,9 +180,42 @@ pub fn receive<'a>(
                 target_link_layer,
             }))
         }
-        Message::RouterSolicitation | Message::RouterAdvertisement(_) | Message::Redirect(_) => {
-            Ok(Received::Router(message, options))
+        Message::RouterAdvertisement(advertisement) => {
+            let source_link_layer = options.source_link_layer();
+            has_station(source_link_layer, ours)?;
+            Ok(Received::RouterAdvertisement(ReceivedRouterAdvertisement {
+                interface: arrival.interface,
+                router: router(arrival)?,
+                advertisement,
+                options,
+                source_link_layer,
+            }))
         }
+        Message::Redirect(redirect) => {
+            let target_link_layer = options.target_link_layer();
+            has_station(target_link_layer, ours)?;
+            let is_neighbor = redirect.target == redirect.destination;
+            if !is_neighbor && !redirect.target.is_unicast_link_local() {
+                return Err(DropReason::BadNeighbor);
+            }
+            Ok(Received::Redirect(ReceivedRedirect {
+                interface: arrival.interface,
+                router: router(arrival)?,
+                redirect,
+                target_link_layer,
+            }))
+        }
+        Message::RouterSolicitation => Ok(Received::RouterSolicitation),
+    }
+}
+
+/// Who sent what only routers send: they do so from link-local addresses (RFC 4861 6.1.2, 8.1).
+fn router(arrival: &Arrival) -> Result<Ipv6Addr, DropReason> {
+    let source = arrival.source;
+    if source.is_unicast_link_local() {
+        Ok(source)
+    } else {
+        Err(DropReason::BadNeighbor)
     }
 }
 

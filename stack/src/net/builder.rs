@@ -13,7 +13,7 @@ use super::stack::Stack;
 use crate::config::{Config, HostConfig};
 use crate::driver::{self, InterfaceConfig, Lifetime};
 use crate::ip::Cidr;
-use crate::ip::autoconf::dhcp;
+use crate::ip::autoconf::{dhcp, router_discovery};
 use crate::{neighbor, sctp, tcp, udp};
 
 /// What [`Builder::gateway`] takes: an address, or text that is one.
@@ -108,6 +108,7 @@ impl Builder {
             device,
             addresses: Vec::new(),
             dhcp: None,
+            slaac: None,
             gateways: Vec::new(),
             neighbors: Vec::new(),
             mtu: None,
@@ -160,6 +161,30 @@ impl Builder {
                 )));
             }
             interface.dhcp = Some(config);
+            Ok(())
+        })
+    }
+
+    /// Has the last device's IPv6 addresses, its default routers and what is on its link come from routers' advertisements
+    /// (RFC 4861 6.3, RFC 4862 5.5), beside what is configured; a configured gateway comes before advertised ones. Ethernet
+    /// only. [`Stack::addresses_settled`] waits for the first address, [`Stack::advertised`] tells what routers say.
+    ///
+    /// The addresses' lower halves are opaque (RFC 7217), and stay the same over restarts only with a
+    /// [secret](crate::ip::autoconf::interface_identifier::IdentifierKind) or a [seed](Self::seed) of the program's.
+    pub fn address_by_slaac(self) -> Self {
+        self.address_by_slaac_with(router_discovery::Config::default())
+    }
+
+    /// The same, with other limits, other identifiers, or temporary addresses.
+    pub fn address_by_slaac_with(self, config: router_discovery::Config) -> Self {
+        self.on_device("SLAAC", |interface| {
+            if interface.device.capabilities.medium != Medium::Ethernet {
+                return Err(invalid(format!(
+                    "{} is no Ethernet device: SLAAC needs one",
+                    interface.device.name
+                )));
+            }
+            interface.slaac = Some(config);
             Ok(())
         })
     }

@@ -29,6 +29,7 @@ use crate::ip::InterfaceId;
 use crate::ip::address::InterfaceAddress;
 use crate::ip::autoconf::dad::AddressState;
 use crate::ip::autoconf::dhcp::Lease;
+use crate::ip::autoconf::router_discovery::Advertised;
 use crate::neighbor::NeighborInfo;
 use crate::tcp::info::State;
 
@@ -341,14 +342,20 @@ impl Stack {
         self.shared.engine().leases()
     }
 
+    /// What routers have told, by interface: default routers, on-link prefixes, addresses with their lifetimes, DNS servers,
+    /// and whether more is to be had by DHCPv6.
+    pub fn advertised(&self) -> Vec<(InterfaceId, Advertised)> {
+        self.shared.engine().advertised()
+    }
+
     /// Gives all leases back to their servers (RFC 2131 4.4.6), and the addresses up with them: connections from them fail.
     /// No others are asked for.
     pub fn release_leases(&self) {
         self.shared.release_leases();
     }
 
-    /// Waits until no address is tentative any more (RFC 4862 5.4, RFC 5227) and those by DHCP are there: at once, unless the
-    /// stack was told to ask before it uses an address
+    /// Waits until no address is tentative any more (RFC 4862 5.4, RFC 5227) and those by DHCP are there, and where routers are
+    /// listened to one has been heard: at once, unless the stack was told to ask before it uses an address
     /// ([`DuplicateDetection::Strict`](crate::ip::autoconf::dad::DuplicateDetection)) or where to get one.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Neighbor Discovery messages, ICMPv6 types 133 to 137 (RFC 4861 4), from the ICMPv6 header on.
 //!
-//! Owns the octets of the messages and, in [`option`], those of their options, and the checks of RFC 4861 6.1, 7.1 and
+//! Owns the octets of the messages and, in [`option`] and [`dns`], those of their options, and the checks of RFC 4861 6.1, 7.1 and
 //! 8.1 that need no more than them. Leaves the checksum, the hop limit and the IP addresses to `neighbor`.
 //!
 //! ```text
@@ -19,13 +19,14 @@
 //! +---------------------------------------------------------------+
 //! ```
 
+pub mod dns;
 pub mod option;
 
 use std::net::Ipv6Addr;
 
 use crate::wire::ParseError;
 
-pub use option::{NdpOption, Options};
+pub use option::{NdpOption, Options, RouterPreference};
 
 /// Octets of a router solicitation without options.
 pub const ROUTER_SOLICITATION_LEN: usize = 8;
@@ -97,6 +98,8 @@ pub struct RouterAdvertisement {
     pub managed: bool,
     /// Other configuration comes by DHCPv6.
     pub other_configuration: bool,
+    /// How much the sender is preferred to other default routers (RFC 4191 2.2); the reserved value counts as medium.
+    pub preference: RouterPreference,
     /// Seconds that the sender serves as a default router; 0: it does not.
     pub router_lifetime: u16,
     /// Milliseconds a neighbour counts as reachable; 0 says nothing.
@@ -151,6 +154,7 @@ impl Message {
                     current_hop_limit: a,
                     managed: b & MANAGED != 0,
                     other_configuration: b & OTHER_CONFIGURATION != 0,
+                    preference: RouterPreference::from_octet(b).unwrap_or_default(),
                     router_lifetime: u16::from_be_bytes([c, d]),
                     reachable_time: timer(8)?,
                     retrans_timer: timer(12)?,
@@ -212,7 +216,8 @@ impl Message {
                 buffer[0] = kind::ROUTER_ADVERTISEMENT;
                 buffer[4] = advertisement.current_hop_limit;
                 buffer[5] = flag(advertisement.managed, MANAGED)
-                    | flag(advertisement.other_configuration, OTHER_CONFIGURATION);
+                    | flag(advertisement.other_configuration, OTHER_CONFIGURATION)
+                    | advertisement.preference.octet();
                 buffer[6..8].copy_from_slice(&advertisement.router_lifetime.to_be_bytes());
                 buffer[8..12].copy_from_slice(&advertisement.reachable_time.to_be_bytes());
                 buffer[12..].copy_from_slice(&advertisement.retrans_timer.to_be_bytes());

@@ -86,7 +86,7 @@ impl Host {
     }
 
     /// What the interface sends now, but for what it says of groups.
-    fn sent(&mut self, interface: InterfaceId) -> Vec<Packet> {
+    pub(super) fn sent(&mut self, interface: InterfaceId) -> Vec<Packet> {
         let mut sent = self.sent_all(interface);
         sent.retain(|frame| !super::multicast::is_of_groups(frame));
         sent
@@ -106,7 +106,7 @@ impl Host {
     }
 
     /// Lets time pass; gives what the first interface sends meanwhile.
-    fn advance(&mut self, time: Duration) -> Vec<Packet> {
+    pub(super) fn advance(&mut self, time: Duration) -> Vec<Packet> {
         let end = self.now + time;
         let mut sent = Vec::new();
         while let Some(at) = self.engine.poll_timeout().filter(|at| *at <= end) {
@@ -157,7 +157,7 @@ impl Host {
         self.engine.mark_ready(SlotRef::from(slot));
     }
 
-    fn connect(&mut self, remote: &str) -> Arc<TcpSlot> {
+    pub(super) fn connect(&mut self, remote: &str) -> Arc<TcpSlot> {
         let remote = remote.parse().expect("a socket address");
         self.engine
             .tcp_connect(self.now, None, remote, &TcpOptions::default())
@@ -222,7 +222,7 @@ fn ethertypes(frames: &[Packet]) -> Vec<u16> {
     frames.iter().map(parse).collect()
 }
 
-fn source_v6(frame: &Packet) -> Ipv6Addr {
+pub(super) fn source_v6(frame: &Packet) -> Ipv6Addr {
     let octets = frame.to_bytes();
     let source: [u8; 16] = octets[HEADER_LEN + 8..HEADER_LEN + 24]
         .try_into()

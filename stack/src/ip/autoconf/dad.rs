@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use tidewire_netdev::{MacAddress, Packet};
 
+use crate::ip::autoconf::between;
 use crate::link::InterfaceId;
 use crate::neighbor::Ownership;
 use crate::neighbor::ndp::{self, ReceivedAdvertisement, ReceivedSolicitation};
@@ -197,6 +198,8 @@ pub struct DadTable {
     events: VecDeque<DadEvent>,
     /// Of IPv4.
     conflicts: BTreeMap<InterfaceId, Conflicts>,
+    /// IPv6: RetransTimer where routers have said what it is (RFC 4861 6.3.4, RFC 4862 5.1).
+    retrans_timers: BTreeMap<InterfaceId, Duration>,
 }
 
 type Key = (InterfaceId, IpAddr);
@@ -240,6 +243,7 @@ impl DadTable {
             due: BTreeMap::new(),
             events: VecDeque::new(),
             conflicts: BTreeMap::new(),
+            retrans_timers: BTreeMap::new(),
         }
     }
 
@@ -278,6 +282,19 @@ impl DadTable {
         self.entries.insert(key, entry);
         self.set_phase(key, phase);
         Ok(state)
+    }
+
+    /// What routers say of the time after a solicitation on an interface; `None`: nothing.
+    pub fn set_retrans_timer(&mut self, interface: InterfaceId, timer: Option<Duration>) {
+        match timer {
+            Some(timer) => self.retrans_timers.insert(interface, timer),
+            None => self.retrans_timers.remove(&interface),
+        };
+    }
+
+    fn retrans_timer(&self, interface: InterfaceId) -> Duration {
+        let advertised = self.retrans_timers.get(&interface);
+        advertised.copied().unwrap_or(self.config.retrans_timer)
     }
 
     /// Forgets an address; whether it was known.
@@ -438,7 +455,7 @@ impl DadTable {
         if sent < total {
             self.due.insert(key, kind);
             let wait = match address {
-                IpAddr::V6(_) => self.config.retrans_timer,
+                IpAddr::V6(_) => self.retrans_timer(interface),
                 IpAddr::V4(_) if sent + 1 == total => self.config.announce_wait,
                 IpAddr::V4(_) => between(
                     &mut self.random,
@@ -559,13 +576,6 @@ impl Phase {
             Self::Settled | Self::Duplicate => None,
         }
     }
-}
-
-/// A time chosen uniformly.
-fn between(random: &mut Random, least: Duration, most: Duration) -> Duration {
-    let span = most.saturating_sub(least).as_nanos();
-    let chosen = (u128::from(random.next_u64()) * span) >> 64;
-    least + Duration::from_nanos(u64::try_from(chosen).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

@@ -1,4 +1,48 @@
-//! How addresses come to an interface.
+//! How addresses and routes come to an interface.
+//!
+//! ```text
+//!  dad                  duplicate address detection, whoever gave the address
+//!  dhcp                 IPv4: from a server
+//!  router_discovery     IPv6: from routers' advertisements, one machine for an interface, made of
+//!    router_solicitation    when routers are asked
+//!    router_list            default routers and routes to networks behind routers
+//!    prefix_list            what is on the link
+//!    slaac                  addresses made from prefixes: interface_identifier, temporary_address
+//!    expiring_list          DNS servers and search domains
+//! ```
 
 pub mod dad;
 pub mod dhcp;
+pub mod expiring_list;
+pub mod interface_identifier;
+pub mod prefix_list;
+pub mod router_discovery;
+pub mod router_list;
+pub mod router_solicitation;
+pub mod slaac;
+pub mod temporary_address;
+
+use std::time::Duration;
+
+use crate::random::Random;
+use crate::time::Instant;
+
+/// When a lifetime of so many seconds ends; all ones: never (RFC 4861 4.6.2).
+fn end_of_lifetime(now: Instant, seconds: u32) -> Instant {
+    if seconds == u32::MAX {
+        return Instant::FAR_FUTURE;
+    }
+    now + Duration::from_secs(seconds.into())
+}
+
+/// A time of which [`Instant::FAR_FUTURE`] means that it never comes.
+fn if_ever(at: Instant) -> Option<Instant> {
+    (at < Instant::FAR_FUTURE).then_some(at)
+}
+
+/// A time chosen uniformly.
+fn between(random: &mut Random, least: Duration, most: Duration) -> Duration {
+    let span = most.saturating_sub(least).as_nanos();
+    let chosen = (u128::from(random.next_u64()) * span) >> 64;
+    least + Duration::from_nanos(u64::try_from(chosen).unwrap_or(u64::MAX))
+}

@@ -15,6 +15,7 @@ use std::net::Ipv6Addr;
 use tidewire_netdev::MacAddress;
 
 use crate::wire::ParseError;
+use crate::wire::ndp::dns::{DnsSearchList, DnsServers};
 
 /// Octets of a link-layer address option for Ethernet.
 pub const LINK_LAYER_LEN: usize = 8;
@@ -36,6 +37,53 @@ pub struct PrefixInformation {
     pub prefix: Ipv6Addr,
 }
 
+/// How much a router is preferred to others (RFC 4191 2.1). The order is the preference's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum RouterPreference {
+    /// 11
+    Low,
+    /// 00
+    #[default]
+    Medium,
+    /// 01
+    High,
+}
+
+impl RouterPreference {
+    /// From the two bits of an octet that carry it; `None` for the reserved value.
+    pub(super) const fn from_octet(octet: u8) -> Option<Self> {
+        match octet >> 3 & 0b11 {
+            0b01 => Some(Self::High),
+            0b00 => Some(Self::Medium),
+            0b11 => Some(Self::Low),
+            _ => None,
+        }
+    }
+
+    /// The octet whose two bits carry it; the others are 0.
+    pub(super) const fn octet(self) -> u8 {
+        let bits: u8 = match self {
+            Self::High => 0b01,
+            Self::Medium => 0b00,
+            Self::Low => 0b11,
+        };
+        bits << 3
+    }
+}
+
+/// A network that is behind the sender (RFC 4191 2.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RouteInformation {
+    /// Leading bits of the prefix that count; at most 128.
+    pub prefix_len: u8,
+    /// How much the sender is preferred to others that lead there.
+    pub preference: RouterPreference,
+    /// Seconds the route is valid; all ones: for ever, 0: no more.
+    pub lifetime: u32,
+    /// The prefix; bits behind its length mean nothing.
+    pub prefix: Ipv6Addr,
+}
+
 /// An option that means something here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NdpOption<'a> {
@@ -49,6 +97,12 @@ pub enum NdpOption<'a> {
     RedirectedHeader(&'a [u8]),
     /// Type 5: the link's MTU in octets.
     Mtu(u32),
+    /// Type 24.
+    RouteInformation(RouteInformation),
+    /// Type 25.
+    DnsServers(DnsServers<'a>),
+    /// Type 31.
+    DnsSearchList(DnsSearchList<'a>),
 }
 
 impl NdpOption<'_> {
@@ -154,6 +208,9 @@ fn known(option: &[u8]) -> Option<NdpOption<'_>> {
         5 => <[u8; 6]>::try_from(value)
             .ok()
             .map(|[_, _, a, b, c, d]| NdpOption::Mtu(u32::from_be_bytes([a, b, c, d]))),
+        24 => route_information(value).map(NdpOption::RouteInformation),
+        25 => DnsServers::parse(value).map(NdpOption::DnsServers),
+        31 => DnsSearchList::parse(value).map(NdpOption::DnsSearchList),
         _ => None,
     }
 }
@@ -175,4 +232,27 @@ fn prefix_information(value: &[u8]) -> Option<PrefixInformation> {
         prefix: prefix.into(),
     })
     .filter(|information| information.prefix_len <= 128)
+}
+
+/// RFC 4191 2.3: the prefix has 0, 8 or 16 octets, and no fewer than its length needs; the reserved preference makes the
+/// option one to ignore.
+fn route_information(value: &[u8]) -> Option<RouteInformation> {
+    let (&[prefix_len, flags, a, b, c, d], rest) = value.split_first_chunk()?;
+    let needed = match prefix_len {
+        0 => 0,
+        1..=64 => 8,
+        65..=128 => 16,
+        _ => return None,
+    };
+    if rest.len() < needed || rest.len() > 16 {
+        return None;
+    }
+    let mut prefix = [0; 16];
+    prefix[..rest.len()].copy_from_slice(rest);
+    Some(RouteInformation {
+        prefix_len,
+        preference: RouterPreference::from_octet(flags)?,
+        lifetime: u32::from_be_bytes([a, b, c, d]),
+        prefix: prefix.into(),
+    })
 }

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 use tidewire_netdev::MacAddress;
 
-use super::option::{LinkLayerKind, PrefixInformation};
+use super::option::{LinkLayerKind, PrefixInformation, RouteInformation};
 use super::*;
 
 const TARGET: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0x1234, 0x5678);
@@ -22,6 +22,7 @@ fn messages() -> Vec<(Message, u8)> {
                 current_hop_limit: 64,
                 managed: true,
                 other_configuration: false,
+                preference: RouterPreference::High,
                 router_lifetime: 1800,
                 reachable_time: 30_000,
                 retrans_timer: 1000,
@@ -200,6 +201,143 @@ fn solicited_node_groups_have_the_lower_24_bits() {
     assert!(!is_solicited_node(
         "ff02::1:fe0e:8c6c".parse().expect("an address")
     ));
+}
+
+#[test]
+fn a_router_preference_lies_behind_the_flags_and_its_reserved_value_is_medium() {
+    // RFC 4191 2.2
+    let message = messages()[1].0;
+    let mut octets = emitted(&message, &[]);
+    assert_eq!(octets[5], 0x80 | 0x08);
+    for (bits, expected) in [
+        (0x00, RouterPreference::Medium),
+        (0x08, RouterPreference::High),
+        (0x18, RouterPreference::Low),
+        (0x10, RouterPreference::Medium),
+    ] {
+        octets[5] = bits;
+        let Ok((Message::RouterAdvertisement(advertisement), _)) = Message::parse(&octets) else {
+            panic!("an advertisement");
+        };
+        assert_eq!(advertisement.preference, expected, "{bits:#x}");
+    }
+}
+
+#[test]
+fn route_information_has_the_octets_that_its_prefix_needs() {
+    // RFC 4191 2.3
+    let route = |prefix_len, flags, prefix: &[u8]| {
+        let mut octets = vec![
+            24,
+            (1 + prefix.len() / 8) as u8,
+            prefix_len,
+            flags,
+            0,
+            0,
+            1,
+            0,
+        ];
+        octets.extend(prefix);
+        let options = Options::parse(&octets).expect("one option");
+        let mut found = options.into_iter().map(|option| match option {
+            NdpOption::RouteInformation(information) => information,
+            other => panic!("{other:?}"),
+        });
+        found.next()
+    };
+    let prefix = [0x20, 1, 0xd, 0xb8, 0, 7, 0, 0];
+    let expected = RouteInformation {
+        prefix_len: 48,
+        preference: RouterPreference::Low,
+        lifetime: 256,
+        prefix: "2001:db8:7::".parse().expect("a prefix"),
+    };
+    assert_eq!(route(48, 0x18, &prefix), Some(expected));
+    let everything = RouteInformation {
+        prefix_len: 0,
+        prefix: Ipv6Addr::UNSPECIFIED,
+        ..expected
+    };
+    assert_eq!(route(0, 0x18, &[]), Some(everything));
+    assert_eq!(route(0, 0x18, &[0; 16]), Some(everything));
+    assert_eq!(route(48, 0x10, &prefix), None, "the reserved preference");
+    assert_eq!(route(1, 0, &[]), None, "length 1");
+    assert_eq!(route(65, 0, &prefix), None, "length 2");
+    assert_eq!(route(129, 0, &[0; 16]), None);
+    assert_eq!(route(48, 0, &[0; 24]), None, "length 4");
+}
+
+#[test]
+fn dns_servers_are_whole_addresses_of_hosts() {
+    // RFC 8106 5.3.1
+    let servers = |addresses: &[&str], extra: &[u8]| {
+        let len = 1 + 2 * addresses.len() + extra.len() / 8;
+        let mut octets = vec![25, len as u8, 0, 0, 0, 0, 2, 0];
+        for address in addresses {
+            let address: Ipv6Addr = address.parse().expect("an address");
+            octets.extend(address.octets());
+        }
+        octets.extend(extra);
+        let options = Options::parse(&octets).expect("one option");
+        let mut found = options.into_iter().map(|option| match option {
+            NdpOption::DnsServers(servers) => {
+                (servers.lifetime, servers.addresses().collect::<Vec<_>>())
+            }
+            other => panic!("{other:?}"),
+        });
+        found.next()
+    };
+    let two = vec![
+        "2001:db8::53".parse().expect("an address"),
+        "fe80::53".parse().expect("an address"),
+    ];
+    assert_eq!(
+        servers(&["2001:db8::53", "fe80::53"], &[]),
+        Some((512, two))
+    );
+    assert_eq!(servers(&[], &[]), None, "length 1");
+    assert_eq!(servers(&["2001:db8::53"], &[0; 8]), None, "half an address");
+    assert_eq!(servers(&["ff02::1"], &[]), None, "a group");
+    assert_eq!(servers(&["::"], &[]), None);
+}
+
+#[test]
+fn search_domains_are_uncompressed_names_of_plain_characters() {
+    // RFC 8106 5.2, 5.3.1
+    let domains = |names: &[u8]| {
+        let len = (8 + names.len()).div_ceil(8);
+        let mut octets = vec![31, len as u8, 0, 0, 0, 0, 0, 9];
+        octets.extend(names);
+        octets.resize(len * 8, 0);
+        let options = Options::parse(&octets).expect("one option");
+        let mut found = options.into_iter().map(|option| match option {
+            NdpOption::DnsSearchList(list) => (list.lifetime, list.names().collect::<Vec<_>>()),
+            other => panic!("{other:?}"),
+        });
+        found.next()
+    };
+    let list = |names: &[&str]| Some((9, names.iter().map(ToString::to_string).collect()));
+    let two = b"\x07example\x03com\x00\x03lab\x00";
+    assert_eq!(domains(two), list(&["example.com", "lab"]));
+    assert_eq!(domains(b"\x06abcdef\x00"), list(&["abcdef"]), "no padding");
+    assert_eq!(domains(b""), None, "length 1");
+    assert_eq!(domains(b"\x00"), None, "no name");
+    assert_eq!(
+        domains(b"\x03lab\x00\x00\x03lab\x00"),
+        None,
+        "padding in between"
+    );
+    assert_eq!(domains(b"\x03lab\xc0\x08"), None, "compressed");
+    assert_eq!(domains(b"\x07exa"), None, "cut short");
+    assert_eq!(domains(b"\x03a b\x00"), None, "a blank");
+    assert_eq!(domains(b"\x03a\nb\x00"), None, "a line's end");
+    let mut long = Vec::new();
+    for _ in 0..5 {
+        long.push(60);
+        long.extend([b'a'; 60]);
+    }
+    long.push(0);
+    assert_eq!(domains(&long), None, "more than 255 octets");
 }
 
 proptest! {

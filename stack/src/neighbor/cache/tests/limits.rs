@@ -100,7 +100,7 @@ fn a_hundred_thousand_unknown_destinations_are_bounded() {
         bench.now += Duration::from_micros(1);
     }
     assert_eq!(bench.cache.entries().len(), 1024);
-    assert!(bench.cache.queued <= bench.cache.config.max_total_queue_bytes);
+    assert!(bench.cache.queued <= bench.cache.config.common().max_total_queue_bytes);
     assert!(bench.questions().len() <= 1024);
     // Nobody waited for those that went.
     assert!(bench.events().is_empty());

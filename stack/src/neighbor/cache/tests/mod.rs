@@ -5,6 +5,7 @@ mod invariants;
 mod limits;
 mod ndp;
 mod nud;
+mod watch;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -168,6 +169,7 @@ impl Bench {
                 NeighborEvent::Failed {
                     packets, waiters, ..
                 } => (None, lens(packets), waiters),
+                NeighborEvent::Watched { .. } => panic!("nobody is watched"),
             })
             .collect()
     }

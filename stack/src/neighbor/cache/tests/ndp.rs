@@ -6,7 +6,8 @@ use super::*;
 use crate::neighbor::ndp::{self as build, Arrival, Received};
 use crate::wire::ndp::option::{LINK_LAYER_LEN, LinkLayerKind};
 use crate::wire::ndp::{
-    ALL_NODES, ALL_ROUTERS, Message, NdpOption, NeighborSolicitation, Options, solicited_node,
+    ALL_NODES, ALL_ROUTERS, Message, NdpOption, NeighborSolicitation, Redirect,
+    RouterAdvertisement, RouterPreference, solicited_node,
 };
 use crate::wire::{ipv6, protocol};
 
@@ -170,11 +171,101 @@ fn advertisements_are_validated() {
 }
 
 #[test]
-fn router_messages_are_handed_on() {
+fn router_solicitations_are_none_of_a_hosts_business() {
+    // RFC 4861 6.2.6
     let octets = message(Message::RouterSolicitation, None);
     let received = build::receive(&arrival(), OURS, &octets);
-    let expected = Received::Router(Message::RouterSolicitation, Options::NONE);
-    assert_eq!(received, Ok(expected));
+    assert_eq!(received, Ok(Received::RouterSolicitation));
+}
+
+fn router_advertisement(source: Option<MacAddress>) -> Vec<u8> {
+    let wire = Message::RouterAdvertisement(RouterAdvertisement {
+        current_hop_limit: 64,
+        managed: false,
+        other_configuration: false,
+        preference: RouterPreference::Medium,
+        router_lifetime: 1800,
+        reachable_time: 0,
+        retrans_timer: 0,
+    });
+    message(wire, source.map(|address| (LinkLayerKind::Source, address)))
+}
+
+/// Whatever a router sends: wrong in what all of Neighbor Discovery shares, and in where routers send from.
+fn assert_router_rules(good: &[u8]) {
+    let changed = |change: fn(&mut Arrival)| {
+        let mut arrival = arrival();
+        change(&mut arrival);
+        arrival
+    };
+    assert_eq!(receive(&arrival(), good), Ok(()));
+    let to_all = changed(|arrival| arrival.destination = ALL_NODES);
+    assert_eq!(receive(&to_all, good), Ok(()));
+    for broken in [
+        changed(|arrival| arrival.hop_limit = 254),
+        changed(|arrival| arrival.source = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
+        changed(|arrival| arrival.source = Ipv6Addr::UNSPECIFIED),
+        // RFC 6980 5
+        changed(|arrival| arrival.was_fragmented = true),
+    ] {
+        assert_eq!(
+            receive(&broken, good),
+            Err(DropReason::BadNeighbor),
+            "{broken:?}"
+        );
+    }
+    let own = changed(|arrival| arrival.link_source = Some(OURS));
+    assert_eq!(receive(&own, good), Err(DropReason::BadSource));
+    let mut code = good.to_vec();
+    code[1] = 1;
+    assert_eq!(receive(&arrival(), &code), Err(DropReason::Malformed));
+    let mut zero_length = good.to_vec();
+    zero_length.extend([200, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(
+        receive(&arrival(), &zero_length),
+        Err(DropReason::Malformed)
+    );
+    // Options that are unknown, or do not belong here, are ignored.
+    let mut other = good.to_vec();
+    other.extend([200, 1, 0, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(receive(&arrival(), &other), Ok(()));
+}
+
+/// RFC 4861 6.1.2.
+#[test]
+fn router_advertisements_are_validated() {
+    let good = router_advertisement(Some(THEIRS));
+    assert_router_rules(&good);
+    assert_eq!(receive(&arrival(), &good[..15]), Err(DropReason::Malformed));
+    assert_eq!(receive(&arrival(), &router_advertisement(None)), Ok(()));
+    for station in [MacAddress::BROADCAST, MacAddress([0; 6]), OURS] {
+        let octets = router_advertisement(Some(station));
+        assert_eq!(receive(&arrival(), &octets), Err(DropReason::BadNeighbor));
+    }
+}
+
+/// RFC 4861 8.1, but for whether the sender is the first hop, which the engine knows.
+#[test]
+fn redirects_are_validated() {
+    let destination = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 9);
+    let redirect = |target, destination| {
+        let wire = Message::Redirect(Redirect {
+            target,
+            destination,
+        });
+        message(wire, Some((LinkLayerKind::Target, OTHER)))
+    };
+    let good = redirect(THEIR_V6, destination);
+    assert_router_rules(&good);
+    assert_eq!(receive(&arrival(), &good[..39]), Err(DropReason::Malformed));
+    // To a router, hence link-local, or to the destination itself.
+    let neighbor = redirect(destination, destination);
+    assert_eq!(receive(&arrival(), &neighbor), Ok(()));
+    let elsewhere = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 8);
+    let far = redirect(elsewhere, destination);
+    assert_eq!(receive(&arrival(), &far), Err(DropReason::BadNeighbor));
+    let group = redirect(THEIR_V6, ALL_NODES);
+    assert_eq!(receive(&arrival(), &group), Err(DropReason::Malformed));
 }
 
 fn received(source: Ipv6Addr, source_link_layer: Option<MacAddress>) -> ReceivedSolicitation {
