@@ -67,7 +67,7 @@ pub use transmit_queue::Ports;
 use crate::config::Config;
 use crate::error::SocketError;
 use crate::ip::InterfaceId;
-use crate::ip::autoconf::dad::DadTable;
+use crate::ip::autoconf::dad::{DadTable, LostAddress};
 use crate::ip::autoconf::dhcp as dhcp_client;
 use crate::ip::fragmentation::Identifications;
 use crate::ip::icmp::rate_limit::{self, RateLimiter};
@@ -124,7 +124,9 @@ pub struct Engine {
     came_up: Mutex<BTreeSet<InterfaceId>>,
     /// Interfaces that get an address from a server.
     dhcp: Mutex<BTreeMap<InterfaceId, dhcp_client::Client>>,
-    /// Woken when an address is settled.
+    /// Addresses that turned out to be others', for whoever asks.
+    lost_addresses: Mutex<VecDeque<LostAddress>>,
+    /// Woken when an address is settled or lost.
     address_waiters: Mutex<Vec<Waker>>,
     /// By version (IPv6 is `true`) and identifier.
     echoes: Mutex<BTreeMap<(bool, u16), Arc<EchoSlot>>>,
@@ -213,6 +215,7 @@ impl Engine {
             )),
             came_up: Mutex::default(),
             dhcp: Mutex::default(),
+            lost_addresses: Mutex::default(),
             address_waiters: Mutex::default(),
             echoes: Mutex::default(),
             time_wait: Mutex::new(TimeWait {

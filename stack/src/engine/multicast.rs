@@ -183,6 +183,11 @@ impl Engine {
     /// Sends what is due to be told of groups. The caller holds no slot.
     pub(super) fn settle_groups(&self, now: Instant) {
         let came_up = std::mem::take(&mut *lock(&self.came_up));
+        for interface in &came_up {
+            let mut duplicates = lock(&self.duplicates);
+            duplicates.handle_link_up(now, *interface);
+            self.note_housekeeping(duplicates.poll_timeout());
+        }
         let (due, deadline) = {
             let mut memberships = lock(&self.memberships);
             for interface in came_up {

@@ -10,6 +10,7 @@ use crate::transport::ports::BindRequest;
 
 mod ethernet;
 mod multicast;
+mod own_addresses;
 
 struct NoDevices;
 

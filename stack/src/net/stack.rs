@@ -27,7 +27,7 @@ use crate::engine::{SocketSummary, StackStats};
 use crate::error::SocketError;
 use crate::ip::InterfaceId;
 use crate::ip::address::InterfaceAddress;
-use crate::ip::autoconf::dad::AddressState;
+use crate::ip::autoconf::dad::{AddressState, LostAddress};
 use crate::ip::autoconf::dhcp::Lease;
 use crate::neighbor::NeighborInfo;
 use crate::tcp::info::State;
@@ -375,6 +375,32 @@ impl Stack {
             None => Ok(()),
             Some(_) => Err(SocketError::NetworkDown.into()),
         }
+    }
+
+    /// Waits until an address is given up, since another host has it (RFC 4862 5.4, RFC 5227 2.1 and 2.4, with
+    /// [`AddressDefense`](crate::ip::autoconf::dad::AddressDefense)): sockets connected from it have failed, and new ones
+    /// cannot be bound to it. Each loss is told once, the last 64 also to who asks later.
+    ///
+    /// # Errors
+    /// ENETDOWN when the stack has ended.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn watch(stack: tidewire::Stack) -> std::io::Result<()> {
+    /// loop {
+    ///     let lost = stack.address_lost().await?;
+    ///     eprintln!("{} is another host's", lost.address);
+    /// }
+    /// # }
+    /// ```
+    pub async fn address_lost(&self) -> io::Result<LostAddress> {
+        let engine = self.shared.engine();
+        let lost = future::poll_fn(|cx| engine.poll_lost_address(cx.waker())).await;
+        Ok(lost?)
     }
 
     /// Every socket, as `ss` would list them.
