@@ -7,6 +7,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use tidewire::Stack;
+use tidewire::ip::autoconf::rarp;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -147,13 +148,21 @@ async fn start(flags: &StackFlags) -> Result<(Running, Option<FileCapture>)> {
     if flags.dhcp {
         builder = builder.address_by_dhcp();
     }
+    if flags.rarp {
+        builder = builder.address_by_rarp_with(rarp::Config {
+            prefix: flags.rarp_prefix,
+            ..rarp::Config::default()
+        });
+    }
     let stack = builder.build()?;
     stack.set_default();
     let mut addresses: Vec<IpAddr> = flags.addresses.iter().map(|cidr| cidr.address()).collect();
-    if flags.dhcp {
+    if flags.dhcp || flags.rarp {
         stack.addresses_settled().await?;
         let leased = stack.leases().into_iter();
         addresses.extend(leased.map(|(_, lease)| lease.address.address()));
+        let told = stack.rarp_answers().into_iter();
+        addresses.extend(told.map(|(_, answer)| answer.ip()));
     }
     let running = Running {
         stack,

@@ -14,6 +14,7 @@ mod ip;
 mod ndp;
 mod neighbor;
 mod netdev;
+mod rarp;
 mod sctp;
 mod sctp_association;
 mod udp;
@@ -39,6 +40,7 @@ pub const TARGETS: &[Target] = &[
     ("mld", groups::mld),
     ("ndp", ndp::ndp),
     ("neighbor", neighbor::neighbor),
+    ("rarp", rarp::rarp),
     ("reassembly", ip::reassembly),
     ("sctp", sctp::packet),
     ("sctp_association", sctp_association::association),

@@ -77,7 +77,8 @@ impl Engine {
             let addresses = self.network.addresses();
             let mut states = addresses.iter().map(|address| address.state);
             let is_unsettled = states.any(|state| state == AddressState::Tentative);
-            self.has_ended() || !(is_unsettled || self.is_looking_for_leases())
+            let is_asking = self.is_looking_for_leases() || self.is_asking_by_rarp();
+            self.has_ended() || !(is_unsettled || is_asking)
         };
         if is_settled() {
             return true;

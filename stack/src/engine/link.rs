@@ -68,12 +68,16 @@ impl Engine {
                 }
                 self.receive_ip(inbound, packet)
             }
-            LinkProtocol::Arp => {
+            protocol @ (LinkProtocol::Arp | LinkProtocol::Rarp) => {
                 let len = packet.len();
                 packet.pull_up(len.min(PACKET_LEN));
                 let (message, _) =
                     ArpMessage::parse(packet.contiguous()).map_err(|_| DropReason::Malformed)?;
-                self.receive_arp(inbound, ours, &message)
+                if protocol == LinkProtocol::Arp {
+                    self.receive_arp(inbound, ours, &message)
+                } else {
+                    self.receive_rarp(inbound, ours, &message)
+                }
             }
         }
     }

@@ -22,6 +22,7 @@ mod ingress;
 mod link;
 mod multicast;
 pub mod network;
+mod rarp;
 pub mod ready_cache;
 mod restage;
 pub(crate) mod sctp_addresses;
@@ -124,6 +125,8 @@ pub struct Engine {
     came_up: Mutex<BTreeSet<InterfaceId>>,
     /// Interfaces that get an address from a server.
     dhcp: Mutex<BTreeMap<InterfaceId, dhcp_client::Client>>,
+    /// The same by RARP, and interfaces where others get theirs.
+    rarp: Mutex<rarp::Rarp>,
     /// Addresses that turned out to be others', for whoever asks.
     lost_addresses: Mutex<VecDeque<LostAddress>>,
     /// Woken when an address is settled or lost.
@@ -215,6 +218,7 @@ impl Engine {
             )),
             came_up: Mutex::default(),
             dhcp: Mutex::default(),
+            rarp: Mutex::default(),
             lost_addresses: Mutex::default(),
             address_waiters: Mutex::default(),
             echoes: Mutex::default(),
@@ -435,6 +439,7 @@ impl Engine {
         self.settle_groups(now);
         self.settle_links(now, wakes);
         self.run_dhcp(now, wakes);
+        self.run_rarp(now, wakes);
         for deadline in [time_wait, reassembly, self.network.poll_timeout()] {
             self.note_housekeeping(deadline);
         }

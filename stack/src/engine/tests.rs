@@ -11,6 +11,7 @@ use crate::transport::ports::BindRequest;
 mod ethernet;
 mod multicast;
 mod own_addresses;
+mod rarp;
 
 struct NoDevices;
 

@@ -29,6 +29,7 @@ use crate::ip::InterfaceId;
 use crate::ip::address::InterfaceAddress;
 use crate::ip::autoconf::dad::{AddressState, LostAddress};
 use crate::ip::autoconf::dhcp::Lease;
+use crate::ip::autoconf::rarp::Answer;
 use crate::neighbor::NeighborInfo;
 use crate::tcp::info::State;
 
@@ -347,12 +348,18 @@ impl Stack {
         self.shared.release_leases();
     }
 
-    /// Waits until no address is tentative any more (RFC 4862 5.4, RFC 5227) and those by DHCP are there: at once, unless the
-    /// stack was told to ask before it uses an address
+    /// Addresses that RARP servers have told, by interface.
+    pub fn rarp_answers(&self) -> Vec<(InterfaceId, Answer)> {
+        self.shared.engine().rarp_answers()
+    }
+
+    /// Waits until no address is tentative any more (RFC 4862 5.4, RFC 5227) and those by DHCP and RARP are there: at once,
+    /// unless the stack was told to ask before it uses an address
     /// ([`DuplicateDetection::Strict`](crate::ip::autoconf::dad::DuplicateDetection)) or where to get one.
     ///
     /// # Errors
-    /// [`io::ErrorKind::AddrInUse`] when another host has one of the addresses; ENETDOWN when the stack has ended before.
+    /// [`io::ErrorKind::AddrInUse`] when another host has one of the addresses; [`io::ErrorKind::TimedOut`] when no RARP
+    /// server has answered; ENETDOWN when the stack has ended before.
     ///
     /// # Cancel safety
     /// Nothing is lost.
@@ -371,9 +378,20 @@ impl Stack {
                 format!("another host has {}", duplicate.address()),
             ));
         }
-        match find(AddressState::Tentative) {
+        if find(AddressState::Tentative).is_some() {
+            return Err(SocketError::NetworkDown.into());
+        }
+        match engine.rarp_failures().first() {
             None => Ok(()),
-            Some(_) => Err(SocketError::NetworkDown.into()),
+            Some(failed) => {
+                let interfaces = self.interfaces();
+                let named = interfaces.iter().find(|known| known.id == *failed);
+                let name = named.map_or("the link", |named| named.name.as_str());
+                Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    format!("no RARP server on {name} has answered"),
+                ))
+            }
         }
     }
 
