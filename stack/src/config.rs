@@ -31,6 +31,10 @@ pub struct HostConfig {
     pub ttl: u8,
     /// Answer ICMP echo requests (RFC 1122 3.2.2.6, MUST). Default true.
     pub answer_echo: bool,
+    /// Believe IPv4 routers that name a better first hop for a destination (RFC 1122 3.2.2.2), if they are the first hop
+    /// and the new one is on their link. Default false: RFC 1122 would have it on, but anybody on the link can forge such
+    /// a message and take a connection's packets, and hosts of one router have no use for it.
+    pub accept_redirects: bool,
     /// Stateless replies (RST, ICMP) that wait for a flush; more are dropped and counted. Default 1024.
     pub reply_queue: usize,
     /// Octets of fragments kept for reassembly, all datagrams together. Default 4 MiB, as Linux's `ipfrag_high_thresh`.
@@ -67,6 +71,7 @@ impl Default for HostConfig {
         Self {
             ttl: 64,
             answer_echo: true,
+            accept_redirects: false,
             reply_queue: 1024,
             reassembly_memory: 4 << 20,
             tcp_memory: None,

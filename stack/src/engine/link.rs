@@ -415,6 +415,7 @@ impl Engine {
                 waiters,
             } => {
                 tracing::debug!(interface = key.interface.0, address = %key.address, "neighbour unreachable");
+                self.network.forget_gateway(key.interface, key.address);
                 for packet in packets {
                     self.counters.dropped(DropReason::NeighborUnreachable);
                     self.report_undelivered(key.interface, packet, wakes);

@@ -18,6 +18,7 @@ mod dhcp;
 mod echo;
 mod egress;
 mod icmp;
+pub mod icmp_listener;
 mod ingress;
 mod link;
 mod multicast;
@@ -86,6 +87,7 @@ use crate::transport::demux::{BoundTable, ConnectionTable, KeyedState, Tuple};
 use crate::transport::memory::MemoryBudget;
 use crate::transport::ports::{PortTable, Sharing};
 use counters::Counters;
+use icmp_listener::IcmpListener;
 use network::Network;
 use shard::Shard;
 use slot::TimerState;
@@ -131,6 +133,8 @@ pub struct Engine {
     lost_addresses: Mutex<VecDeque<LostAddress>>,
     /// Woken when an address is settled or lost.
     address_waiters: Mutex<Vec<Waker>>,
+    /// Who hears of all ICMP errors about packets of this host.
+    icmp_listeners: Mutex<Vec<Weak<IcmpListener>>>,
     /// By version (IPv6 is `true`) and identifier.
     echoes: Mutex<BTreeMap<(bool, u16), Arc<EchoSlot>>>,
     time_wait: Mutex<TimeWait>,
@@ -221,6 +225,7 @@ impl Engine {
             rarp: Mutex::default(),
             lost_addresses: Mutex::default(),
             address_waiters: Mutex::default(),
+            icmp_listeners: Mutex::default(),
             echoes: Mutex::default(),
             time_wait: Mutex::new(TimeWait {
                 table: tcp::TimeWaitTable::new(&tcp_config),
@@ -525,6 +530,7 @@ impl Engine {
             state.ready.set(edges, wakes);
         }
         self.wake_address_waiters(wakes);
+        self.end_listeners(wakes);
     }
 
     /// A device has ended: connections over it fail with `error`.

@@ -1,8 +1,8 @@
 //! The interfaces of a stack, its addresses and routes, and the way to a destination.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use tidewire_netdev::{Capabilities, MacAddress, Medium, OffloadSet};
 
@@ -10,13 +10,15 @@ use crate::engine::zone::{answer_device, is_link_local};
 use crate::error::{SocketError, SocketResult};
 use crate::ip::address::{AddressClass, AddressTable, InterfaceAddress};
 use crate::ip::autoconf::dad::AddressState;
-use crate::ip::icmp::Responder;
+use crate::ip::icmp::{ReceivedRedirect, Responder};
 use crate::ip::path_mtu::PathMtuCache;
+use crate::ip::redirects::{Redirect, RedirectTable};
 use crate::ip::route::{Route, RouteTable};
 use crate::ip::source_address::{self, PolicyTable, Target};
 use crate::ip::{Cidr, InterfaceId};
 use crate::neighbor::Ownership;
-use crate::time::Instant;
+use crate::stats::DropReason;
+use crate::time::{Instant, earlier};
 
 /// Octets that one packet through the loopback carries: the largest IPv4 packet.
 pub(crate) const LOOPBACK_MTU: usize = 65_535;
@@ -88,6 +90,9 @@ struct Tables {
 pub struct Network {
     tables: RwLock<Tables>,
     path_mtu: Mutex<PathMtuCache>,
+    redirects: Mutex<RedirectTable>,
+    /// Most stacks believe none: those do without the lock.
+    has_redirects: AtomicBool,
     generation: AtomicU32,
 }
 
@@ -115,6 +120,8 @@ impl Network {
                 policy: PolicyTable::default(),
             }),
             path_mtu: Mutex::new(path_mtu),
+            redirects: Mutex::default(),
+            has_redirects: AtomicBool::new(false),
             generation: AtomicU32::new(1),
         }
     }
@@ -402,21 +409,71 @@ impl Network {
         }
     }
 
-    /// Forgets path MTUs that are too old.
+    /// A router names another first hop (RFC 1122 3.2.2.2): it must be the first hop for the destination itself, and the
+    /// other must be on the same link.
+    ///
+    /// # Errors
+    /// [`DropReason::BadIcmp`].
+    pub(crate) fn redirect(
+        &self,
+        now: Instant,
+        interface: InterfaceId,
+        router: IpAddr,
+        redirect: &ReceivedRedirect,
+    ) -> Result<(), DropReason> {
+        let (source, destination) = (redirect.source, redirect.destination);
+        let gateway = IpAddr::V4(redirect.gateway);
+        let path = self
+            .path(now, destination, Some(source), None)
+            .map_err(|_| DropReason::BadIcmp)?;
+        let is_from_first_hop = path.interface == interface
+            && path.cast == Cast::Unicast
+            && path.next_hop == router
+            && router != destination;
+        if !is_from_first_hop || gateway == router || !self.is_on_link(interface, gateway) {
+            return Err(DropReason::BadIcmp);
+        }
+        let redirect = Redirect { interface, gateway };
+        self.redirects().insert(now, destination, redirect);
+        self.has_redirects.store(true, Ordering::Release);
+        self.generation.fetch_add(1, Ordering::Release);
+        Ok(())
+    }
+
+    /// A neighbour does not answer: nobody is redirected to it any more.
+    pub(crate) fn forget_gateway(&self, interface: InterfaceId, gateway: IpAddr) {
+        let gone = Redirect { interface, gateway };
+        if self.has_redirects.load(Ordering::Acquire) && self.redirects().forget_gateway(gone) {
+            self.generation.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    fn redirects(&self) -> MutexGuard<'_, RedirectTable> {
+        self.redirects
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets path MTUs and redirects that are too old.
     pub(crate) fn expire(&self, now: Instant) {
         let mut cache = self.path_mtu.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut has_changed = self.redirects().handle_timeout(now);
         if cache.poll_timeout().is_some_and(|at| at <= now) {
             cache.handle_timeout(now);
+            has_changed = true;
+        }
+        if has_changed {
             self.generation.fetch_add(1, Ordering::Release);
         }
     }
 
     /// When something here is outdated.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.path_mtu
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .poll_timeout()
+        let cache = self.path_mtu.lock().unwrap_or_else(PoisonError::into_inner);
+        let path_mtu = cache.poll_timeout();
+        drop(cache);
+        let redirects = self.redirects().poll_timeout();
+        earlier(path_mtu, redirects)
     }
 
     /// The way to `destination`, from `source` if that is given and not unspecified, through `device` if given.
@@ -482,12 +539,7 @@ impl Network {
             AddressClass::Multicast => Cast::Multicast,
             _ => Cast::Unicast,
         };
-        // A group's members are on the link, whatever router there is.
-        let next_hop = if cast == Cast::Unicast {
-            route.next_hop(destination)
-        } else {
-            destination
-        };
+        let next_hop = self.next_hop(now, &route, destination, cast);
         let preferred = route.preferred_source.filter(|source| is_own(*source));
         let source = match source.or(preferred) {
             Some(source) => source,
@@ -502,17 +554,7 @@ impl Network {
                     .address
             }
         };
-        let mut mtu = route.mtu.map_or(interface.capabilities.mtu, |mtu| {
-            mtu.min(interface.capabilities.mtu)
-        });
-        if let Some(learnt) = self
-            .path_mtu
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .lookup(now, destination)
-        {
-            mtu = mtu.min(learnt);
-        }
+        let mtu = self.mtu_towards(now, &route, interface, destination);
         Ok(Path {
             interface: route.interface,
             next_hop,
@@ -521,6 +563,34 @@ impl Network {
             cast,
             generation,
         })
+    }
+
+    /// Who takes a packet on its link.
+    fn next_hop(&self, now: Instant, route: &Route, destination: IpAddr, cast: Cast) -> IpAddr {
+        match cast {
+            Cast::Unicast if self.has_redirects.load(Ordering::Acquire) => {
+                let redirect = self.redirects().lookup(now, route.interface, destination);
+                redirect.map_or_else(|| route.next_hop(destination), |other| other.gateway)
+            }
+            Cast::Unicast => route.next_hop(destination),
+            // A group's members are on the link, whatever router there is.
+            Cast::Broadcast | Cast::Multicast => destination,
+        }
+    }
+
+    /// Octets that the path to a destination carries, as far as it is known.
+    fn mtu_towards(
+        &self,
+        now: Instant,
+        route: &Route,
+        interface: &Interface,
+        destination: IpAddr,
+    ) -> usize {
+        let link = interface.capabilities.mtu;
+        let cache = self.path_mtu.lock().unwrap_or_else(PoisonError::into_inner);
+        let learnt = cache.lookup(now, destination);
+        let limits = route.mtu.into_iter().chain(learnt);
+        limits.fold(link, usize::min)
     }
 
     /// In whose name neighbours are asked on the interface: `source`, if it may be used there, or else an address of

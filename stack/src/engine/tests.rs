@@ -9,6 +9,7 @@ use super::*;
 use crate::transport::ports::BindRequest;
 
 mod ethernet;
+mod icmp;
 mod multicast;
 mod own_addresses;
 mod rarp;

@@ -257,7 +257,7 @@ impl Engine {
             (true, true) => options.multicast_hops_v6(),
             (false, false) => options.ttl().unwrap_or(self.config.host.ttl),
             // `IP_TTL` concerns IPv4 alone, on Linux too.
-            (false, true) => self.config.host.ttl,
+            (false, true) => options.unicast_hops_v6().unwrap_or(self.config.host.ttl),
         };
         let header = OutputHeader {
             hop_limit,

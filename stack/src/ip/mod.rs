@@ -22,6 +22,7 @@ pub mod multicast;
 pub mod output;
 pub mod path_mtu;
 pub mod reassembly;
+pub mod redirects;
 pub mod route;
 pub mod source_address;
 

@@ -15,6 +15,7 @@ use tokio::runtime::{Handle, Id};
 
 use super::builder::Builder;
 use super::icmp::IcmpSocket;
+use super::icmp_errors::IcmpErrors;
 use super::lookup::{self, HostResolver, Resolver, ToSocketAddrs};
 use super::registry::{self, Entered, Scoped};
 use super::sctp::{SctpAssociation, SctpBuilder, SctpListener, SctpSocket};
@@ -246,6 +247,14 @@ impl Stack {
     /// As [`IcmpSocket::bind`].
     pub async fn icmp_socket(&self, local: IpAddr) -> io::Result<IcmpSocket> {
         IcmpSocket::bind_on(self, local)
+    }
+
+    /// Hears of ICMP errors about packets of this stack, from now on, as [`IcmpErrors::listen`] does.
+    ///
+    /// # Errors
+    /// As [`IcmpErrors::listen`].
+    pub fn icmp_errors(&self) -> io::Result<IcmpErrors> {
+        IcmpErrors::listen_on(self)
     }
 
     /// Looks up a host with this stack's resolver.
