@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use tidewire::net::{IcmpErrors, IcmpReport};
 use tidewire_integration_tests::bodies::body;
 use tidewire_integration_tests::exchange::exchange;
 use tidewire_integration_tests::kernel::{
@@ -214,5 +215,75 @@ fn traces_of_the_path_name_the_router() {
         let answer = ping.recv_from(&mut buffer);
         let answer = links[0].within(LIMIT / 6, "time exceeded", answer).await;
         answer.expect_err("the router tells that the TTL ran out");
+    });
+}
+
+/// What is said of the last probe, and by whom.
+async fn said(link: &Link, errors: &IcmpErrors) -> IcmpReport {
+    let report = link.within(LIMIT / 6, "a report", errors.recv()).await;
+    report.expect("the stack lives")
+}
+
+// RFC 792, RFC 4443 3.3, RFC 1122 4.1.3.3: what a router says of a packet of any protocol is told with its name.
+#[test]
+fn probes_of_each_protocol_name_the_router_and_the_host_behind() {
+    const TEST: &str = "probes_of_each_protocol_name_the_router_and_the_host_behind";
+    on_each_family(TEST, async |family| {
+        let links = routed([1500, 1500]).await;
+        let (near, far) = (&links[0], family.stack_in(8));
+        let errors = near.stack.icmp_errors().expect("the stack lives");
+        let router = family.kernel_in(7);
+
+        let udp = near.stack.udp_socket((family.stack_in(7), 0)).await;
+        let udp = udp.expect("bound");
+        let port = udp.local_addr().expect("bound").port();
+        let set_hops = |hops| match family {
+            Family::V4 => udp.set_ttl(hops),
+            Family::V6 => udp.set_unicast_hops_v6(hops),
+        };
+        set_hops(1).expect("a plain option");
+        udp.send_to(b"near", (far, 33434)).await.expect("sent");
+        let report = said(near, &errors).await;
+        assert!(report.is_time_exceeded(), "{report:?}");
+        assert_eq!(report.reporter, router);
+        assert_eq!(report.about.destination, far);
+        assert_eq!(report.about.ports(), (port, 33434));
+        set_hops(2).expect("a plain option");
+        udp.send_to(b"far", (far, 33435)).await.expect("sent");
+        let report = said(near, &errors).await;
+        assert!(report.is_port_unreachable(), "{report:?}");
+        assert_eq!(report.reporter, far);
+        assert_eq!((report.hop_limit, report.about.ports().1), (63, 33435));
+
+        let ping = near.stack.icmp_socket(family.stack_in(7)).await;
+        let ping = ping.expect("an own address");
+        ping.set_ttl(1).expect("a plain option");
+        ping.send_to(b"near", 5, far).await.expect("sent");
+        let report = said(near, &errors).await;
+        assert!(report.is_time_exceeded(), "{report:?}");
+        let word = u32::from(ping.identifier()) << 16 | 5;
+        assert_eq!(
+            (report.reporter, report.about.second_word()),
+            (router, word)
+        );
+
+        let tcp = match family {
+            Family::V4 => near.stack.tcp_socket_v4(),
+            Family::V6 => near.stack.tcp_socket_v6(),
+        };
+        let tcp = tcp.expect("a socket");
+        tcp.set_ttl(1).expect("a plain option");
+        tcp.bind((family.stack_in(7), 0).into()).expect("free");
+        let port = tcp.local_addr().expect("bound").port();
+        let connect = tcp.connect((far, 80).into());
+        tokio::select! {
+            report = said(near, &errors) => {
+                assert!(report.is_time_exceeded(), "{report:?}");
+                assert_eq!((report.reporter, report.about.ports()), (router, (port, 80)));
+            }
+            // RFC 9293 MUST-56: the attempt goes on.
+            result = connect => panic!("{result:?}"),
+        }
+        assert_eq!(errors.lost(), 0);
     });
 }
