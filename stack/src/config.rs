@@ -24,6 +24,18 @@ pub struct Config {
     pub host: HostConfig,
 }
 
+/// Whether an address belongs to the host or to its interface (RFC 1122 3.3.4.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum HostModel {
+    /// To the host: packets for it are taken, and ARP is answered, on every interface, and it is sent from through any.
+    /// Linux's way. Link-local addresses are of their link all the same.
+    #[default]
+    Weak,
+    /// To its interface: packets for it are taken, and ARP is answered, on that interface alone, and what is sent from
+    /// it leaves there. For hosts on several networks that are to stay apart.
+    Strong,
+}
+
 /// What concerns no single socket.
 #[derive(Clone, Debug)]
 pub struct HostConfig {
@@ -54,6 +66,8 @@ pub struct HostConfig {
     /// Give each Ethernet interface a link-local IPv6 address made from its hardware address (RFC 4862 5.3). Default
     /// true.
     pub link_local_addresses: bool,
+    /// Whether an address belongs to the host or to its interface. Default weak, as Linux.
+    pub host_model: HostModel,
     /// Whether others on an Ethernet link are asked if they have an IPv4 address of ours (RFC 5227). Default off, as
     /// Linux.
     pub duplicate_detection_v4: DuplicateDetection,
@@ -79,6 +93,7 @@ impl Default for HostConfig {
             path_mtu_lifetime: Duration::from_secs(600),
             receive_coalescing: true,
             link_local_addresses: true,
+            host_model: HostModel::Weak,
             duplicate_detection_v4: DuplicateDetection::Off,
             duplicate_detection_v6: DuplicateDetection::Optimistic,
             duplicate_detection: dad::Config::default(),

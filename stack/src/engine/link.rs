@@ -91,7 +91,8 @@ impl Engine {
         let (now, interface) = (inbound.now, inbound.interface);
         let destination = inbound.frame.ok_or(DropReason::Malformed)?.destination;
         lock(&self.duplicates).handle_arp(now, interface, ours, message);
-        let ownership = |address: std::net::Ipv4Addr| self.network.ownership(address.into());
+        let ownership =
+            |address: std::net::Ipv4Addr| self.network.ownership(interface, address.into());
         let verdict =
             lock(&self.neighbors).handle_arp(now, interface, ours, destination, message, ownership);
         let result = match verdict {

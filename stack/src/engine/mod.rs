@@ -204,10 +204,10 @@ impl Engine {
         let tcp_config = Arc::new(config.tcp.clone());
         let (associations, sctp_listeners) = (key(), key());
         Self {
-            network: Network::new(PathMtuCache::new(
-                config.host.path_mtu_entries,
-                config.host.path_mtu_lifetime,
-            )),
+            network: Network::new(
+                PathMtuCache::new(config.host.path_mtu_entries, config.host.path_mtu_lifetime),
+                config.host.host_model,
+            ),
             tcp_ports: PortTable::new(Sharing::Stream, &mut random),
             udp_ports: PortTable::new(Sharing::Datagram, &mut random),
             connections: RwLock::new(ConnectionTable::new(connections)),

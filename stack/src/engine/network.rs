@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use tidewire_netdev::{Capabilities, MacAddress, Medium, OffloadSet};
 
+use crate::config::HostModel;
 use crate::engine::zone::{answer_device, is_link_local};
 use crate::error::{SocketError, SocketResult};
 use crate::ip::address::{AddressClass, AddressTable, InterfaceAddress};
@@ -83,6 +84,7 @@ struct Tables {
     addresses: AddressTable,
     routes: RouteTable,
     policy: PolicyTable,
+    model: HostModel,
 }
 
 /// Interfaces, addresses, routes and path MTUs. Leaf locks only.
@@ -98,7 +100,7 @@ pub struct Network {
 
 impl Network {
     /// A network of the loopback alone.
-    pub(crate) fn new(path_mtu: PathMtuCache) -> Self {
+    pub(crate) fn new(path_mtu: PathMtuCache, model: HostModel) -> Self {
         let loopback = Interface {
             id: InterfaceId::LOOPBACK,
             name: "lo".to_owned(),
@@ -118,6 +120,7 @@ impl Network {
                 addresses: AddressTable::new(),
                 routes: RouteTable::new(),
                 policy: PolicyTable::default(),
+                model,
             }),
             path_mtu: Mutex::new(path_mtu),
             redirects: Mutex::default(),
@@ -251,9 +254,14 @@ impl Network {
         self.read().interface(id)?.hardware_address
     }
 
-    /// Whether ARP is answered for the address: the weak host model, as Linux has it (`arp_ignore` 0).
-    pub(crate) fn ownership(&self, address: IpAddr) -> Ownership {
+    /// Whether ARP is answered for the address on the interface: in the weak host model, whichever has it, as Linux has
+    /// it (`arp_ignore` 0).
+    pub(crate) fn ownership(&self, interface: InterfaceId, address: IpAddr) -> Ownership {
         let tables = self.read();
+        if tables.model == HostModel::Strong {
+            drop(tables);
+            return self.ownership_on(interface, address);
+        }
         let known = tables.addresses.iter();
         known
             .filter(|known| known.address() == address)
@@ -367,7 +375,10 @@ impl Network {
     pub(crate) fn classify_on(&self, interface: InterfaceId, address: IpAddr) -> AddressClass {
         let tables = self.read();
         match tables.addresses.classify(address) {
-            AddressClass::Own if !tables.is_own_on(Some(interface), address) => {
+            AddressClass::Own
+                if !tables.is_own_on(Some(interface), address)
+                    || tables.is_elsewhere(interface, address) =>
+            {
                 AddressClass::Remote
             }
             class => class,
@@ -522,6 +533,12 @@ impl Network {
         if source.is_some_and(|source| source.is_loopback()) {
             return Err(SocketError::InvalidInput);
         }
+        // RFC 1122 3.3.4.2: strong hosts send from an address through its interface.
+        let of_source = || tables.addresses.interface_of(source?);
+        let device = match tables.model {
+            HostModel::Weak => device,
+            HostModel::Strong => device.or_else(of_source),
+        };
         let route = match device {
             Some(device) => tables.routes.lookup_on(device, destination),
             None => tables.routes.lookup(destination),
@@ -540,8 +557,13 @@ impl Network {
             _ => Cast::Unicast,
         };
         let next_hop = self.next_hop(now, &route, destination, cast);
-        let preferred = route.preferred_source.filter(|source| is_own(*source));
+        let may_leave =
+            |source: &IpAddr| is_own(*source) && !tables.is_elsewhere(route.interface, *source);
+        let preferred = route.preferred_source.filter(may_leave);
         let source = match source.or(preferred) {
+            Some(source) if tables.is_elsewhere(route.interface, source) => {
+                return Err(SocketError::NetworkUnreachable);
+            }
             Some(source) => source,
             None => {
                 let target = Target {
@@ -550,8 +572,9 @@ impl Network {
                     next_hop,
                 };
                 source_address::select(&target, &tables.addresses, &tables.policy)
+                    .map(|chosen| chosen.address)
+                    .filter(|chosen| !tables.is_elsewhere(route.interface, *chosen))
                     .ok_or(SocketError::NetworkUnreachable)?
-                    .address
             }
         };
         let mtu = self.mtu_towards(now, &route, interface, destination);
@@ -671,6 +694,16 @@ impl Tables {
             }
             _ => true,
         }
+    }
+
+    /// Whether an own address is none of this interface's, in the strong host model. Packets that never leave the host have
+    /// it wherever it is.
+    fn is_elsewhere(&self, interface: InterfaceId, address: IpAddr) -> bool {
+        if self.model == HostModel::Weak || interface == InterfaceId::LOOPBACK {
+            return false;
+        }
+        let mut own = self.addresses.of_interface(interface);
+        !own.any(|own| own.address() == address)
     }
 
     /// Whether datagrams to groups go no further than the loopback: from its addresses they may not, and a stack of the

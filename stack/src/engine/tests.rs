@@ -9,6 +9,7 @@ use super::*;
 use crate::transport::ports::BindRequest;
 
 mod ethernet;
+mod host_model;
 mod icmp;
 mod multicast;
 mod own_addresses;

@@ -316,7 +316,7 @@ fn an_address_is_answered_for_if_any_link_has_it() {
     let network = &host.engine.network;
     network.set_address_state(FIRST, ip("10.0.0.1"), AddressState::Duplicate);
     assert_eq!(
-        network.ownership(ip("10.0.0.1")),
+        network.ownership(FIRST, ip("10.0.0.1")),
         Ownership::Assigned
     );
     host.introduce();
