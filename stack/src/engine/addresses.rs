@@ -182,6 +182,8 @@ impl Engine {
                 self.network
                     .set_address_state(interface, address, AddressState::Duplicate);
                 self.set_solicited_node(now, interface, address, SourceFilter::nothing());
+                // Another thread may have opened one meanwhile.
+                self.fail_connections_from(now, interface, address, wakes);
                 self.decline_lease(now, interface, address);
                 self.note_lost_address(LostAddress {
                     interface,

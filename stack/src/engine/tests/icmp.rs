@@ -247,6 +247,32 @@ fn fragments_that_stay_alone_are_told_of_if_the_first_is_there() {
 }
 
 #[test]
+fn a_packet_that_is_whole_waits_for_no_fragment_of_the_same_identification() {
+    // RFC 6946 4, RFC 6864 4.1: an atomic fragment, an atomic datagram.
+    let mut host = host();
+    let first = ipv4::Header {
+        more_fragments: true,
+        ..header_v4(&[], 8)
+    };
+    let heard = host.says(whole(&host, &packet_v4(&first, &datagram(9999))));
+    assert_eq!(heard, []);
+    let atomic = packet_v4(&header_v4(&[], 8), &datagram(9999));
+    let heard = host.says(whole(&host, &atomic));
+    assert_eq!(heard[0].what, (3, 3));
+    for (more, told) in [(1, false), (0, true)] {
+        let fragment = [protocol::UDP, 0, 0, more, 0, 0, 0, 7];
+        let payload = [&fragment[..], &datagram(9999)].concat();
+        let heard = host.says(whole(&host, &packet_v6(protocol::FRAGMENT, 64, &payload)));
+        assert_eq!(heard.len(), usize::from(told), "more fragments: {more}");
+        assert!(heard.iter().all(|said| said.what == (1, 4)));
+    }
+    // What waits still waits, and its sender hears of it in the end.
+    let sent = host.advance(Duration::from_secs(120));
+    let what: Vec<_> = sent.iter().map(|frame| said(frame).what).collect();
+    assert_eq!(what, [(11, 1), (3, 1)]);
+}
+
+#[test]
 fn nobody_is_told_who_must_not_be() {
     // RFC 1122 3.2.2, RFC 4443 2.4 (e): what a datagram for no socket would be answered with. Sources and destinations.
     let cases = [
