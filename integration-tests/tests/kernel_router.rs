@@ -3,16 +3,22 @@
 
 #![cfg(target_os = "linux")]
 
+use std::net::IpAddr;
 use std::time::Duration;
 
+use tidewire::Stack;
+use tidewire::config::HostConfig;
 use tidewire::net::{IcmpErrors, IcmpReport};
 use tidewire_integration_tests::bodies::body;
 use tidewire_integration_tests::exchange::exchange;
 use tidewire_integration_tests::kernel::{
     Family, Link, LinkConfig, Role, on_each_family as on_each_link,
 };
-use tidewire_integration_tests::namespace::{Flavor, announce, run, run_program, set_sysctl};
-use tidewire_integration_tests::requirements::{missing_program, skip};
+use tidewire_integration_tests::namespace::{
+    Counters, Flavor, announce, configure, run, run_program, run_with, set_sysctl,
+};
+use tidewire_integration_tests::requirements::{Need, missing_program, skip};
+use tidewire_netdev::linux::{Tap, TapConfig};
 
 const LIMIT: Duration = Duration::from_secs(30);
 const MIB: usize = 1 << 20;
@@ -286,4 +292,61 @@ fn probes_of_each_protocol_name_the_router_and_the_host_behind() {
         }
         assert_eq!(errors.lost(), 0);
     });
+}
+
+// RFC 1122 3.2.2.2: the kernel knows that another router on the same link is nearer, and says so.
+#[test]
+fn redirects_of_the_kernel_are_followed_if_that_is_wanted() {
+    const TEST: &str = "redirects_of_the_kernel_are_followed_if_that_is_wanted";
+    const NEEDS: &[Need] = &[Need::Tun, Need::Program("ip")];
+    for accept_redirects in [true, false] {
+        let case = format!("{TEST} {accept_redirects}");
+        run_with(
+            &case,
+            NEEDS,
+            Flavor::CurrentThread,
+            LIMIT,
+            async move || {
+                set_sysctl("ipv4/ip_forward", "1");
+                let tap = Tap::open(TapConfig::default()).expect("a TAP");
+                let kernel = "10.7.0.1/24".parse().expect("an address");
+                configure(tap.name(), &[kernel], None).await.expect("up");
+                set_sysctl(&format!("ipv4/conf/{}/send_redirects", tap.name()), "1");
+                let route = ["route", "add", "192.0.2.0/24", "via", "10.7.0.3"];
+                run_program("ip", &route).expect("root may");
+                let host = HostConfig {
+                    accept_redirects,
+                    ..HostConfig::default()
+                };
+                let builder = Stack::builder()
+                    .host(host)
+                    .device(tap.into_device().expect("a device"))
+                    .address("10.7.0.2/24")
+                    .gateway("10.7.0.1");
+                let stack = builder.build().expect("a stack");
+                let socket = stack.udp_socket("10.7.0.2:0").await.expect("bound");
+                let nearer = IpAddr::from([10, 7, 0, 3]);
+                let has_nearer = || {
+                    let known = stack.neighbors();
+                    known.iter().any(|known| known.key.address == nearer)
+                };
+                let before = Counters::read();
+                let is_told = || Counters::read().since(&before, "IcmpOutRedirects") > 0;
+                let send = async || {
+                    let sent = socket.send_to(b"?", "192.0.2.7:9").await;
+                    assert_eq!(sent.expect("there is a route"), 1);
+                    tokio::time::sleep(LIMIT / 600).await;
+                };
+                while !is_told() || (accept_redirects && !has_nearer()) {
+                    send().await;
+                }
+                // Time for what is not to happen.
+                for _ in 0..5 {
+                    send().await;
+                }
+                assert_eq!(has_nearer(), accept_redirects);
+            },
+        );
+    }
+    announce(&format!("kernel: 2 cases ({TEST})"));
 }
