@@ -40,6 +40,14 @@ pub struct StackFlags {
     #[arg(long)]
     pub slaac: bool,
 
+    /// Get an IPv4 address from a RARP server; on Ethernet. Its network is that of its class, or --rarp-prefix
+    #[arg(long)]
+    pub rarp: bool,
+
+    /// Bits of the network's prefix for --rarp
+    #[arg(long, value_name = "N", requires = "rarp", value_parser = clap::value_parser!(u8).range(1..=32))]
+    pub rarp_prefix: Option<u8>,
+
     /// Router to everything that is not on the link; one for each IP version
     #[arg(long = "gateway", value_name = "IP")]
     pub gateways: Vec<IpAddr>,
@@ -110,6 +118,14 @@ mod tests {
             ("http --gateway ten", ErrorKind::ValueValidation),
             ("http --tap a --packet b", ErrorKind::ArgumentConflict),
             ("http --queues two", ErrorKind::ValueValidation),
+            (
+                "http --tap a --rarp-prefix 24",
+                ErrorKind::MissingRequiredArgument,
+            ),
+            (
+                "http --tap a --rarp --rarp-prefix 33",
+                ErrorKind::ValueValidation,
+            ),
             ("http --mtu", ErrorKind::InvalidValue),
             ("http --frobnicate", ErrorKind::UnknownArgument),
         ] {

@@ -7,6 +7,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use tidewire::Stack;
+use tidewire::ip::autoconf::rarp;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -150,13 +151,21 @@ async fn start(flags: &StackFlags) -> Result<(Running, Option<FileCapture>)> {
     if flags.slaac {
         builder = builder.address_by_slaac();
     }
+    if flags.rarp {
+        builder = builder.address_by_rarp_with(rarp::Config {
+            prefix: flags.rarp_prefix,
+            ..rarp::Config::default()
+        });
+    }
     let stack = builder.build()?;
     stack.set_default();
     let mut addresses: Vec<IpAddr> = flags.addresses.iter().map(|cidr| cidr.address()).collect();
-    if flags.dhcp || flags.slaac {
+    if flags.dhcp || flags.rarp || flags.slaac {
         stack.addresses_settled().await?;
         let leased = stack.leases().into_iter();
         addresses.extend(leased.map(|(_, lease)| lease.address.address()));
+        let told = stack.rarp_answers().into_iter();
+        addresses.extend(told.map(|(_, answer)| answer.ip()));
         let advertised = stack.advertised().into_iter();
         let made = advertised.flat_map(|(_, advertised)| advertised.addresses);
         addresses.extend(made.map(|made| IpAddr::V6(made.address)));

@@ -3,15 +3,22 @@
 
 #![cfg(target_os = "linux")]
 
+use std::net::IpAddr;
 use std::time::Duration;
 
+use tidewire::Stack;
+use tidewire::config::HostConfig;
+use tidewire::net::{IcmpErrors, IcmpReport};
 use tidewire_integration_tests::bodies::body;
 use tidewire_integration_tests::exchange::exchange;
 use tidewire_integration_tests::kernel::{
     Family, Link, LinkConfig, Role, on_each_family as on_each_link,
 };
-use tidewire_integration_tests::namespace::{Flavor, announce, run, run_program, set_sysctl};
-use tidewire_integration_tests::requirements::{missing_program, skip};
+use tidewire_integration_tests::namespace::{
+    Counters, Flavor, announce, configure, run, run_program, run_with, set_sysctl,
+};
+use tidewire_integration_tests::requirements::{Need, missing_program, skip};
+use tidewire_netdev::linux::{Tap, TapConfig};
 
 const LIMIT: Duration = Duration::from_secs(30);
 const MIB: usize = 1 << 20;
@@ -215,4 +222,131 @@ fn traces_of_the_path_name_the_router() {
         let answer = links[0].within(LIMIT / 6, "time exceeded", answer).await;
         answer.expect_err("the router tells that the TTL ran out");
     });
+}
+
+/// What is said of the last probe, and by whom.
+async fn said(link: &Link, errors: &IcmpErrors) -> IcmpReport {
+    let report = link.within(LIMIT / 6, "a report", errors.recv()).await;
+    report.expect("the stack lives")
+}
+
+// RFC 792, RFC 4443 3.3, RFC 1122 4.1.3.3: what a router says of a packet of any protocol is told with its name.
+#[test]
+fn probes_of_each_protocol_name_the_router_and_the_host_behind() {
+    const TEST: &str = "probes_of_each_protocol_name_the_router_and_the_host_behind";
+    on_each_family(TEST, async |family| {
+        let links = routed([1500, 1500]).await;
+        let (near, far) = (&links[0], family.stack_in(8));
+        let errors = near.stack.icmp_errors().expect("the stack lives");
+        let router = family.kernel_in(7);
+
+        let udp = near.stack.udp_socket((family.stack_in(7), 0)).await;
+        let udp = udp.expect("bound");
+        let port = udp.local_addr().expect("bound").port();
+        let set_hops = |hops| match family {
+            Family::V4 => udp.set_ttl(hops),
+            Family::V6 => udp.set_unicast_hops_v6(hops),
+        };
+        set_hops(1).expect("a plain option");
+        udp.send_to(b"near", (far, 33434)).await.expect("sent");
+        let report = said(near, &errors).await;
+        assert!(report.is_time_exceeded(), "{report:?}");
+        assert_eq!(report.reporter, router);
+        assert_eq!(report.about.destination, far);
+        assert_eq!(report.about.ports(), (port, 33434));
+        set_hops(2).expect("a plain option");
+        udp.send_to(b"far", (far, 33435)).await.expect("sent");
+        let report = said(near, &errors).await;
+        assert!(report.is_port_unreachable(), "{report:?}");
+        assert_eq!(report.reporter, far);
+        assert_eq!((report.hop_limit, report.about.ports().1), (63, 33435));
+
+        let ping = near.stack.icmp_socket(family.stack_in(7)).await;
+        let ping = ping.expect("an own address");
+        ping.set_ttl(1).expect("a plain option");
+        ping.send_to(b"near", 5, far).await.expect("sent");
+        let report = said(near, &errors).await;
+        assert!(report.is_time_exceeded(), "{report:?}");
+        let word = u32::from(ping.identifier()) << 16 | 5;
+        assert_eq!(
+            (report.reporter, report.about.second_word()),
+            (router, word)
+        );
+
+        let tcp = match family {
+            Family::V4 => near.stack.tcp_socket_v4(),
+            Family::V6 => near.stack.tcp_socket_v6(),
+        };
+        let tcp = tcp.expect("a socket");
+        tcp.set_ttl(1).expect("a plain option");
+        tcp.bind((family.stack_in(7), 0).into()).expect("free");
+        let port = tcp.local_addr().expect("bound").port();
+        let connect = tcp.connect((far, 80).into());
+        tokio::select! {
+            report = said(near, &errors) => {
+                assert!(report.is_time_exceeded(), "{report:?}");
+                assert_eq!((report.reporter, report.about.ports()), (router, (port, 80)));
+            }
+            // RFC 9293 MUST-56: the attempt goes on.
+            result = connect => panic!("{result:?}"),
+        }
+        assert_eq!(errors.lost(), 0);
+    });
+}
+
+// RFC 1122 3.2.2.2: the kernel knows that another router on the same link is nearer, and says so.
+#[test]
+fn redirects_of_the_kernel_are_followed_if_that_is_wanted() {
+    const TEST: &str = "redirects_of_the_kernel_are_followed_if_that_is_wanted";
+    const NEEDS: &[Need] = &[Need::Tun, Need::Program("ip")];
+    for accept_redirects in [true, false] {
+        let case = format!("{TEST} {accept_redirects}");
+        run_with(
+            &case,
+            NEEDS,
+            Flavor::CurrentThread,
+            LIMIT,
+            async move || {
+                set_sysctl("ipv4/ip_forward", "1");
+                let tap = Tap::open(TapConfig::default()).expect("a TAP");
+                let kernel = "10.7.0.1/24".parse().expect("an address");
+                configure(tap.name(), &[kernel], None).await.expect("up");
+                set_sysctl(&format!("ipv4/conf/{}/send_redirects", tap.name()), "1");
+                let route = ["route", "add", "192.0.2.0/24", "via", "10.7.0.3"];
+                run_program("ip", &route).expect("root may");
+                let host = HostConfig {
+                    accept_redirects,
+                    ..HostConfig::default()
+                };
+                let builder = Stack::builder()
+                    .host(host)
+                    .device(tap.into_device().expect("a device"))
+                    .address("10.7.0.2/24")
+                    .gateway("10.7.0.1");
+                let stack = builder.build().expect("a stack");
+                let socket = stack.udp_socket("10.7.0.2:0").await.expect("bound");
+                let nearer = IpAddr::from([10, 7, 0, 3]);
+                let has_nearer = || {
+                    let known = stack.neighbors();
+                    known.iter().any(|known| known.key.address == nearer)
+                };
+                let before = Counters::read();
+                let is_told = || Counters::read().since(&before, "IcmpOutRedirects") > 0;
+                let send = async || {
+                    let sent = socket.send_to(b"?", "192.0.2.7:9").await;
+                    assert_eq!(sent.expect("there is a route"), 1);
+                    tokio::time::sleep(LIMIT / 600).await;
+                };
+                while !is_told() || (accept_redirects && !has_nearer()) {
+                    send().await;
+                }
+                // Time for what is not to happen.
+                for _ in 0..5 {
+                    send().await;
+                }
+                assert_eq!(has_nearer(), accept_redirects);
+            },
+        );
+    }
+    announce(&format!("kernel: 2 cases ({TEST})"));
 }

@@ -24,6 +24,18 @@ pub struct Config {
     pub host: HostConfig,
 }
 
+/// Whether an address belongs to the host or to its interface (RFC 1122 3.3.4.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum HostModel {
+    /// To the host: packets for it are taken, and ARP is answered, on every interface, and it is sent from through any.
+    /// Linux's way. Link-local addresses are of their link all the same.
+    #[default]
+    Weak,
+    /// To its interface: packets for it are taken, and ARP is answered, on that interface alone, and what is sent from
+    /// it leaves there. For hosts on several networks that are to stay apart.
+    Strong,
+}
+
 /// What concerns no single socket.
 #[derive(Clone, Debug)]
 pub struct HostConfig {
@@ -35,6 +47,10 @@ pub struct HostConfig {
     /// routes lead around filters and address checks (RFC 7126 4.3), so that packets that have them are dropped unless asked
     /// for, as on Linux (`accept_source_route`). Default false.
     pub accept_source_routes: bool,
+    /// Believe IPv4 routers that name a better first hop for a destination (RFC 1122 3.2.2.2), if they are the first hop
+    /// and the new one is on their link. Default false: RFC 1122 would have it on, but anybody on the link can forge such
+    /// a message and take a connection's packets, and hosts of one router have no use for it.
+    pub accept_redirects: bool,
     /// Stateless replies (RST, ICMP) that wait for a flush; more are dropped and counted. Default 1024.
     pub reply_queue: usize,
     /// Octets of fragments kept for reassembly, all datagrams together. Default 4 MiB, as Linux's `ipfrag_high_thresh`.
@@ -54,6 +70,8 @@ pub struct HostConfig {
     /// Give each Ethernet interface a link-local IPv6 address made from its hardware address (RFC 4862 5.3). Default
     /// true.
     pub link_local_addresses: bool,
+    /// Whether an address belongs to the host or to its interface. Default weak, as Linux.
+    pub host_model: HostModel,
     /// Whether others on an Ethernet link are asked if they have an IPv4 address of ours (RFC 5227). Default off, as
     /// Linux.
     pub duplicate_detection_v4: DuplicateDetection,
@@ -74,6 +92,7 @@ impl Default for HostConfig {
             ttl: 64,
             answer_echo: true,
             accept_source_routes: false,
+            accept_redirects: false,
             reply_queue: 1024,
             reassembly_memory: 4 << 20,
             tcp_memory: None,
@@ -81,6 +100,7 @@ impl Default for HostConfig {
             path_mtu_lifetime: Duration::from_secs(600),
             receive_coalescing: true,
             link_local_addresses: true,
+            host_model: HostModel::Weak,
             duplicate_detection_v4: DuplicateDetection::Off,
             duplicate_detection_v6: DuplicateDetection::Optimistic,
             duplicate_detection: dad::Config::default(),

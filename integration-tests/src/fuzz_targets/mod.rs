@@ -14,6 +14,7 @@ mod ip;
 mod ndp;
 mod neighbor;
 mod netdev;
+mod rarp;
 mod router_discovery;
 mod sctp;
 mod sctp_association;
@@ -40,6 +41,7 @@ pub const TARGETS: &[Target] = &[
     ("mld", groups::mld),
     ("ndp", ndp::ndp),
     ("neighbor", neighbor::neighbor),
+    ("rarp", rarp::rarp),
     ("reassembly", ip::reassembly),
     ("router_discovery", router_discovery::discovery),
     ("sctp", sctp::packet),

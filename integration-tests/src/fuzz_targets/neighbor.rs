@@ -150,7 +150,7 @@ impl World {
         match frame.protocol {
             LinkProtocol::Arp => self.receive_arp(&frame, packet.contiguous()),
             LinkProtocol::Ipv6 => self.receive_ndp(&frame, packet),
-            LinkProtocol::Ipv4 => {}
+            LinkProtocol::Ipv4 | LinkProtocol::Rarp => {}
         }
     }
 

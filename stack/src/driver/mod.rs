@@ -9,6 +9,7 @@ mod task;
 mod timer_wheel;
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tidewire_netdev::coalescing::CoalescingConfig;
@@ -20,9 +21,11 @@ pub use shared::{Core, Shared};
 
 use crate::config::Config;
 use crate::engine::{Attachment, Engine};
-use crate::error::SocketError;
-use crate::ip::Cidr;
+use crate::error::{SocketError, SocketResult};
+use crate::ip::autoconf::{dhcp, rarp, router_discovery};
 use crate::ip::route::Route;
+use crate::ip::{Cidr, InterfaceId};
+use crate::time::Instant;
 use task::{Driver, Input, Port};
 
 /// A device and what the stack is on it.
@@ -33,13 +36,17 @@ pub struct InterfaceConfig {
     /// The stack's addresses on it, each with its network's prefix length.
     pub addresses: Vec<Cidr>,
     /// An IPv4 address comes from a DHCP server, too.
-    pub dhcp: Option<crate::ip::autoconf::dhcp::Config>,
+    pub dhcp: Option<dhcp::Config>,
     /// IPv6 addresses and routes come from routers, too.
-    pub slaac: Option<crate::ip::autoconf::router_discovery::Config>,
+    pub slaac: Option<router_discovery::Config>,
+    /// An IPv4 address comes from a RARP server, too.
+    pub rarp: Option<rarp::Config>,
+    /// Others on the link are told their addresses.
+    pub rarp_server: Option<rarp::Server>,
     /// Routers for everything else, one per IP version.
-    pub gateways: Vec<std::net::IpAddr>,
+    pub gateways: Vec<IpAddr>,
     /// Neighbours that are set for good.
-    pub neighbors: Vec<(std::net::IpAddr, MacAddress)>,
+    pub neighbors: Vec<(IpAddr, MacAddress)>,
     /// Octets a packet may have, IP header included; the device's MTU if that is smaller or this is `None`.
     pub mtu: Option<usize>,
 }
@@ -78,7 +85,9 @@ pub fn start(
         addresses,
         dhcp,
         slaac,
-        gateways,
+        rarp,
+        rarp_server,
+        mut gateways,
         neighbors,
         mtu,
     } in interfaces
@@ -102,22 +111,14 @@ pub fn start(
         }
         if let Some(config) = dhcp {
             let begun = engine.configure_by_dhcp(clock.now(), id, config);
-            begun.map_err(|_| {
-                io::Error::new(
-                    io::ErrorKind::InvalidInput,
-                    format!("DHCP on {}, which is no Ethernet device", device.name),
-                )
-            })?;
+            begun.map_err(|_| not_ethernet("DHCP", &device.name))?;
         }
         if let Some(config) = slaac {
             let begun = engine.configure_by_slaac(clock.now(), id, config);
-            begun.map_err(|_| {
-                io::Error::new(
-                    io::ErrorKind::InvalidInput,
-                    format!("SLAAC on {}, which is no Ethernet device", device.name),
-                )
-            })?;
+            begun.map_err(|_| not_ethernet("SLAAC", &device.name))?;
         }
+        start_rarp(&engine, clock.now(), id, (rarp, rarp_server), &mut gateways)
+            .map_err(|_| not_ethernet("RARP", &device.name))?;
         for gateway in gateways {
             let default = Cidr::new(crate::engine::sockets::unspecified(gateway.is_ipv6()), 0);
             let Some(default) = default.filter(|_| engine.network.is_on_link(id, gateway)) else {
@@ -159,6 +160,36 @@ pub fn start(
         drop(handle.spawn(driver));
     }
     Ok(shared)
+}
+
+/// Asks for an address by RARP, or answers those who do. An IPv4 gateway waits for the address, without which it is on
+/// no known network.
+fn start_rarp(
+    engine: &Engine,
+    now: Instant,
+    interface: InterfaceId,
+    (client, server): (Option<rarp::Config>, Option<rarp::Server>),
+    gateways: &mut Vec<IpAddr>,
+) -> SocketResult<()> {
+    if let Some(mut config) = client {
+        gateways.retain(|gateway| match gateway {
+            IpAddr::V4(v4) if !engine.network.is_on_link(interface, *gateway) => {
+                config.gateway = Some(*v4);
+                false
+            }
+            _ => true,
+        });
+        engine.configure_by_rarp(now, interface, config)?;
+    }
+    match server {
+        Some(server) => engine.serve_rarp(interface, server),
+        None => Ok(()),
+    }
+}
+
+fn not_ethernet(what: &str, device: &str) -> io::Error {
+    let text = format!("{what} on {device}, which is no Ethernet device");
+    io::Error::new(io::ErrorKind::InvalidInput, text)
 }
 
 /// How received packets are joined: not at all if the device takes super-packets, since such a one gives them, too.

@@ -1,7 +1,7 @@
 //! Own addresses: given to interfaces, checked for duplicates on links where others may have them, given up.
 
 use std::net::{IpAddr, Ipv6Addr};
-use std::task::Waker;
+use std::task::{Poll, Waker};
 
 use tidewire_netdev::MacAddress;
 
@@ -9,9 +9,9 @@ use crate::engine::shard::ShardId;
 use crate::engine::transmit_queue::{Reply, ReplyWay};
 use crate::engine::zone::{is_link_local, with_zone};
 use crate::engine::{Engine, WakeList, lock, read};
-use crate::error::SocketError;
+use crate::error::{SocketError, SocketResult};
 use crate::ip::address::InterfaceAddress;
-use crate::ip::autoconf::dad::{AddressState, DadEvent, DuplicateDetection};
+use crate::ip::autoconf::dad::{AddressState, DadEvent, DuplicateDetection, LostAddress};
 use crate::ip::autoconf::interface_identifier::{address_of, modified_eui64};
 use crate::ip::multicast::SourceFilter;
 use crate::ip::{Cidr, InterfaceId};
@@ -101,23 +101,55 @@ impl Engine {
             let addresses = self.network.addresses();
             let mut states = addresses.iter().map(|address| address.state);
             let is_unsettled = states.any(|state| state == AddressState::Tentative);
-            self.has_ended()
-                || !(is_unsettled || self.is_looking_for_leases() || self.is_looking_for_routers())
+            let is_asking = self.is_looking_for_leases()
+                || self.is_asking_by_rarp()
+                || self.is_looking_for_routers();
+            self.has_ended() || !(is_unsettled || is_asking)
         };
         if is_settled() {
             return true;
         }
-        // Cloned and, if it is not needed, dropped while no lock is held.
-        let mut waker = Some(waker.clone());
-        {
-            // A task that is polled again and again waits once.
-            let mut waiters = lock(&self.address_waiters);
-            if let Some(waker) = waker.take_if(|own| !waiters.iter().any(|w| w.will_wake(own))) {
-                waiters.push(waker);
-            }
-        }
+        self.wait_for_addresses(waker);
         // It may have been settled since the first look.
         is_settled()
+    }
+
+    /// The oldest loss of an address that nobody has been told of yet; if there is none, the waker is woken when that may
+    /// have changed.
+    ///
+    /// # Errors
+    /// `NetworkDown` when the stack has ended.
+    pub(crate) fn poll_lost_address(&self, waker: &Waker) -> Poll<SocketResult<LostAddress>> {
+        let look = || match lock(&self.lost_addresses).pop_front() {
+            Some(lost) => Poll::Ready(Ok(lost)),
+            None if self.has_ended() => Poll::Ready(Err(SocketError::NetworkDown)),
+            None => Poll::Pending,
+        };
+        let first = look();
+        if first.is_ready() {
+            return first;
+        }
+        self.wait_for_addresses(waker);
+        look()
+    }
+
+    /// Has the waker woken when something becomes of an address.
+    fn wait_for_addresses(&self, waker: &Waker) {
+        // Cloned and, if it is not needed, dropped while no lock is held.
+        let mut waker = Some(waker.clone());
+        // A task that is polled again and again waits once.
+        let mut waiters = lock(&self.address_waiters);
+        if let Some(waker) = waker.take_if(|own| !waiters.iter().any(|w| w.will_wake(own))) {
+            waiters.push(waker);
+        }
+    }
+
+    fn note_lost_address(&self, lost: LostAddress) {
+        let mut losses = lock(&self.lost_addresses);
+        if losses.len() == MAX_LOST_ADDRESSES {
+            losses.pop_front();
+        }
+        losses.push_back(lost);
     }
 
     /// Sends what duplicate detection has to send, and does what it has found out.
@@ -171,12 +203,20 @@ impl Engine {
                 owner,
             } => {
                 tracing::error!(interface = interface.0, %address, ?owner, "another host has this address: it is given up");
+                // RFC 5227 2.4: peers are told of the end while the address can still be sent from.
+                self.fail_connections_from(now, interface, address, wakes);
                 self.network
                     .set_address_state(interface, address, AddressState::Duplicate);
                 self.set_solicited_node(now, interface, address, SourceFilter::nothing());
+                // Another thread may have opened one meanwhile.
                 self.fail_connections_from(now, interface, address, wakes);
                 self.decline_lease(now, interface, address);
                 self.replace_duplicate(now, interface, address, wakes);
+                self.note_lost_address(LostAddress {
+                    interface,
+                    address,
+                    owner,
+                });
             }
             DadEvent::Conflict {
                 interface,
@@ -213,15 +253,21 @@ impl Engine {
             let local = state.socket.tuple().local;
             // A link-local address is another one on another link.
             if local == with_zone(address, local.port(), interface) {
-                state
-                    .socket
-                    .connection
-                    .fail(SocketError::AddressNotAvailable);
+                let tuple = state.socket.tuple();
+                let socket = &mut state.socket;
+                let connection = &mut socket.connection;
+                if let Some(reset) = connection.farewell(now) {
+                    self.reply_tcp(now, tuple, socket.route.as_deref(), reset);
+                }
+                connection.fail(SocketError::AddressNotAvailable);
                 self.settle_tcp(now, &slot, &mut state, wakes);
             }
         }
     }
 }
+
+/// Lost addresses that wait for somebody to ask; of more, the oldest are forgotten.
+const MAX_LOST_ADDRESSES: usize = 64;
 
 /// The link-local address that an interface has from its hardware address (RFC 4291 2.5.6 and appendix A, RFC 2464 5).
 pub(crate) fn link_local(hardware: MacAddress) -> Option<Cidr> {

@@ -46,7 +46,21 @@ impl Engine {
                 self.send_outgoing(now, inbound.interface, reply.ok_or(DropReason::NoSocket)?)
             }
             Message::EchoReply(reply) => self.receive_echo_reply(ip, reply, packet, inbound.wakes),
-            Message::Error(error) => self.receive_error(inbound, &error),
+            Message::Error(error) => {
+                self.tell_listeners(ip, &packet, &error, inbound.wakes);
+                self.receive_error(inbound, &error)
+            }
+            Message::Redirect(redirect) => {
+                if !self.config.host.accept_redirects {
+                    return Err(DropReason::UnknownProtocol);
+                }
+                let interface = inbound.interface;
+                self.network
+                    .redirect(now, interface, ip.source, &redirect)?;
+                tracing::info!(interface = interface.0, router = %ip.source, destination = %redirect.destination, gateway = %redirect.gateway, "redirected");
+                self.note_housekeeping(self.network.poll_timeout());
+                Ok(())
+            }
             Message::OtherV6(_) if is_neighbor_discovery(&packet) => {
                 self.receive_neighbor_discovery(inbound, ip, &mut packet)
             }

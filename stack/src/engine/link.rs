@@ -68,12 +68,16 @@ impl Engine {
                 }
                 self.receive_ip(inbound, packet)
             }
-            LinkProtocol::Arp => {
+            protocol @ (LinkProtocol::Arp | LinkProtocol::Rarp) => {
                 let len = packet.len();
                 packet.pull_up(len.min(PACKET_LEN));
                 let (message, _) =
                     ArpMessage::parse(packet.contiguous()).map_err(|_| DropReason::Malformed)?;
-                self.receive_arp(inbound, ours, &message)
+                if protocol == LinkProtocol::Arp {
+                    self.receive_arp(inbound, ours, &message)
+                } else {
+                    self.receive_rarp(inbound, ours, &message)
+                }
             }
         }
     }
@@ -87,7 +91,8 @@ impl Engine {
         let (now, interface) = (inbound.now, inbound.interface);
         let destination = inbound.frame.ok_or(DropReason::Malformed)?.destination;
         lock(&self.duplicates).handle_arp(now, interface, ours, message);
-        let ownership = |address: std::net::Ipv4Addr| self.network.ownership(address.into());
+        let ownership =
+            |address: std::net::Ipv4Addr| self.network.ownership(interface, address.into());
         let verdict =
             lock(&self.neighbors).handle_arp(now, interface, ours, destination, message, ownership);
         let result = match verdict {
@@ -414,6 +419,7 @@ impl Engine {
                 waiters,
             } => {
                 tracing::debug!(interface = key.interface.0, address = %key.address, "neighbour unreachable");
+                self.network.forget_gateway(key.interface, key.address);
                 for packet in packets {
                     self.counters.dropped(DropReason::NeighborUnreachable);
                     self.report_undelivered(key.interface, packet, wakes);

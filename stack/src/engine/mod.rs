@@ -18,10 +18,12 @@ mod dhcp;
 mod echo;
 mod egress;
 mod icmp;
+pub mod icmp_listener;
 mod ingress;
 mod link;
 mod multicast;
 pub mod network;
+mod rarp;
 pub mod ready_cache;
 mod restage;
 mod router_discovery;
@@ -69,7 +71,7 @@ pub use transmit_queue::Ports;
 use crate::config::Config;
 use crate::error::SocketError;
 use crate::ip::InterfaceId;
-use crate::ip::autoconf::dad::DadTable;
+use crate::ip::autoconf::dad::{DadTable, LostAddress};
 use crate::ip::autoconf::dhcp as dhcp_client;
 use crate::ip::autoconf::router_discovery::RouterDiscovery;
 use crate::ip::fragmentation::Identifications;
@@ -89,6 +91,7 @@ use crate::transport::demux::{BoundTable, ConnectionTable, KeyedState, Tuple};
 use crate::transport::memory::MemoryBudget;
 use crate::transport::ports::{PortTable, Sharing};
 use counters::Counters;
+use icmp_listener::IcmpListener;
 use network::Network;
 use shard::Shard;
 use slot::TimerState;
@@ -128,12 +131,18 @@ pub struct Engine {
     came_up: Mutex<BTreeSet<InterfaceId>>,
     /// Interfaces that get an address from a server.
     dhcp: Mutex<BTreeMap<InterfaceId, dhcp_client::Client>>,
+    /// The same by RARP, and interfaces where others get theirs.
+    rarp: Mutex<rarp::Rarp>,
     /// Interfaces that get addresses and routes from routers.
     router_discovery: Mutex<BTreeMap<InterfaceId, RouterDiscovery>>,
     /// Destinations for which routers have named other first hops.
     redirects: Mutex<Redirects>,
-    /// Woken when an address is settled.
+    /// Addresses that turned out to be others', for whoever asks.
+    lost_addresses: Mutex<VecDeque<LostAddress>>,
+    /// Woken when an address is settled or lost.
     address_waiters: Mutex<Vec<Waker>>,
+    /// Who hears of all ICMP errors about packets of this host.
+    icmp_listeners: Mutex<Vec<Weak<IcmpListener>>>,
     /// By version (IPv6 is `true`) and identifier.
     echoes: Mutex<BTreeMap<(bool, u16), Arc<EchoSlot>>>,
     time_wait: Mutex<TimeWait>,
@@ -203,10 +212,10 @@ impl Engine {
         let tcp_config = Arc::new(config.tcp.clone());
         let (associations, sctp_listeners) = (key(), key());
         Self {
-            network: Network::new(PathMtuCache::new(
-                config.host.path_mtu_entries,
-                config.host.path_mtu_lifetime,
-            )),
+            network: Network::new(
+                PathMtuCache::new(config.host.path_mtu_entries, config.host.path_mtu_lifetime),
+                config.host.host_model,
+            ),
             tcp_ports: PortTable::new(Sharing::Stream, &mut random),
             udp_ports: PortTable::new(Sharing::Datagram, &mut random),
             connections: RwLock::new(ConnectionTable::new(connections)),
@@ -223,7 +232,10 @@ impl Engine {
             dhcp: Mutex::default(),
             router_discovery: Mutex::default(),
             redirects: Mutex::new(Redirects::new(config.host.redirects.clone())),
+            rarp: Mutex::default(),
+            lost_addresses: Mutex::default(),
             address_waiters: Mutex::default(),
+            icmp_listeners: Mutex::default(),
             echoes: Mutex::default(),
             time_wait: Mutex::new(TimeWait {
                 table: tcp::TimeWaitTable::new(&tcp_config),
@@ -456,6 +468,7 @@ impl Engine {
         self.settle_links(now, wakes);
         self.run_dhcp(now, wakes);
         self.run_router_discovery(now, wakes);
+        self.run_rarp(now, wakes);
         for deadline in [time_wait, reassembly, self.network.poll_timeout()] {
             self.note_housekeeping(deadline);
         }
@@ -541,6 +554,7 @@ impl Engine {
             state.ready.set(edges, wakes);
         }
         self.wake_address_waiters(wakes);
+        self.end_listeners(wakes);
     }
 
     /// A device has ended: connections over it fail with `error`.

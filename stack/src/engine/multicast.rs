@@ -184,6 +184,11 @@ impl Engine {
     pub(super) fn settle_groups(&self, now: Instant) {
         let came_up = std::mem::take(&mut *lock(&self.came_up));
         self.ask_routers_anew(now, &came_up);
+        for interface in &came_up {
+            let mut duplicates = lock(&self.duplicates);
+            duplicates.handle_link_up(now, *interface);
+            self.note_housekeeping(duplicates.poll_timeout());
+        }
         let (due, deadline) = {
             let mut memberships = lock(&self.memberships);
             for interface in came_up {

@@ -1,24 +1,29 @@
 //! The interfaces of a stack, its addresses and routes, and the way to a destination.
 
+mod changes;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use tidewire_netdev::{Capabilities, MacAddress, Medium, OffloadSet};
 
+use crate::config::HostModel;
 use crate::engine::zone::{answer_device, is_link_local};
 use crate::error::{SocketError, SocketResult};
 use crate::ip::address::{AddressClass, AddressTable, InterfaceAddress};
 use crate::ip::autoconf::dad::AddressState;
 use crate::ip::autoconf::router_discovery::LinkParameters;
-use crate::ip::icmp::Responder;
+use crate::ip::icmp::{ReceivedRedirect, Responder};
 use crate::ip::path_mtu::PathMtuCache;
 use crate::ip::redirect::RedirectRoute;
+use crate::ip::redirects::{Redirect, RedirectTable};
 use crate::ip::route::{Route, RouteTable};
 use crate::ip::source_address::{self, PolicyTable, Target};
 use crate::ip::{Cidr, InterfaceId};
 use crate::neighbor::Ownership;
-use crate::time::Instant;
+use crate::stats::DropReason;
+use crate::time::{Instant, earlier};
 
 /// Octets that one packet through the loopback carries: the largest IPv4 packet.
 pub(crate) const LOOPBACK_MTU: usize = 65_535;
@@ -100,6 +105,7 @@ struct Tables {
     addresses: AddressTable,
     routes: RouteTable,
     policy: PolicyTable,
+    model: HostModel,
 }
 
 /// Interfaces, addresses, routes and path MTUs. Leaf locks only.
@@ -107,12 +113,15 @@ struct Tables {
 pub struct Network {
     tables: RwLock<Tables>,
     path_mtu: Mutex<PathMtuCache>,
+    redirects: Mutex<RedirectTable>,
+    /// Most stacks believe none: those do without the lock.
+    has_redirects: AtomicBool,
     generation: AtomicU32,
 }
 
 impl Network {
     /// A network of the loopback alone.
-    pub(crate) fn new(path_mtu: PathMtuCache) -> Self {
+    pub(crate) fn new(path_mtu: PathMtuCache, model: HostModel) -> Self {
         let loopback = Interface {
             id: InterfaceId::LOOPBACK,
             name: "lo".to_owned(),
@@ -134,8 +143,11 @@ impl Network {
                 addresses: AddressTable::new(),
                 routes: RouteTable::new(),
                 policy: PolicyTable::default(),
+                model,
             }),
             path_mtu: Mutex::new(path_mtu),
+            redirects: Mutex::default(),
+            has_redirects: AtomicBool::new(false),
             generation: AtomicU32::new(1),
         }
     }
@@ -150,186 +162,6 @@ impl Network {
         result
     }
 
-    /// Adds an interface.
-    pub(crate) fn add_interface(
-        &self,
-        name: String,
-        capabilities: Capabilities,
-        hardware_address: Option<MacAddress>,
-    ) -> InterfaceId {
-        self.change(|tables| {
-            let id = InterfaceId(InterfaceId::LOOPBACK.0 + tables.interfaces.len() as u32);
-            tables.interfaces.push(Interface {
-                id,
-                name,
-                capabilities,
-                hardware_address,
-                is_up: true,
-                has_ended: false,
-                advertised_mtu: None,
-                advertised_hop_limit: None,
-            });
-            id
-        })
-    }
-
-    /// Gives an interface an address and the route to its network.
-    pub(crate) fn add_address(&self, interface: InterfaceId, cidr: Cidr, state: AddressState) {
-        self.change(|tables| {
-            tables.addresses.insert(InterfaceAddress {
-                state,
-                ..InterfaceAddress::new(interface, cidr)
-            });
-            tables.routes.insert_connected(interface, cidr);
-        });
-    }
-
-    /// Takes an address and the route to its network away.
-    pub(crate) fn remove_address(&self, interface: InterfaceId, cidr: Cidr) {
-        self.change(|tables| {
-            tables.addresses.remove(interface, cidr.address());
-            tables.routes.remove(cidr.network(), interface, None);
-        });
-    }
-
-    /// Gives an interface an address that was made from an advertised prefix. What is on the link does not follow from it
-    /// (RFC 5942 3).
-    pub(crate) fn add_autoconfigured(&self, address: InterfaceAddress) {
-        self.change(|tables| tables.addresses.insert(address));
-    }
-
-    /// Takes such an address away.
-    pub(crate) fn remove_autoconfigured(&self, interface: InterfaceId, address: IpAddr) {
-        self.change(|tables| tables.addresses.remove(interface, address));
-    }
-
-    /// Whether something new may begin with an address (RFC 4862 5.5.4).
-    pub(crate) fn set_deprecated(&self, interface: InterfaceId, address: IpAddr, deprecated: bool) {
-        self.change(|tables| {
-            tables
-                .addresses
-                .set_deprecated(interface, address, deprecated);
-        });
-    }
-
-    /// Whether the interface has the address, usable or not.
-    pub(crate) fn has_address(&self, interface: InterfaceId, address: IpAddr) -> bool {
-        let tables = self.read();
-        let mut known = tables.addresses.of_interface(interface);
-        known.any(|known| known.address() == address)
-    }
-
-    /// The routes that routers have advertised on an interface, in the place of those they had before.
-    pub(crate) fn replace_advertised_routes(
-        &self,
-        interface: InterfaceId,
-        routes: Vec<(Cidr, Route)>,
-    ) {
-        self.change(|tables| tables.routes.replace_advertised(interface, routes));
-    }
-
-    /// What routers say of an interface's link.
-    pub(crate) fn set_link_parameters(&self, id: InterfaceId, parameters: &LinkParameters) {
-        self.change(|tables| {
-            let mut interfaces = tables.interfaces.iter_mut();
-            if let Some(interface) = interfaces.find(|interface| interface.id == id) {
-                interface.advertised_mtu = parameters.mtu;
-                interface.advertised_hop_limit = parameters.hop_limit;
-            }
-        });
-    }
-
-    /// Routes by redirects: some end, one may begin.
-    pub(crate) fn change_redirects(&self, ended: &[RedirectRoute], begun: Option<RedirectRoute>) {
-        if ended.is_empty() && begun.is_none() {
-            return;
-        }
-        self.change(|tables| {
-            for RedirectRoute { destination, route } in ended {
-                tables.routes.remove_route(*destination, route);
-            }
-            if let Some(RedirectRoute { destination, route }) = begun {
-                tables.routes.insert(destination, route);
-            }
-        });
-    }
-
-    /// The router of an interface's link that packets for a destination go to, if they go to one.
-    pub(crate) fn gateway_towards(
-        &self,
-        interface: InterfaceId,
-        destination: IpAddr,
-    ) -> Option<IpAddr> {
-        let tables = self.read();
-        let route = tables.routes.lookup(destination);
-        route.filter(|route| route.interface == interface)?.gateway
-    }
-
-    /// Has everything else go through this gateway of an IPv4 interface's, or not over that interface any more; other
-    /// gateways of it, configured or not, give way.
-    pub(crate) fn replace_default_route(&self, interface: InterfaceId, gateway: Option<IpAddr>) {
-        let Some(default) = Cidr::new(Ipv4Addr::UNSPECIFIED.into(), 0) else {
-            return;
-        };
-        let gateway = gateway.filter(|gateway| self.is_on_link(interface, *gateway));
-        let old: Vec<_> = {
-            let tables = self.read();
-            let routes = tables.routes.iter();
-            routes
-                .filter(|(cidr, route)| *cidr == default && route.interface == interface)
-                .map(|(_, route)| route.gateway)
-                .collect()
-        };
-        let new: Vec<_> = gateway.map(Some).into_iter().collect();
-        if old == new {
-            return; // as with every renewal: no path is looked up anew
-        }
-        self.change(|tables| {
-            for gateway in old {
-                tables.routes.remove(default, interface, gateway);
-            }
-            if let Some(gateway) = gateway {
-                let route = Route::via(interface, gateway);
-                tables.routes.insert(default, route);
-            }
-        });
-    }
-
-    /// The device has said whether its link is up.
-    pub(crate) fn set_link_up(&self, id: InterfaceId, is_up: bool) {
-        self.change(|tables| {
-            let mut interfaces = tables.interfaces.iter_mut();
-            if let Some(interface) = interfaces.find(|interface| interface.id == id) {
-                interface.is_up = is_up;
-            }
-        });
-    }
-
-    /// The device has ended.
-    pub(crate) fn end_interface(&self, id: InterfaceId) {
-        self.change(|tables| {
-            let mut interfaces = tables.interfaces.iter_mut();
-            if let Some(interface) = interfaces.find(|interface| interface.id == id) {
-                interface.has_ended = true;
-            }
-        });
-    }
-
-    /// Whether the device of the interface has ended.
-    pub(crate) fn has_ended(&self, id: InterfaceId) -> bool {
-        self.read().interface(id).is_some_and(|i| i.has_ended)
-    }
-
-    /// What duplicate detection has found out about an address.
-    pub(crate) fn set_address_state(
-        &self,
-        interface: InterfaceId,
-        address: IpAddr,
-        state: AddressState,
-    ) {
-        self.change(|tables| tables.addresses.set_state(interface, address, state));
-    }
-
     /// The addresses of all interfaces, in the order they came.
     pub(crate) fn addresses(&self) -> Vec<InterfaceAddress> {
         self.read().addresses.iter().copied().collect()
@@ -340,9 +172,14 @@ impl Network {
         self.read().interface(id)?.hardware_address
     }
 
-    /// Whether ARP is answered for the address: the weak host model, as Linux has it (`arp_ignore` 0).
-    pub(crate) fn ownership(&self, address: IpAddr) -> Ownership {
+    /// Whether ARP is answered for the address on the interface: in the weak host model, whichever has it, as Linux has
+    /// it (`arp_ignore` 0).
+    pub(crate) fn ownership(&self, interface: InterfaceId, address: IpAddr) -> Ownership {
         let tables = self.read();
+        if tables.model == HostModel::Strong {
+            drop(tables);
+            return self.ownership_on(interface, address);
+        }
         let known = tables.addresses.iter();
         known
             .filter(|known| known.address() == address)
@@ -461,7 +298,10 @@ impl Network {
     pub(crate) fn classify_on(&self, interface: InterfaceId, address: IpAddr) -> AddressClass {
         let tables = self.read();
         match tables.addresses.classify(address) {
-            AddressClass::Own if !tables.is_own_on(Some(interface), address) => {
+            AddressClass::Own
+                if !tables.is_own_on(Some(interface), address)
+                    || tables.is_elsewhere(interface, address) =>
+            {
                 AddressClass::Remote
             }
             class => class,
@@ -503,21 +343,71 @@ impl Network {
         }
     }
 
-    /// Forgets path MTUs that are too old.
+    /// A router names another first hop (RFC 1122 3.2.2.2): it must be the first hop for the destination itself, and the
+    /// other must be on the same link.
+    ///
+    /// # Errors
+    /// [`DropReason::BadIcmp`].
+    pub(crate) fn redirect(
+        &self,
+        now: Instant,
+        interface: InterfaceId,
+        router: IpAddr,
+        redirect: &ReceivedRedirect,
+    ) -> Result<(), DropReason> {
+        let (source, destination) = (redirect.source, redirect.destination);
+        let gateway = IpAddr::V4(redirect.gateway);
+        let path = self
+            .path(now, destination, Some(source), None)
+            .map_err(|_| DropReason::BadIcmp)?;
+        let is_from_first_hop = path.interface == interface
+            && path.cast == Cast::Unicast
+            && path.next_hop == router
+            && router != destination;
+        if !is_from_first_hop || gateway == router || !self.is_on_link(interface, gateway) {
+            return Err(DropReason::BadIcmp);
+        }
+        let redirect = Redirect { interface, gateway };
+        self.redirects().insert(now, destination, redirect);
+        self.has_redirects.store(true, Ordering::Release);
+        self.generation.fetch_add(1, Ordering::Release);
+        Ok(())
+    }
+
+    /// A neighbour does not answer: nobody is redirected to it any more.
+    pub(crate) fn forget_gateway(&self, interface: InterfaceId, gateway: IpAddr) {
+        let gone = Redirect { interface, gateway };
+        if self.has_redirects.load(Ordering::Acquire) && self.redirects().forget_gateway(gone) {
+            self.generation.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    fn redirects(&self) -> MutexGuard<'_, RedirectTable> {
+        self.redirects
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets path MTUs and redirects that are too old.
     pub(crate) fn expire(&self, now: Instant) {
         let mut cache = self.path_mtu.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut has_changed = self.redirects().handle_timeout(now);
         if cache.poll_timeout().is_some_and(|at| at <= now) {
             cache.handle_timeout(now);
+            has_changed = true;
+        }
+        if has_changed {
             self.generation.fetch_add(1, Ordering::Release);
         }
     }
 
     /// When something here is outdated.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.path_mtu
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .poll_timeout()
+        let cache = self.path_mtu.lock().unwrap_or_else(PoisonError::into_inner);
+        let path_mtu = cache.poll_timeout();
+        drop(cache);
+        let redirects = self.redirects().poll_timeout();
+        earlier(path_mtu, redirects)
     }
 
     /// The way to `destination`, from `source` if that is given and not unspecified, through `device` if given.
@@ -568,6 +458,12 @@ impl Network {
         if source.is_some_and(|source| source.is_loopback()) {
             return Err(SocketError::InvalidInput);
         }
+        // RFC 1122 3.3.4.2: strong hosts send from an address through its interface.
+        let of_source = || tables.addresses.interface_of(source?);
+        let device = match tables.model {
+            HostModel::Weak => device,
+            HostModel::Strong => device.or_else(of_source),
+        };
         let route = match device {
             Some(device) => tables.routes.lookup_on(device, destination),
             None => tables.routes.lookup(destination),
@@ -585,14 +481,14 @@ impl Network {
             AddressClass::Multicast => Cast::Multicast,
             _ => Cast::Unicast,
         };
-        // A group's members are on the link, whatever router there is.
-        let next_hop = if cast == Cast::Unicast {
-            route.next_hop(destination)
-        } else {
-            destination
-        };
-        let preferred = route.preferred_source.filter(|source| is_own(*source));
+        let next_hop = self.next_hop(now, &route, destination, cast);
+        let may_leave =
+            |source: &IpAddr| is_own(*source) && !tables.is_elsewhere(route.interface, *source);
+        let preferred = route.preferred_source.filter(may_leave);
         let source = match source.or(preferred) {
+            Some(source) if tables.is_elsewhere(route.interface, source) => {
+                return Err(SocketError::NetworkUnreachable);
+            }
             Some(source) => source,
             None => {
                 let target = Target {
@@ -601,20 +497,12 @@ impl Network {
                     next_hop,
                 };
                 source_address::select(&target, &tables.addresses, &tables.policy)
+                    .map(|chosen| chosen.address)
+                    .filter(|chosen| !tables.is_elsewhere(route.interface, *chosen))
                     .ok_or(SocketError::NetworkUnreachable)?
-                    .address
             }
         };
-        let mtu = interface.mtu_towards(destination);
-        let mut mtu = route.mtu.map_or(mtu, |limit| limit.min(mtu));
-        if let Some(learnt) = self
-            .path_mtu
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .lookup(now, destination)
-        {
-            mtu = mtu.min(learnt);
-        }
+        let mtu = self.mtu_towards(now, &route, interface, destination);
         Ok(Path {
             interface: route.interface,
             next_hop,
@@ -626,6 +514,34 @@ impl Network {
                 .filter(|_| destination.is_ipv6()),
             generation,
         })
+    }
+
+    /// Who takes a packet on its link.
+    fn next_hop(&self, now: Instant, route: &Route, destination: IpAddr, cast: Cast) -> IpAddr {
+        match cast {
+            Cast::Unicast if self.has_redirects.load(Ordering::Acquire) => {
+                let redirect = self.redirects().lookup(now, route.interface, destination);
+                redirect.map_or_else(|| route.next_hop(destination), |other| other.gateway)
+            }
+            Cast::Unicast => route.next_hop(destination),
+            // A group's members are on the link, whatever router there is.
+            Cast::Broadcast | Cast::Multicast => destination,
+        }
+    }
+
+    /// Octets that the path to a destination carries, as far as it is known.
+    fn mtu_towards(
+        &self,
+        now: Instant,
+        route: &Route,
+        interface: &Interface,
+        destination: IpAddr,
+    ) -> usize {
+        let link = interface.mtu_towards(destination);
+        let cache = self.path_mtu.lock().unwrap_or_else(PoisonError::into_inner);
+        let learnt = cache.lookup(now, destination);
+        let limits = route.mtu.into_iter().chain(learnt);
+        limits.fold(link, usize::min)
     }
 
     /// In whose name neighbours are asked on the interface: `source`, if it may be used there, or else an address of
@@ -706,6 +622,16 @@ impl Tables {
             }
             _ => true,
         }
+    }
+
+    /// Whether an own address is none of this interface's, in the strong host model. Packets that never leave the host have
+    /// it wherever it is.
+    fn is_elsewhere(&self, interface: InterfaceId, address: IpAddr) -> bool {
+        if self.model == HostModel::Weak || interface == InterfaceId::LOOPBACK {
+            return false;
+        }
+        let mut own = self.addresses.of_interface(interface);
+        !own.any(|own| own.address() == address)
     }
 
     /// Whether datagrams to groups go no further than the loopback: from its addresses they may not, and a stack of the

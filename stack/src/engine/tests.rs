@@ -9,7 +9,11 @@ use super::*;
 use crate::transport::ports::BindRequest;
 
 mod ethernet;
+mod host_model;
+mod icmp;
 mod multicast;
+mod own_addresses;
+mod rarp;
 mod router_discovery;
 
 struct NoDevices;

@@ -257,7 +257,9 @@ impl Engine {
             (true, true) => options.multicast_hops_v6(),
             (false, false) => options.ttl().unwrap_or(self.config.host.ttl),
             // `IP_TTL` concerns IPv4 alone, on Linux too.
-            (false, true) => self.hop_limit(path),
+            (false, true) => options
+                .unicast_hops_v6()
+                .unwrap_or_else(|| self.hop_limit(path)),
         };
         let header = OutputHeader {
             hop_limit,

@@ -1,6 +1,6 @@
 //! Which addresses are this host's own, and what kind an address is (RFC 1122 3.2.1.3, RFC 4291 2).
 //!
-//! The weak host model (RFC 1122 3.3.4.2): a packet for any own address is accepted on any interface, as on Linux.
+//! What an address is to the host: whether it counts on each interface alike is `engine/network.rs`'s (RFC 1122 3.3.4.2).
 //! Which multicast groups are joined is left to others.
 
 use std::net::{IpAddr, Ipv4Addr};

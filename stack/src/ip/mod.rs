@@ -23,6 +23,7 @@ pub mod output;
 pub mod path_mtu;
 pub mod reassembly;
 pub mod redirect;
+pub mod redirects;
 pub mod route;
 pub mod source_address;
 

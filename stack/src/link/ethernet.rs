@@ -20,6 +20,8 @@ pub enum LinkProtocol {
     Ipv6,
     /// An ARP packet.
     Arp,
+    /// A RARP packet, which looks like one of ARP (RFC 903).
+    Rarp,
 }
 
 impl LinkProtocol {
@@ -37,6 +39,7 @@ impl LinkProtocol {
             Self::Ipv4 => ethertype::IPV4,
             Self::Ipv6 => ethertype::IPV6,
             Self::Arp => ethertype::ARP,
+            Self::Rarp => ethertype::RARP,
         }
     }
 }
@@ -93,6 +96,7 @@ pub fn receive(ours: MacAddress, head: &[u8]) -> Result<Frame, DropReason> {
         ethertype::IPV4 => LinkProtocol::Ipv4,
         ethertype::IPV6 => LinkProtocol::Ipv6,
         ethertype::ARP => LinkProtocol::Arp,
+        ethertype::RARP => LinkProtocol::Rarp,
         _ => return Err(DropReason::UnknownLinkProtocol),
     };
     Ok(Frame {
@@ -164,6 +168,7 @@ mod tests {
             for (number, protocol) in [
                 (0x0800, LinkProtocol::Ipv4),
                 (0x0806, LinkProtocol::Arp),
+                (0x8035, LinkProtocol::Rarp),
                 (0x86dd, LinkProtocol::Ipv6),
             ] {
                 let taken =
@@ -223,11 +228,6 @@ mod tests {
                 frame(OURS, THEIRS, ethertype::SERVICE_VLAN),
                 DropReason::UnknownLinkProtocol,
                 "802.1ad",
-            ),
-            (
-                frame(OURS, THEIRS, ethertype::RARP),
-                DropReason::UnknownLinkProtocol,
-                "RARP",
             ),
         ];
         for (octets, reason, what) in cases {

@@ -53,11 +53,16 @@ pub const fn announcement(ours: MacAddress, address: Ipv4Addr) -> Message {
     request(ours, address, address)
 }
 
-/// A frame with an ARP packet.
+/// A frame with an ARP packet, or one of RARP if its operation is.
 pub fn frame(message: &Message, source: MacAddress, destination: MacAddress) -> Packet {
     let mut packet = Packet::new();
     message.emit(packet.prepend(message.encoded_len()));
-    ethernet::prepend(&mut packet, source, destination, LinkProtocol::Arp);
+    let protocol = if message.operation.is_reverse() {
+        LinkProtocol::Rarp
+    } else {
+        LinkProtocol::Arp
+    };
+    ethernet::prepend(&mut packet, source, destination, protocol);
     packet
 }
 

@@ -13,7 +13,7 @@ use super::stack::Stack;
 use crate::config::{Config, HostConfig};
 use crate::driver::{self, InterfaceConfig, Lifetime};
 use crate::ip::Cidr;
-use crate::ip::autoconf::{dhcp, router_discovery};
+use crate::ip::autoconf::{dhcp, rarp, router_discovery};
 use crate::{neighbor, sctp, tcp, udp};
 
 /// What [`Builder::gateway`] takes: an address, or text that is one.
@@ -53,6 +53,16 @@ impl GatewayAddress for &String {}
 impl sealed::Sealed for &String {
     fn gateway(self) -> io::Result<IpAddr> {
         self.as_str().gateway()
+    }
+}
+
+fn require_ethernet(interface: &InterfaceConfig, what: &str) -> io::Result<()> {
+    match interface.device.capabilities.medium {
+        Medium::Ethernet => Ok(()),
+        Medium::Ip => Err(invalid(format!(
+            "{} is no Ethernet device: {what} needs one",
+            interface.device.name
+        ))),
     }
 }
 
@@ -109,6 +119,8 @@ impl Builder {
             addresses: Vec::new(),
             dhcp: None,
             slaac: None,
+            rarp: None,
+            rarp_server: None,
             gateways: Vec::new(),
             neighbors: Vec::new(),
             mtu: None,
@@ -154,12 +166,7 @@ impl Builder {
     /// The same, with other times, a host name, or an address to ask for.
     pub fn address_by_dhcp_with(self, config: dhcp::Config) -> Self {
         self.on_device("DHCP", |interface| {
-            if interface.device.capabilities.medium != Medium::Ethernet {
-                return Err(invalid(format!(
-                    "{} is no Ethernet device: DHCP needs one",
-                    interface.device.name
-                )));
-            }
+            require_ethernet(interface, "DHCP")?;
             interface.dhcp = Some(config);
             Ok(())
         })
@@ -178,13 +185,69 @@ impl Builder {
     /// The same, with other limits, other identifiers, or temporary addresses.
     pub fn address_by_slaac_with(self, config: router_discovery::Config) -> Self {
         self.on_device("SLAAC", |interface| {
-            if interface.device.capabilities.medium != Medium::Ethernet {
-                return Err(invalid(format!(
-                    "{} is no Ethernet device: SLAAC needs one",
-                    interface.device.name
-                )));
-            }
+            require_ethernet(interface, "SLAAC")?;
             interface.slaac = Some(config);
+            Ok(())
+        })
+    }
+
+    /// Has the last device's IPv4 address come from a RARP server (RFC 903), beside addresses that are configured. Ethernet
+    /// only. RARP tells an address and nothing else: its network is that of its class (RFC 950 2.1), and
+    /// [`gateway`](Self::gateway) names the router. [`Stack::addresses_settled`] waits for it and says when no server has
+    /// answered.
+    pub fn address_by_rarp(self) -> Self {
+        self.address_by_rarp_with(rarp::Config::default())
+    }
+
+    /// The same, with a prefix, other times or more questions.
+    pub fn address_by_rarp_with(self, config: rarp::Config) -> Self {
+        self.on_device("RARP", |interface| {
+            require_ethernet(interface, "RARP")?;
+            if config.prefix.is_some_and(|prefix| prefix > 32) {
+                return Err(invalid("a prefix of IPv4 has at most 32 bits".to_owned()));
+            }
+            interface.rarp = Some(config);
+            Ok(())
+        })
+    }
+
+    /// Tells hosts on the last device's link their IPv4 addresses when they ask by RARP (RFC 903), in the name of its first
+    /// IPv4 address. Ethernet only.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::net::Ipv4Addr;
+    /// use tidewire::ip::autoconf::rarp::{Server, ServerConfig};
+    /// use tidewire_netdev::memory;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let config = memory::PairConfig { medium: tidewire_netdev::Medium::Ethernet, ..Default::default() };
+    /// let (left, right) = memory::pair(config);
+    /// let client = "02:00:00:00:00:07".parse()?;
+    /// let mut table = Server::new(ServerConfig::default());
+    /// table.insert(client, Ipv4Addr::new(10, 0, 0, 7)).expect("an empty table");
+    /// let server = tidewire::Stack::builder()
+    ///     .device(left)
+    ///     .address("10.0.0.1/8")
+    ///     .rarp_server(table)
+    ///     .build()?;
+    /// let client = tidewire::Stack::builder()
+    ///     .device(right)
+    ///     .hardware_address(client)
+    ///     .address_by_rarp()
+    ///     .unregistered()
+    ///     .build()?;
+    /// client.addresses_settled().await?;
+    /// assert_eq!(client.rarp_answers()[0].1.address, "10.0.0.7/8".parse()?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn rarp_server(self, server: rarp::Server) -> Self {
+        self.on_device("a RARP server", |interface| {
+            require_ethernet(interface, "RARP")?;
+            interface.rarp_server = Some(server);
             Ok(())
         })
     }

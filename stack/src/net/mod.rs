@@ -22,6 +22,7 @@ pub mod builder;
 #[cfg(feature = "hyper-util")]
 mod hyper_util;
 mod icmp;
+mod icmp_errors;
 mod lookup;
 mod options;
 mod readiness;
@@ -31,8 +32,10 @@ pub mod stack;
 pub mod tcp;
 mod udp;
 
+pub use crate::engine::icmp_listener::IcmpReport;
 pub use builder::Builder;
 pub use icmp::{EchoReply, IcmpSocket};
+pub use icmp_errors::IcmpErrors;
 pub use lookup::{HostResolver, ResolveFuture, Resolver, ToSocketAddrs, lookup_host};
 pub use registry::{Entered, Scoped};
 pub use sctp::{SctpAssociation, SctpBuilder, SctpListener, SctpSocket, SctpStream};

@@ -15,6 +15,7 @@ use tokio::runtime::{Handle, Id};
 
 use super::builder::Builder;
 use super::icmp::IcmpSocket;
+use super::icmp_errors::IcmpErrors;
 use super::lookup::{self, HostResolver, Resolver, ToSocketAddrs};
 use super::registry::{self, Entered, Scoped};
 use super::sctp::{SctpAssociation, SctpBuilder, SctpListener, SctpSocket};
@@ -27,8 +28,9 @@ use crate::engine::{SocketSummary, StackStats};
 use crate::error::SocketError;
 use crate::ip::InterfaceId;
 use crate::ip::address::InterfaceAddress;
-use crate::ip::autoconf::dad::AddressState;
+use crate::ip::autoconf::dad::{AddressState, LostAddress};
 use crate::ip::autoconf::dhcp::Lease;
+use crate::ip::autoconf::rarp::Answer;
 use crate::ip::autoconf::router_discovery::Advertised;
 use crate::neighbor::NeighborInfo;
 use crate::tcp::info::State;
@@ -248,6 +250,14 @@ impl Stack {
         IcmpSocket::bind_on(self, local)
     }
 
+    /// Hears of ICMP errors about packets of this stack, from now on, as [`IcmpErrors::listen`] does.
+    ///
+    /// # Errors
+    /// As [`IcmpErrors::listen`].
+    pub fn icmp_errors(&self) -> io::Result<IcmpErrors> {
+        IcmpErrors::listen_on(self)
+    }
+
     /// Looks up a host with this stack's resolver.
     ///
     /// # Errors
@@ -354,12 +364,18 @@ impl Stack {
         self.shared.release_leases();
     }
 
-    /// Waits until no address is tentative any more (RFC 4862 5.4, RFC 5227) and those by DHCP are there, and where routers are
-    /// listened to one has been heard: at once, unless the stack was told to ask before it uses an address
+    /// Addresses that RARP servers have told, by interface.
+    pub fn rarp_answers(&self) -> Vec<(InterfaceId, Answer)> {
+        self.shared.engine().rarp_answers()
+    }
+
+    /// Waits until no address is tentative any more (RFC 4862 5.4, RFC 5227), those by DHCP and RARP are there, and where routers
+    /// are listened to one has been heard: at once, unless the stack was told to ask before it uses an address
     /// ([`DuplicateDetection::Strict`](crate::ip::autoconf::dad::DuplicateDetection)) or where to get one.
     ///
     /// # Errors
-    /// [`io::ErrorKind::AddrInUse`] when another host has one of the addresses; ENETDOWN when the stack has ended before.
+    /// [`io::ErrorKind::AddrInUse`] when another host has one of the addresses; [`io::ErrorKind::TimedOut`] when no RARP
+    /// server has answered; ENETDOWN when the stack has ended before.
     ///
     /// # Cancel safety
     /// Nothing is lost.
@@ -378,10 +394,47 @@ impl Stack {
                 format!("another host has {}", duplicate.address()),
             ));
         }
-        match find(AddressState::Tentative) {
-            None => Ok(()),
-            Some(_) => Err(SocketError::NetworkDown.into()),
+        if find(AddressState::Tentative).is_some() {
+            return Err(SocketError::NetworkDown.into());
         }
+        match engine.rarp_failures().first() {
+            None => Ok(()),
+            Some(failed) => {
+                let interfaces = self.interfaces();
+                let named = interfaces.iter().find(|known| known.id == *failed);
+                let name = named.map_or("the link", |named| named.name.as_str());
+                Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    format!("no RARP server on {name} has answered"),
+                ))
+            }
+        }
+    }
+
+    /// Waits until an address is given up, since another host has it (RFC 4862 5.4, RFC 5227 2.1 and 2.4, with
+    /// [`AddressDefense`](crate::ip::autoconf::dad::AddressDefense)): sockets connected from it have failed, and new ones
+    /// cannot be bound to it. Each loss is told once, the last 64 also to who asks later.
+    ///
+    /// # Errors
+    /// ENETDOWN when the stack has ended.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn watch(stack: tidewire::Stack) -> std::io::Result<()> {
+    /// loop {
+    ///     let lost = stack.address_lost().await?;
+    ///     eprintln!("{} is another host's", lost.address);
+    /// }
+    /// # }
+    /// ```
+    pub async fn address_lost(&self) -> io::Result<LostAddress> {
+        let engine = self.shared.engine();
+        let lost = future::poll_fn(|cx| engine.poll_lost_address(cx.waker())).await;
+        Ok(lost?)
     }
 
     /// Every socket, as `ss` would list them.

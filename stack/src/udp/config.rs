@@ -44,6 +44,7 @@ pub struct SocketOptions {
     /// The same over IPv6 (`IPV6_MULTICAST_ALL`). Default true.
     pub multicast_all_v6: bool,
     ttl: Option<u8>,
+    unicast_hops_v6: Option<u8>,
     tos: u8,
     traffic_class: u8,
     multicast_ttl_v4: u8,
@@ -63,6 +64,7 @@ impl Default for SocketOptions {
             multicast_all_v4: true,
             multicast_all_v6: true,
             ttl: None,
+            unicast_hops_v6: None,
             tos: 0,
             traffic_class: 0,
             multicast_ttl_v4: 1,
@@ -86,6 +88,23 @@ impl SocketOptions {
             DEFAULT => None,
             0 => return Err(SocketError::InvalidInput),
             ttl => Some(octet(ttl)?),
+        };
+        Ok(())
+    }
+
+    /// Hop limit of unicast datagrams over IPv6 (`IPV6_UNICAST_HOPS`); `None` is the stack's default.
+    pub const fn unicast_hops_v6(&self) -> Option<u8> {
+        self.unicast_hops_v6
+    }
+
+    /// Sets [`Self::unicast_hops_v6`]: 0 to 255. The value that is -1 to the system goes back to the default.
+    ///
+    /// # Errors
+    /// [`SocketError::InvalidInput`] for more than 255.
+    pub fn set_unicast_hops_v6(&mut self, hops: u32) -> SocketResult<()> {
+        self.unicast_hops_v6 = match hops {
+            DEFAULT => None,
+            hops => Some(octet(hops)?),
         };
         Ok(())
     }
@@ -171,6 +190,10 @@ mod tests {
         type Value = fn(&SocketOptions) -> Option<u8>;
         let invalid = Err(SocketError::InvalidInput);
         let ttl: (Set, Value) = (SocketOptions::set_ttl, SocketOptions::ttl);
+        let hops: (Set, Value) = (
+            SocketOptions::set_unicast_hops_v6,
+            SocketOptions::unicast_hops_v6,
+        );
         let tos: (Set, Value) = (
             |options, value| {
                 options.set_tos(value);
@@ -193,6 +216,10 @@ mod tests {
             ("ttl", ttl, 255, Ok(Some(255))),
             ("ttl", ttl, 256, invalid),
             ("ttl", ttl, u32::MAX, Ok(None)),
+            ("hops", hops, 0, Ok(Some(0))),
+            ("hops", hops, 255, Ok(Some(255))),
+            ("hops", hops, 256, invalid),
+            ("hops", hops, u32::MAX, Ok(None)),
             ("tos", tos, 255, Ok(Some(255))),
             ("tos", tos, 300, Ok(Some(44))),
             ("class", class, 255, Ok(Some(255))),

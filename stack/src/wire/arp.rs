@@ -44,6 +44,13 @@ pub enum Operation {
     ReverseReply = 4,
 }
 
+impl Operation {
+    /// Whether it is one of RARP, whose frames have an EtherType of their own (RFC 903).
+    pub const fn is_reverse(self) -> bool {
+        matches!(self, Self::ReverseRequest | Self::ReverseReply)
+    }
+}
+
 /// An ARP packet as a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Message {
@@ -196,6 +203,7 @@ mod tests {
             octets[7] = operation;
             let (message, _) = Message::parse(&octets).expect("one of the four");
             assert_eq!(message.operation as u16, u16::from(operation));
+            assert_eq!(message.operation.is_reverse(), operation > 2, "RFC 903 3");
         }
     }
 

@@ -20,6 +20,8 @@ use crate::wire::ParseError;
 pub const HEADER_LEN: usize = 8;
 /// Where the checksum lies in the message, in octets.
 pub const CHECKSUM_OFFSET: usize = 2;
+/// Codes of redirect reach from 0 to this: for a network or a host, for its type of service or not (RFC 792).
+pub const REDIRECT_MAX_CODE: u8 = 3;
 
 /// A message without its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -120,14 +120,14 @@ impl Host {
     }
 
     /// 10.0.0.9 asks for this host, which tells where it is.
-    fn introduce(&mut self) {
+    pub(super) fn introduce(&mut self) {
         let (theirs, ours) = (Ipv4Addr::new(10, 0, 0, 9), Ipv4Addr::new(10, 0, 0, 1));
         let request = arp::request(THEIRS, theirs, ours);
         self.receive(FIRST, arp::frame(&request, THEIRS, MacAddress::BROADCAST));
     }
 
     /// A connection to 10.0.0.9 which has just been accepted.
-    fn established(&mut self) -> Arc<TcpSlot> {
+    pub(super) fn established(&mut self) -> Arc<TcpSlot> {
         self.introduce();
         let slot = self.connect("10.0.0.9:80");
         let sent = self.sent(FIRST);
@@ -214,7 +214,7 @@ fn syn(port: u16) -> Vec<u8> {
     octets
 }
 
-fn ethertypes(frames: &[Packet]) -> Vec<u16> {
+pub(super) fn ethertypes(frames: &[Packet]) -> Vec<u16> {
     let parse = |frame: &Packet| {
         let (header, _) = EthernetHeader::parse(&frame.to_bytes()).expect("a frame");
         header.ethertype
@@ -315,7 +315,10 @@ fn an_address_is_answered_for_if_any_link_has_it() {
     host.address(SECOND, "10.0.0.1/24");
     let network = &host.engine.network;
     network.set_address_state(FIRST, ip("10.0.0.1"), AddressState::Duplicate);
-    assert_eq!(network.ownership(ip("10.0.0.1")), Ownership::Assigned);
+    assert_eq!(
+        network.ownership(FIRST, ip("10.0.0.1")),
+        Ownership::Assigned
+    );
     host.introduce();
     assert_eq!(ethertypes(&host.sent(FIRST)), [ethertype::ARP]);
 }
@@ -646,7 +649,7 @@ fn nobody_is_asked_for_in_the_name_of_an_optimistic_address() {
 }
 
 #[derive(Default)]
-struct Count(AtomicUsize);
+pub(super) struct Count(pub(super) AtomicUsize);
 
 impl Wake for Count {
     fn wake(self: Arc<Self>) {

@@ -6,7 +6,8 @@
 //! ```text
 //!  Strict      Tentative ──────────────────▶ Assigned          Off   Assigned at once, nothing is sent
 //!  Optimistic  Optimistic ─────────────────▶ Assigned
-//!                   └── conflict ▶ Duplicate     └── IPv4: conflict ▶ announced again, at most every 10 s
+//!                   └── conflict ▶ Duplicate     └── IPv4: conflict ▶ announced again, at most every 10 s,
+//!                                      ▲───────────── or given up, as AddressDefense says
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -33,6 +34,32 @@ pub enum DuplicateDetection {
     /// It is not used before it is known to be nobody else's (RFC 4862 5.4, RFC 5227 2.1).
     #[default]
     Strict,
+}
+
+/// What becomes of an IPv4 address in use that another host uses, too (RFC 5227 2.4). Addresses that nobody was asked
+/// about ([`DuplicateDetection::Off`]) are kept without a word, as on Linux.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum AddressDefense {
+    /// It is given up at the first packet of the other: rule (a).
+    Never,
+    /// It is announced once, and given up when the other is heard again within [`Config::defend_interval`]: rule (b),
+    /// for addresses that can be had anew.
+    Once,
+    /// It is kept and announced, once in each [`Config::defend_interval`]: rule (c). The default: configured
+    /// addresses do not go away on Linux either, and anybody on the link can forge the two packets that would do it.
+    #[default]
+    Always,
+}
+
+/// An address that was given up, since another host has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LostAddress {
+    /// The interface that had it.
+    pub interface: InterfaceId,
+    /// The address.
+    pub address: IpAddr,
+    /// Who has it, if that was said.
+    pub owner: Option<MacAddress>,
 }
 
 /// Where an address is on its way.
@@ -84,6 +111,8 @@ pub struct Config {
     pub announce_num: u32,
     /// IPv4: time between them (RFC 5227 1.1 ANNOUNCE_INTERVAL: 2 s).
     pub announce_interval: Duration,
+    /// IPv4: whether an address in use is defended against others that use it (RFC 5227 2.4).
+    pub defense: AddressDefense,
     /// IPv4: least time between two defences of an address (RFC 5227 1.1 DEFEND_INTERVAL: 10 s).
     pub defend_interval: Duration,
     /// IPv4: conflicts on an interface after which new addresses are tried no faster than every
@@ -108,6 +137,7 @@ impl Default for Config {
             announce_wait: Duration::from_secs(2),
             announce_num: 2,
             announce_interval: Duration::from_secs(2),
+            defense: AddressDefense::default(),
             defend_interval: Duration::from_secs(10),
             max_conflicts: 10,
             rate_limit_interval: Duration::from_secs(60),
@@ -170,7 +200,7 @@ pub enum DadEvent {
         /// Who has it, if that was said.
         owner: Option<MacAddress>,
     },
-    /// It is this host's, and somebody else uses it too (RFC 5227 2.4 (c)); at most one every
+    /// It is this host's, somebody else uses it too, and it was defended (RFC 5227 2.4 (b), (c)); at most one every
     /// [`Config::defend_interval`].
     Conflict {
         /// The interface.
@@ -210,6 +240,8 @@ struct Entry {
     phase: Phase,
     /// When it was last defended.
     defended: Option<Instant>,
+    /// It was found to be ours once, and is used since.
+    in_use: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -277,6 +309,7 @@ impl DadTable {
             mode,
             phase,
             defended: None,
+            in_use: false,
         };
         let state = entry.state();
         self.entries.insert(key, entry);
@@ -319,6 +352,24 @@ impl DadTable {
             }
         }
         self.conflicts.remove(&interface);
+    }
+
+    /// The link of an interface has come up, and may be another link now: IPv4 addresses are asked for anew (RFC 5227
+    /// 2.1), and used meanwhile, so that connections outlive a cable that was pulled for a moment.
+    pub fn handle_link_up(&mut self, now: Instant, interface: InterfaceId) {
+        let is_concerned = |(key, entry): &(&Key, &Entry)| {
+            key.0 == interface
+                && key.1.is_ipv4()
+                && entry.mode != DuplicateDetection::Off
+                && matches!(entry.phase, Phase::Announcing { .. } | Phase::Settled)
+        };
+        let concerned = self.entries.iter().filter(is_concerned);
+        let concerned: Vec<_> = concerned.map(|(key, entry)| (*key, entry.mode)).collect();
+        for (key, mode) in concerned {
+            let next = self.first_probe(now, key, mode);
+            self.due.remove(&key);
+            self.set_phase(key, Phase::Probing { sent: 0, next });
+        }
     }
 
     /// Where an address is on its way; `None` if it is not known here.
@@ -468,6 +519,9 @@ impl DadTable {
                 next: now + wait,
             };
         }
+        if let Some(entry) = self.entries.get_mut(&key) {
+            entry.in_use = true;
+        }
         self.events
             .push_back(DadEvent::Assigned { interface, address });
         match address {
@@ -514,19 +568,26 @@ impl DadTable {
         });
     }
 
-    /// Somebody else uses an address of ours (RFC 5227 2.4). It is kept, rule (c): to give it up would let anybody take
-    /// it with two packets.
+    /// Somebody else uses an address of ours (RFC 5227 2.4).
     fn defend(&mut self, now: Instant, key: Key, address: Ipv4Addr, owner: MacAddress) {
-        let interval = self.config.defend_interval;
+        let Config {
+            defense,
+            defend_interval,
+            ..
+        } = self.config;
         let Some(entry) = self.entries.get_mut(&key) else {
             return;
         };
-        let is_recent = entry.defended.is_some_and(|at| now < at + interval);
-        if entry.mode == DuplicateDetection::Off
-            || matches!(entry.phase, Phase::Duplicate)
-            || is_recent
-        {
+        if entry.mode == DuplicateDetection::Off || matches!(entry.phase, Phase::Duplicate) {
             return;
+        }
+        let is_recent = entry.defended.is_some_and(|at| now < at + defend_interval);
+        match (defense, is_recent) {
+            (AddressDefense::Never, _) | (AddressDefense::Once, true) => {
+                return self.give_up(key, Some(owner));
+            }
+            (AddressDefense::Always, true) => return,
+            (AddressDefense::Once | AddressDefense::Always, false) => {}
         }
         entry.defended = Some(now);
         self.due.insert(key, DadProbeKind::ArpAnnouncement(address));
@@ -563,6 +624,7 @@ impl Entry {
         match (self.phase, self.mode) {
             (Phase::Duplicate, _) => AddressState::Duplicate,
             (Phase::Probing { .. }, DuplicateDetection::Optimistic) => AddressState::Optimistic,
+            (Phase::Probing { .. }, _) if self.in_use => AddressState::Optimistic,
             (Phase::Probing { .. }, _) => AddressState::Tentative,
             (Phase::Announcing { .. } | Phase::Settled, _) => AddressState::Assigned,
         }

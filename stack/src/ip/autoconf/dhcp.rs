@@ -22,6 +22,7 @@ use smallvec::SmallVec;
 use tidewire_netdev::MacAddress;
 
 use crate::ip::Cidr;
+use crate::ip::autoconf::{class_prefix, is_host};
 use crate::random::Random;
 use crate::time::Instant;
 use crate::wire::dhcpv4::{Addresses, Message, MessageType, Options, option};
@@ -489,23 +490,6 @@ impl Times {
             end: at(lease),
             next: at(renew),
         })
-    }
-}
-
-/// Whether an address can be lent.
-fn is_host(address: Ipv4Addr) -> bool {
-    !(address.is_unspecified()
-        || address.is_loopback()
-        || address.is_multicast()
-        || address.is_broadcast())
-}
-
-/// The prefix of an address without a mask (RFC 950 2.1).
-const fn class_prefix(address: Ipv4Addr) -> u8 {
-    match address.octets()[0] {
-        0..128 => 8,
-        128..192 => 16,
-        _ => 24,
     }
 }
 

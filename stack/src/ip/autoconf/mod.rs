@@ -16,12 +16,14 @@ pub mod dhcp;
 pub mod expiring_list;
 pub mod interface_identifier;
 pub mod prefix_list;
+pub mod rarp;
 pub mod router_discovery;
 pub mod router_list;
 pub mod router_solicitation;
 pub mod slaac;
 pub mod temporary_address;
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::random::Random;
@@ -45,4 +47,21 @@ fn between(random: &mut Random, least: Duration, most: Duration) -> Duration {
     let span = most.saturating_sub(least).as_nanos();
     let chosen = (u128::from(random.next_u64()) * span) >> 64;
     least + Duration::from_nanos(u64::try_from(chosen).unwrap_or(u64::MAX))
+}
+
+/// Whether an address that a server names can be a host's.
+fn is_host(address: Ipv4Addr) -> bool {
+    !(address.is_unspecified()
+        || address.is_loopback()
+        || address.is_multicast()
+        || address.is_broadcast())
+}
+
+/// The prefix of an address without a mask (RFC 950 2.1).
+const fn class_prefix(address: Ipv4Addr) -> u8 {
+    match address.octets()[0] {
+        0..128 => 8,
+        128..192 => 16,
+        _ => 24,
+    }
 }

@@ -319,6 +319,17 @@ impl ReceivedError {
     }
 }
 
+/// What a router says of packets of ours to one destination, of which it quotes one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReceivedRedirect {
+    /// The first hop that packets to the destination are to take.
+    pub gateway: Ipv4Addr,
+    /// Source of the quoted packet: this host, if it is true.
+    pub source: IpAddr,
+    /// Destination of the quoted packet.
+    pub destination: IpAddr,
+}
+
 /// What an ICMP error means: `packet` begins with it, and `message` is its front.
 ///
 /// # Errors
@@ -328,8 +339,7 @@ pub(super) fn parse_received_v4(
     packet: &mut Packet,
 ) -> Result<ReceivedError, DropReason> {
     packet.pull_up(packet.len());
-    let body = packet.contiguous().get(icmpv4::HEADER_LEN..).unwrap_or(&[]);
-    let quoted = Quoted::parse_v4(body).ok_or(DropReason::BadIcmp)?;
+    let quoted = Quoted::parse_v4(original(packet, 5, 4)).ok_or(DropReason::BadIcmp)?;
     let error = match *message {
         icmpv4::Message::DestinationUnreachable { code, next_hop_mtu } => {
             unreachable_v4(code, next_hop_mtu, quoted.packet_len)
@@ -349,7 +359,13 @@ pub(super) fn parse_received_v6(
     packet: &mut Packet,
 ) -> Result<ReceivedError, DropReason> {
     packet.pull_up(packet.len());
-    let body = packet.contiguous().get(icmpv6::HEADER_LEN..).unwrap_or(&[]);
+    let body = match *message {
+        icmpv6::Message::DestinationUnreachable { .. } | icmpv6::Message::TimeExceeded { .. } => {
+            original(packet, 4, 8)
+        }
+        // Octet 4 is the MTU's or the pointer's.
+        _ => packet.contiguous().get(icmpv6::HEADER_LEN..).unwrap_or(&[]),
+    };
     let quoted = Quoted::parse_v6(body).ok_or(DropReason::BadIcmp)?;
     let error = match *message {
         icmpv6::Message::DestinationUnreachable { code } => Some(unreachable_v6(code)),
@@ -362,6 +378,41 @@ pub(super) fn parse_received_v6(
     };
     quoted.received(error)
 }
+
+/// The redirect that `packet` begins with.
+///
+/// # Errors
+/// [`DropReason::BadIcmp`] if it quotes no packet.
+pub(super) fn parse_redirect(
+    gateway: Ipv4Addr,
+    packet: &mut Packet,
+) -> Result<ReceivedRedirect, DropReason> {
+    packet.pull_up(packet.len());
+    let body = packet.contiguous().get(icmpv4::HEADER_LEN..).unwrap_or(&[]);
+    let quoted = Quoted::parse_v4(body).ok_or(DropReason::BadIcmp)?;
+    Ok(ReceivedRedirect {
+        gateway,
+        source: quoted.source,
+        destination: quoted.destination,
+    })
+}
+
+/// The quoted packet, without the extension structure behind it: the octet at `length_at` counts it in units of so many
+/// octets (RFC 4884 4). Shorter than 128 octets (3) it is no such length, but what old routers left there.
+fn original(packet: &Packet, length_at: usize, unit: usize) -> &[u8] {
+    let octets = packet.contiguous();
+    let body = octets.get(icmpv4::HEADER_LEN..).unwrap_or(&[]);
+    let length = octets
+        .get(length_at)
+        .map_or(0, |units| usize::from(*units) * unit);
+    match body.get(..length) {
+        Some(original) if length >= MIN_EXTENDED_ORIGINAL => original,
+        _ => body,
+    }
+}
+
+/// Octets that are quoted, at least, where extensions follow (RFC 4884 3).
+const MIN_EXTENDED_ORIGINAL: usize = 128;
 
 /// RFC 1122 3.2.2.1 and 4.2.3.9, with the errors that Linux gives (its `icmp_err_convert`); EHOSTDOWN and ENONET, which
 /// no other path produces, are EHOSTUNREACH here.

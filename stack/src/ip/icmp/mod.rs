@@ -18,7 +18,7 @@ use crate::ip::output::OutputHeader;
 use crate::stats::DropReason;
 use crate::wire::{icmpv4, icmpv6, protocol};
 
-pub use errors::{Problem, ReceivedError};
+pub use errors::{Problem, ReceivedError, ReceivedRedirect};
 
 /// A received ICMP message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub enum Message {
     EchoReply(Echo),
     /// An error about a packet of ours, or so it says.
     Error(ReceivedError),
+    /// A router knows a better first hop (RFC 792, RFC 1122 3.2.2.2); IPv6's are of neighbour discovery.
+    Redirect(ReceivedRedirect),
     /// Any other message of ICMP for IPv4.
     OtherV4(icmpv4::Message),
     /// Any other message of ICMPv6, such as neighbour discovery and multicast listener discovery.
@@ -101,7 +103,7 @@ pub fn parse(ip: &IpPacket, packet: &mut Packet) -> Result<Message, DropReason> 
         parse_v4(packet)
     }?;
     // Nothing that a group was told of can be about a packet of this host alone.
-    if matches!(message, Message::Error(_)) && is_group(ip.destination) {
+    if matches!(message, Message::Error(_) | Message::Redirect(_)) && is_group(ip.destination) {
         return Err(DropReason::BadIcmp);
     }
     Ok(message)
@@ -137,6 +139,11 @@ fn parse_v4(packet: &mut Packet) -> Result<Message, DropReason> {
         | Wire::ParameterProblem { .. } => {
             errors::parse_received_v4(&message, packet).map(Message::Error)
         }
+        Wire::Other {
+            kind: icmpv4::kind::REDIRECT,
+            code: 0..=icmpv4::REDIRECT_MAX_CODE,
+            rest,
+        } => errors::parse_redirect(rest.into(), packet).map(Message::Redirect),
         Wire::Other { .. } => Ok(Message::OtherV4(message)),
     }
 }

@@ -13,7 +13,7 @@ use crate::engine::sockets::TcpOptions;
 use crate::error::SocketError;
 use crate::net::options;
 use crate::net::registry;
-use crate::net::stack::{Stack, no_kernel_socket};
+use crate::net::stack::{Stack, invalid_option, no_kernel_socket};
 use crate::tcp::Config;
 use crate::tcp::config::SocketOptions;
 use crate::transport::ports::{BindRequest, PortLease};
@@ -304,6 +304,23 @@ impl TcpSocket {
     /// The routers that the packets of an IPv4 connection pass, if any were named.
     pub fn source_route(&self) -> io::Result<Option<SourceRoute>> {
         Ok(self.state().options.route.as_deref().cloned())
+    }
+
+    /// TTL, or hop limit, of the packets of its connection, the SYN included; `None`: the stack's. tokio has this on
+    /// [`TcpStream`] and [`TcpListener`] only.
+    pub fn ttl(&self) -> Option<u32> {
+        self.state().options.ttl.map(u32::from)
+    }
+
+    /// Sets the TTL, or hop limit, of the packets of its connection, the SYN included (`IP_TTL`,
+    /// `IPV6_UNICAST_HOPS`): 1 to 255.
+    ///
+    /// # Errors
+    /// `InvalidInput` (EINVAL) for 0 and above 255.
+    pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
+        let ttl = u8::try_from(ttl).ok().filter(|ttl| *ttl > 0);
+        self.state().options.ttl = Some(ttl.ok_or_else(invalid_option)?);
+        Ok(())
     }
 
     /// The interface the socket is tied to, if any.

@@ -134,7 +134,7 @@ impl UdpSocket {
         self.set_option(|options| options.set_traffic_class(tclass))
     }
 
-    /// TTL, or hop limit, of unicast datagrams (`IP_TTL`).
+    /// TTL of unicast datagrams over IPv4 (`IP_TTL`); [`unicast_hops_v6`](Self::unicast_hops_v6) is IPv6's.
     pub fn ttl(&self) -> io::Result<u32> {
         let ttl = self.option(SocketOptions::ttl)?;
         Ok(ttl
@@ -142,12 +142,33 @@ impl UdpSocket {
             .into())
     }
 
-    /// Sets the TTL, or hop limit, of unicast datagrams: 1 to 255.
+    /// Sets the TTL of unicast datagrams over IPv4: 1 to 255.
     ///
     /// # Errors
     /// `InvalidInput` (EINVAL) for 0 and above 255.
     pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
         self.set_option(|options| options.set_ttl(ttl))
+    }
+
+    /// Hop limit of unicast datagrams over IPv6 (`IPV6_UNICAST_HOPS`). tokio leaves it to socket2.
+    ///
+    /// # Errors
+    /// EOPNOTSUPP for an IPv4 socket.
+    pub fn unicast_hops_v6(&self) -> io::Result<u32> {
+        self.can_read_v6()?;
+        let hops = self.option(SocketOptions::unicast_hops_v6)?;
+        Ok(hops
+            .unwrap_or(self.io.shared().engine().config().host.ttl)
+            .into())
+    }
+
+    /// Sets the hop limit of unicast datagrams over IPv6: 0 to 255, as Linux.
+    ///
+    /// # Errors
+    /// ENOPROTOOPT for an IPv4 socket; `InvalidInput` (EINVAL) above 255.
+    pub fn set_unicast_hops_v6(&self, hops: u32) -> io::Result<()> {
+        self.can_set_v6()?;
+        self.set_option(|options| options.set_unicast_hops_v6(hops))
     }
 
     /// The TOS octet of IPv4 packets (`IP_TOS`).

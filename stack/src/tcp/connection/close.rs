@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::error::{SocketError, SocketResult};
+use crate::tcp::Transmit;
 use crate::tcp::connection::output::Pending;
 use crate::tcp::connection::state::{Lifecycle, ReceiveHalf, SendHalf};
 use crate::tcp::connection::timers::Timer;
@@ -94,20 +95,30 @@ impl Connection {
 
     /// Ends the connection at once; the peer gets a RST where RFC 9293 3.10.5 wants one.
     pub fn abort(&mut self) {
-        let reset = matches!(
-            self.state(),
-            State::SynReceived
-                | State::Established
-                | State::FinWait1
-                | State::FinWait2
-                | State::CloseWait
-        );
+        let reset = self.is_to_be_reset();
         if self.lifecycle.is_over() {
             return;
         }
         self.end(None);
         self.pending.reset = reset;
         self.dirty |= reset;
+    }
+
+    /// What tells the peer that the connection is given up, if RFC 9293 3.10.5 wants that: for who is about to
+    /// [`Self::fail`] it, after which nothing is sent any more.
+    pub fn farewell(&mut self, now: Instant) -> Option<Transmit> {
+        self.is_to_be_reset().then(|| self.build_reset(now))
+    }
+
+    fn is_to_be_reset(&self) -> bool {
+        matches!(
+            self.state(),
+            State::SynReceived
+                | State::Established
+                | State::FinWait1
+                | State::FinWait2
+                | State::CloseWait
+        )
     }
 
     /// The interface or the stack has ended: no packet can be sent any more.

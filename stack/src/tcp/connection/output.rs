@@ -513,7 +513,7 @@ impl Connection {
     }
 
     /// The reset that ends the connection (RFC 9293 3.10.5).
-    fn build_reset(&mut self, now: Instant) -> Transmit {
+    pub(super) fn build_reset(&mut self, now: Instant) -> Transmit {
         let sequence = self.ack_sequence();
         let header = self.header_with_window(now, sequence, Flags::RST | Flags::ACK, 0);
         self.stats.segments_sent += 1;

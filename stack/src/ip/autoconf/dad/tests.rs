@@ -309,6 +309,133 @@ fn an_assigned_ipv4_address_is_defended_every_ten_seconds_at_most() {
     assert_eq!((bench.run(), bench.sent.len()), (None, 0));
 }
 
+/// An assigned address, long announced, whose defence is as given.
+fn settled(defense: AddressDefense) -> Bench {
+    let mut bench = Bench::new(1);
+    bench.table.config.defense = defense;
+    bench.add(V4, Strict);
+    bench.run();
+    bench.pass(100 * SECOND);
+    bench.sent.clear();
+    bench
+}
+
+fn conflict() -> DadEvent {
+    DadEvent::Conflict {
+        interface: LINK,
+        address: V4.into(),
+        owner: THEIRS,
+    }
+}
+
+#[test]
+fn an_address_that_is_not_defended_goes_with_the_first_conflict() {
+    // RFC 5227 2.4 (a).
+    let mut bench = settled(AddressDefense::Never);
+    bench.arp(&build::announcement(THEIRS, V4));
+    assert_eq!(bench.table.poll_event(), Some(duplicate(V4, Some(THEIRS))));
+    assert_eq!(bench.state(V4), AddressState::Duplicate);
+    bench.pass(100 * SECOND);
+    assert_eq!(bench.sent, []);
+}
+
+#[test]
+fn an_address_that_is_defended_once_goes_with_the_second_conflict_within_ten_seconds() {
+    // RFC 5227 2.4 (b): one announcement; whatever packet of the other comes second.
+    for second in [
+        build::announcement(THEIRS, V4),
+        build::request(THEIRS, V4, Ipv4Addr::new(10, 0, 0, 9)),
+        arp::Message {
+            operation: arp::Operation::Reply,
+            ..build::request(THEIRS, V4, Ipv4Addr::UNSPECIFIED)
+        },
+    ] {
+        let mut bench = settled(AddressDefense::Once);
+        for _ in 0..3 {
+            bench.sent.clear();
+            bench.arp(&build::announcement(THEIRS, V4));
+            assert_eq!(bench.table.poll_event(), Some(conflict()));
+            let defence = (bench.now, DadProbeKind::ArpAnnouncement(V4));
+            assert_eq!(bench.sent, [defence]);
+            // DEFEND_INTERVAL: conflicts further apart are each the first.
+            bench.pass(10 * SECOND);
+        }
+        assert_eq!(bench.state(V4), AddressState::Assigned);
+        bench.arp(&build::announcement(THEIRS, V4));
+        assert_eq!(bench.table.poll_event(), Some(conflict()));
+        bench.sent.clear();
+        bench.pass(10 * SECOND - Duration::from_nanos(1));
+        bench.arp(&second);
+        assert_eq!(bench.table.poll_event(), Some(duplicate(V4, Some(THEIRS))));
+        assert_eq!(bench.state(V4), AddressState::Duplicate);
+        bench.arp(&second);
+        bench.pass(100 * SECOND);
+        assert_eq!((bench.run(), bench.sent.len()), (None, 0));
+    }
+}
+
+#[test]
+fn only_another_hosts_use_of_the_very_address_is_a_conflict() {
+    for defense in [AddressDefense::Never, AddressDefense::Once] {
+        let mut bench = settled(defense);
+        // RFC 5227 2.4: the sender address counts; a probe (2.1.1) and a question for it are answered instead, and what
+        // the link gives back is ours.
+        for message in [
+            build::probe(THEIRS, V4),
+            build::request(THEIRS, Ipv4Addr::new(10, 0, 0, 9), V4),
+            build::announcement(OURS, V4),
+            build::announcement(THEIRS, Ipv4Addr::new(10, 0, 0, 9)),
+        ] {
+            bench.arp(&message);
+        }
+        assert_eq!(bench.run(), None, "{defense:?}");
+        assert_eq!(bench.state(V4), AddressState::Assigned);
+        // Elsewhere the address may be another's.
+        let message = build::announcement(THEIRS, V4);
+        let table = &mut bench.table;
+        table.handle_arp(bench.now, InterfaceId(9), OURS, &message);
+        assert_eq!(bench.run(), None, "{defense:?}");
+    }
+}
+
+#[test]
+fn an_address_is_asked_for_anew_when_its_link_has_come_up() {
+    // RFC 5227 2.1: "when a change in link state signals that an Ethernet cable has been connected".
+    for mode in [Strict, Optimistic] {
+        let mut bench = Bench::new(1);
+        bench.add(V4, mode);
+        bench.add(V6, mode);
+        bench.pass(100 * SECOND);
+        while bench.table.poll_event().is_some() {}
+        bench.sent.clear();
+        bench.table.handle_link_up(bench.now, InterfaceId(9));
+        assert_eq!(bench.table.poll_timeout(), None);
+        bench.table.handle_link_up(bench.now, LINK);
+        // It is used meanwhile.
+        assert_eq!(bench.state(V4), AddressState::Optimistic);
+        let now = bench.now;
+        assert_eq!(bench.run(), Some(assigned(V4)));
+        assert!(bench.now - now >= 4 * SECOND, "three probes, ANNOUNCE_WAIT");
+        bench.pass(100 * SECOND);
+        let kinds: Vec<_> = bench.sent.iter().map(|(_, kind)| *kind).collect();
+        let (probe, said) = (
+            DadProbeKind::ArpProbe(V4),
+            DadProbeKind::ArpAnnouncement(V4),
+        );
+        assert_eq!(kinds, [probe, probe, probe, said, said]);
+        // Whoever has it there keeps it.
+        bench.table.handle_link_up(bench.now, LINK);
+        bench.pass(SECOND);
+        bench.arp(&build::announcement(THEIRS, V4));
+        assert_eq!(bench.run(), Some(duplicate(V4, Some(THEIRS))));
+        assert_eq!(bench.state(V4), AddressState::Duplicate);
+    }
+    let mut bench = Bench::new(1);
+    bench.add(V4, Off);
+    bench.table.handle_link_up(bench.now, LINK);
+    assert_eq!(bench.table.poll_timeout(), None);
+}
+
 #[test]
 fn after_ten_conflicts_new_addresses_are_tried_once_a_minute() {
     let mut bench = Bench::new(1);

@@ -555,6 +555,48 @@ fn the_transport_is_found_behind_quoted_extension_headers() {
 }
 
 #[test]
+fn what_follows_a_quoted_packet_is_not_taken_for_it() {
+    // RFC 4884 4, 5: the length of the original packet, in words of 32 or 64 bits; an extension structure behind it.
+    let extension = [0x20, 0, 0, 0, 0, 8, 1, 1, 0xde, 0xad, 0xbe, 0xef];
+    for (is_ipv6, message) in [
+        (false, [11, 0, 0, 0, 0, 32, 0, 0]),
+        (false, [3, 3, 0, 0, 0, 32, 0, 0]),
+        (false, [12, 0, 0, 0, 20, 32, 0, 0]),
+        (true, [3, 0, 0, 0, 16, 0, 0, 0]),
+        (true, [1, 4, 0, 0, 16, 0, 0, 0]),
+    ] {
+        // 128 octets in all, of which the transport has the last 10.
+        let headers = if is_ipv6 {
+            let mut options = [0; 78];
+            options[..2].copy_from_slice(&[protocol::UDP, 9]);
+            // PadN, and what is left behind it.
+            options[2..4].copy_from_slice(&[1, 74]);
+            let mut packet = Packet::from_bytes([&options[..], &[0; 2]].concat().into());
+            let to = ip("2001:db8:1::1");
+            let header = OutputHeader::new(ip("2001:db8::2"), to, protocol::DESTINATION_OPTIONS);
+            output::prepend(&mut packet, &header).unwrap();
+            packet.to_bytes().to_vec()
+        } else {
+            ours(false, 0)
+        };
+        let mut body = headers;
+        body.resize(128, 7);
+        body.extend(extension);
+        let kept = meaning(is_ipv6, message, &body).unwrap().transport;
+        let expected = if is_ipv6 { 8 } else { MAX_QUOTED_TRANSPORT };
+        assert_eq!(kept.len(), expected, "{message:?}");
+        assert!(kept.iter().all(|octet| *octet == 7), "{message:?}");
+        // An octet that old routers leave there is no length (RFC 4884 5.5).
+        let mut old = message;
+        old[if is_ipv6 { 4 } else { 5 }] = 3;
+        assert!(meaning(is_ipv6, old, &body).is_ok());
+        // Nor is one that is longer than what is there.
+        old[if is_ipv6 { 4 } else { 5 }] = 255;
+        assert!(meaning(is_ipv6, old, &body).is_ok());
+    }
+}
+
+#[test]
 fn a_changed_header_in_a_quote_is_no_reason_to_ignore_it() {
     // RFC 792 quotes the header as the router had it: TTL lower, checksum perhaps not.
     let mut quoted = ours(false, 20);

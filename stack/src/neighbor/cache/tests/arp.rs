@@ -237,3 +237,38 @@ fn questions_are_frames() {
         Some(NeighborState::Probe)
     );
 }
+
+#[test]
+fn a_neighbour_that_is_silent_is_asked_alone_and_then_all_are() {
+    // RFC 1122 2.3.2.1 (2): unicast polls; RFC 4861 7.3.3 has the times.
+    let mut bench = Bench::new();
+    bench.resolve_v4(THEIR_V4);
+    assert!(receive(&mut bench, LinkDestination::Unicast, &answer(THEIRS)).is_ok());
+    bench.questions();
+    bench.pass(46 * SECOND);
+    assert_eq!(
+        bench.resolve_v4(THEIR_V4),
+        Resolution::Reachable(THEIRS),
+        "stale, and used all the same"
+    );
+    bench.pass(5 * SECOND);
+    for _ in 0..3 {
+        assert_eq!(bench.questions(), [(THEIR_V4.into(), Some(THEIRS))]);
+        bench.pass(SECOND);
+    }
+    assert_eq!(state(&bench), None);
+    assert_eq!(bench.cache.stats().probes_failed, 1);
+    assert_eq!(bench.resolve_v4(THEIR_V4), Resolution::Pending);
+    assert_eq!(bench.questions(), [(THEIR_V4.into(), None)]);
+    // A poll that is answered keeps it.
+    assert!(receive(&mut bench, LinkDestination::Unicast, &answer(OTHER)).is_ok());
+    bench.pass(46 * SECOND);
+    bench.resolve_v4(THEIR_V4);
+    bench.pass(6 * SECOND);
+    assert_eq!(
+        state(&bench).map(|(state, _)| state),
+        Some(NeighborState::Probe)
+    );
+    assert!(receive(&mut bench, LinkDestination::Unicast, &answer(OTHER)).is_ok());
+    assert_eq!(state(&bench), Some((Reachable, Some(OTHER))));
+}

@@ -86,6 +86,29 @@ fn a_million_strangers_leave_the_cache_at_its_limit_and_what_is_used_alone() {
 }
 
 #[test]
+fn a_flood_of_announcements_and_unasked_answers_makes_no_entry() {
+    // Linux's arp_accept 0: they only change what is known.
+    let mut bench = Bench::new();
+    bench.resolve_v4(THEIR_V4);
+    answer(&mut bench, THEIR_V4);
+    for n in 0..100_000 {
+        let announcement = build::announcement(OTHER, host(n));
+        let destination = LinkDestination::Broadcast;
+        let heard =
+            bench
+                .cache
+                .handle_arp(bench.now, LINK, OURS, destination, &announcement, |_| {
+                    Ownership::None
+                });
+        assert_eq!(heard, Ok(ArpVerdict::Nothing));
+        answer(&mut bench, host(n));
+    }
+    assert_eq!(bench.cache.entries().len(), 1);
+    assert_eq!(bench.cache.stats().evicted, 0);
+    assert_eq!(bench.resolve_v4(THEIR_V4), Resolution::Reachable(THEIRS));
+}
+
+#[test]
 fn a_hundred_thousand_unknown_destinations_are_bounded() {
     let mut bench = Bench::new();
     bench.resolve_v4(THEIR_V4);
