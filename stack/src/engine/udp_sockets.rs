@@ -250,29 +250,11 @@ impl Engine {
             payload,
             segment_size,
         } = transmit;
+        let header = self.udp_ip_header(socket, path, destination);
+        let hop_limit = header.hop_limit;
+        socket.next_id = socket.next_id.wrapping_add(1);
         let options = &socket.socket.options;
         let (is_v6, multicast) = (destination.is_ipv6(), destination.ip().is_multicast());
-        let hop_limit = match (multicast, is_v6) {
-            (true, false) => options.multicast_ttl_v4(),
-            (true, true) => options.multicast_hops_v6(),
-            (false, false) => options.ttl().unwrap_or(self.config.host.ttl),
-            // `IP_TTL` concerns IPv4 alone, on Linux too.
-            (false, true) => options
-                .unicast_hops_v6()
-                .unwrap_or_else(|| self.hop_limit(path)),
-        };
-        let header = OutputHeader {
-            hop_limit,
-            traffic_class: if is_v6 {
-                options.traffic_class()
-            } else {
-                options.tos()
-            },
-            identification: socket.next_id,
-            dont_fragment: false,
-            ..OutputHeader::new(path.source, destination.ip(), protocol::UDP)
-        };
-        socket.next_id = socket.next_id.wrapping_add(1);
         let mut packet = Packet::new();
         packet.push(payload);
         let length = packet.len() + wire_udp::HEADER_LEN;
@@ -337,6 +319,37 @@ impl Engine {
                 tracing::debug!(%error, %destination, "datagram cannot be sent");
                 self.counters.dropped(DropReason::Fragment);
             }
+        }
+    }
+
+    /// The IP header of what a socket sends, as its options have it.
+    fn udp_ip_header(
+        &self,
+        socket: &UdpSocket,
+        path: &Path,
+        destination: SocketAddr,
+    ) -> OutputHeader {
+        let options = &socket.socket.options;
+        let is_v6 = destination.is_ipv6();
+        let hop_limit = match (destination.ip().is_multicast(), is_v6) {
+            (true, false) => options.multicast_ttl_v4(),
+            (true, true) => options.multicast_hops_v6(),
+            (false, false) => options.ttl().unwrap_or(self.config.host.ttl),
+            // `IP_TTL` concerns IPv4 alone, on Linux too.
+            (false, true) => options
+                .unicast_hops_v6()
+                .unwrap_or_else(|| self.hop_limit(path)),
+        };
+        OutputHeader {
+            hop_limit,
+            traffic_class: if is_v6 {
+                options.traffic_class()
+            } else {
+                options.tos()
+            },
+            identification: socket.next_id,
+            dont_fragment: false,
+            ..OutputHeader::new(path.source, destination.ip(), protocol::UDP)
         }
     }
 

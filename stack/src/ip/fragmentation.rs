@@ -74,22 +74,14 @@ pub(super) fn prepend_place(
     place: &Fragment,
 ) -> SocketResult<()> {
     if let (IpAddr::V4(source), IpAddr::V4(destination)) = (header.source, header.destination) {
-        let total_len = piece.len() + ipv4::HEADER_LEN;
         let wire = ipv4::Header {
-            source,
-            destination,
-            protocol: header.protocol,
-            ttl: header.hop_limit,
-            tos: header.traffic_class,
-            total_len: u16::try_from(total_len).map_err(|_| SocketError::MessageTooLong)?,
             identification: place.identification as u16,
             dont_fragment: false,
             more_fragments: place.more,
             fragment_offset: place.offset,
-            options: ipv4::Options::default(),
+            ..output::v4(header, source, destination)
         };
-        wire.emit(piece.prepend(ipv4::HEADER_LEN));
-        return Ok(());
+        return output::prepend_v4(piece, wire);
     }
     place.emit(piece.prepend(ipv6::fragment::HEADER_LEN));
     let header = OutputHeader {

@@ -76,8 +76,7 @@ impl OutputHeader {
 pub fn prepend(packet: &mut Packet, header: &OutputHeader) -> SocketResult<()> {
     match (header.source, header.destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
-            let options = ipv4::Options::default();
-            prepend_v4(packet, header, (source, destination), options)?;
+            prepend_v4(packet, v4(header, source, destination))?;
         }
         (IpAddr::V6(source), IpAddr::V6(destination)) => {
             let payload_len = packet.len();
@@ -109,31 +108,35 @@ pub fn prepend_routed(
     let (IpAddr::V4(source), IpAddr::V4(destination)) = (header.source, header.destination) else {
         return Err(SocketError::AddressFamily);
     };
-    let options = route.options(destination);
-    prepend_v4(packet, header, (source, route.first_hop()), options)
+    let wire = ipv4::Header {
+        options: route.options(destination),
+        ..v4(header, source, route.first_hop())
+    };
+    prepend_v4(packet, wire)
 }
 
-fn prepend_v4(
-    packet: &mut Packet,
-    header: &OutputHeader,
-    (source, destination): (Ipv4Addr, Ipv4Addr),
-    options: ipv4::Options,
-) -> SocketResult<()> {
-    let header_len = ipv4::HEADER_LEN + options.octets().len();
-    let total_len = packet.len() + header_len;
-    let wire = ipv4::Header {
+/// The IPv4 header of a whole packet without options, but for its length.
+pub(super) fn v4(header: &OutputHeader, source: Ipv4Addr, destination: Ipv4Addr) -> ipv4::Header {
+    ipv4::Header {
         source,
         destination,
         protocol: header.protocol,
         ttl: header.hop_limit,
         tos: header.traffic_class,
-        total_len: u16::try_from(total_len).map_err(|_| SocketError::MessageTooLong)?,
+        total_len: 0,
         identification: header.identification,
         dont_fragment: header.dont_fragment,
         more_fragments: false,
         fragment_offset: 0,
-        options,
-    };
+        options: ipv4::Options::default(),
+    }
+}
+
+/// Puts an IPv4 header in front of `packet`, with the length that it has then.
+pub(super) fn prepend_v4(packet: &mut Packet, mut wire: ipv4::Header) -> SocketResult<()> {
+    let header_len = wire.encoded_len();
+    let total_len = packet.len() + header_len;
+    wire.total_len = u16::try_from(total_len).map_err(|_| SocketError::MessageTooLong)?;
     wire.emit(packet.prepend(header_len));
     Ok(())
 }
