@@ -1,7 +1,7 @@
 //! Network namespaces for tests against a kernel.
 //!
-//! Owns running a test's body on a thread in a namespace of its own, one test at a time on the machine, with a deadline
-//! in real time; further namespaces beside it, and interfaces between them; and what a test asks the kernel there: its
+//! Owns running a test's body on a thread in a namespace of its own, one test at a time on the machine (or several that
+//! mostly wait, [`run_beside_others`]), with a deadline in real time; further namespaces beside it, and interfaces between them; and what a test asks the kernel there: its
 //! counters, its settings, its socket list. What is in the namespace besides `lo` is the body's affair
 //! ([`crate::kernel`]).
 //!
@@ -22,7 +22,6 @@ use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -71,6 +70,19 @@ where
     run_with(test, &[Need::Tun], flavor, limit, body);
 }
 
+/// [`run`] for a body that mostly waits, for timers and another implementation's answers, and asserts no speed: at the
+/// same time as other such tests.
+///
+/// # Panics
+/// As [`run_with`].
+pub fn run_beside_others<F, T>(test: &str, flavor: Flavor, limit: Duration, body: F)
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Future<Output = ()>,
+{
+    run_under(Turn::shared, test, &[Need::Tun], flavor, limit, body);
+}
+
 /// Runs `body` in a new network namespace with only `lo`, which is up, once every other such test has ended.
 ///
 /// Sockets and processes that the body makes belong to the namespace. Says so and returns where the machine cannot:
@@ -83,13 +95,28 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Future<Output = ()>,
 {
+    run_under(Turn::alone, test, needs, flavor, limit, body);
+}
+
+/// [`run_with`], once `turn` is there.
+fn run_under<F, T>(
+    turn: fn() -> Turn,
+    test: &str,
+    needs: &[Need],
+    flavor: Flavor,
+    limit: Duration,
+    body: F,
+) where
+    F: FnOnce() -> T + Send + 'static,
+    T: Future<Output = ()>,
+{
     /// What a body that never yields is left beyond the deadline, before the test ends without it.
     const GRACE: Duration = Duration::from_secs(5);
     let missing = needs.iter().find_map(|need| need.missing());
     if let Some(reason) = missing.or_else(missing_namespaces) {
         return skip(test, &reason);
     }
-    let _alone = Alone::wait();
+    let _turn = turn();
     let (done, finished) = mpsc::channel();
     let name = test.to_owned();
     let thread = thread::Builder::new().name(name.clone());
@@ -140,25 +167,30 @@ pub fn announce(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// The machine's only kernel test while this lives: timing is real, so they must not disturb each other.
-struct Alone {
-    _threads: MutexGuard<'static, ()>,
+/// A kernel test's turn on the machine: timing is real, so one must not disturb another. Threads of this process and
+/// other processes each lock the file anew, so they all wait for one another.
+struct Turn {
     /// Unlocked when it is closed.
-    _processes: Option<File>,
+    _file: Option<File>,
 }
 
-impl Alone {
-    fn wait() -> Self {
-        static LOCK: Mutex<()> = Mutex::new(());
-        // A test that failed has poisoned it; the next one starts afresh anyway.
-        let threads = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
+impl Turn {
+    /// While no other kernel test runs.
+    fn alone() -> Self {
+        Self::wait(File::lock)
+    }
+
+    /// While no test runs that wants to be alone.
+    fn shared() -> Self {
+        Self::wait(File::lock_shared)
+    }
+
+    fn wait(lock: fn(&File) -> io::Result<()>) -> Self {
         // Made by whoever ran first; another user's can be locked, too.
         let file =
             lock_path().and_then(|path| File::create(&path).or_else(|_| File::open(&path)).ok());
-        let processes = file.filter(|file| file.lock().is_ok());
         Self {
-            _threads: threads,
-            _processes: processes,
+            _file: file.filter(|file| lock(file).is_ok()),
         }
     }
 }

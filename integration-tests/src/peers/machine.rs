@@ -7,8 +7,9 @@
 //! ```
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::usrsctp::{SOURCES, built_things};
 use crate::kernel::{Family, LinkConfig};
@@ -24,12 +25,15 @@ fn folder() -> &'static Result<PathBuf, String> {
     FOLDER.get_or_init(|| {
         let folder = built_things()?.join("machine");
         let text = |output: &[u8]| String::from_utf8_lossy(output).into_owned();
-        let checked = control(&folder, &["check"]);
+        let checked = control(&folder).arg("check").output();
         let checked = checked.map_err(|error| format!("needs bash: {error}"))?;
         if !checked.status.success() {
             return Err(format!("needs this first: {}", text(&checked.stdout)));
         }
-        let built = control(&folder, &["build"]).map_err(|error| error.to_string())?;
+        let built = control(&folder)
+            .arg("build")
+            .output()
+            .map_err(|error| error.to_string())?;
         if !built.status.success() {
             return Err(format!("no machine: {}", text(&built.stderr)));
         }
@@ -37,15 +41,10 @@ fn folder() -> &'static Result<PathBuf, String> {
     })
 }
 
-fn control(folder: &Path, arguments: &[&str]) -> std::io::Result<Output> {
-    controlled(folder).args(arguments).output()
-}
-
-/// The program that controls machines, for the one of this process.
-fn controlled(folder: &Path) -> Command {
+/// The program that controls machines.
+fn control(folder: &Path) -> Command {
     let mut command = Command::new(format!("{SOURCES}/sctp-peer-vm"));
-    let name = format!("test-{}", std::process::id());
-    command.arg("--dir").arg(folder).args(["--name", &name]);
+    command.arg("--dir").arg(folder);
     command
 }
 
@@ -53,6 +52,8 @@ fn controlled(folder: &Path) -> Command {
 #[derive(Debug)]
 pub(super) struct Machine {
     folder: &'static Path,
+    /// No other machine's.
+    name: String,
 }
 
 impl Machine {
@@ -62,7 +63,10 @@ impl Machine {
     /// When it does not start.
     pub(super) fn start(networks: &[LinkConfig]) -> Self {
         let folder = folder().as_ref().expect("asked for before");
-        let machine = Self { folder };
+        static STARTED: AtomicU32 = AtomicU32::new(0);
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let name = format!("test-{}-{number}", std::process::id());
+        let machine = Self { folder, name };
         let indices = 0..networks.len();
         let interfaces: Vec<_> = indices.map(Self::interface).collect();
         let addresses: Vec<_> = networks
@@ -78,7 +82,7 @@ impl Machine {
             "--addr",
             &addresses.join(","),
         ];
-        machine.control(&arguments);
+        machine.order(&arguments);
         // Buffers for the largest messages, as usrsctp's.
         machine.shell("sysctl -qw net.core.wmem_max=8388608 net.core.rmem_max=8388608");
         machine
@@ -118,18 +122,26 @@ impl Machine {
     /// # Panics
     /// When it fails.
     pub(super) fn shell(&self, line: &str) {
-        self.control(&["exec", "-t", "10", line]);
+        self.order(&["exec", "-t", "10", line]);
     }
 
     /// A command that runs a line of shell commands in it.
     pub(super) fn command(&self, line: &str) -> Command {
-        let mut command = controlled(self.folder);
+        let mut command = self.control();
         command.args(["exec", line]);
         command
     }
 
-    fn control(&self, arguments: &[&str]) {
-        let output = control(self.folder, arguments).expect("bash, which has been there");
+    /// The program that controls this one.
+    fn control(&self) -> Command {
+        let mut command = control(self.folder);
+        command.args(["--name", &self.name]);
+        command
+    }
+
+    fn order(&self, arguments: &[&str]) {
+        let output = self.control().args(arguments).output();
+        let output = output.expect("bash, which has been there");
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{arguments:?}: {said}");
     }
@@ -138,6 +150,6 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         // What does not stop has never started.
-        let _ = control(self.folder, &["stop"]);
+        let _ = self.control().arg("stop").output();
     }
 }

@@ -33,7 +33,7 @@ use tokio::time::timeout;
 
 use crate::kernel::wireshark::{UNSOUND, found};
 use crate::kernel::{DeviceKind, Family, FileCapture, Link, LinkConfig, Recording, written};
-use crate::namespace::{Flavor, announce, run, run_program, set_up};
+use crate::namespace::{Flavor, announce, run_beside_others, run_program, set_up};
 use crate::requirements::{missing_program, skip};
 
 use machine::Machine;
@@ -112,7 +112,7 @@ fn meet_over<F>(
         return skip(test, &reason);
     }
     let name = test.to_owned();
-    run(test, Flavor::CurrentThread, limit, async move || {
+    run_beside_others(test, Flavor::CurrentThread, limit, async move || {
         let meeting = Meeting::start(with, networks).await;
         let mut cases = 0;
         for family in Family::ALL {

@@ -17,6 +17,7 @@ use crate::ip::autoconf::dad::DuplicateDetection;
 use crate::ip::autoconf::dhcp::{Client, Config, Destination, Event, Lease};
 use crate::ip::output::{self, OutputHeader};
 use crate::link::ethernet::{self, LinkProtocol};
+use crate::neighbor::Initiator;
 use crate::stats::DropReason;
 use crate::time::Instant;
 use crate::wire::dhcpv4::{CLIENT_PORT, Message, SERVER_PORT};
@@ -189,7 +190,8 @@ impl Engine {
                 .network
                 .path(now, to.into(), Some(source.into()), Some(interface));
             // A server that cannot be reached is asked again, then all are.
-            let _ = path.and_then(|path| self.reply_datagram(&path, packet, header));
+            let _ =
+                path.and_then(|path| self.reply_datagram(&path, Initiator::Host, packet, header));
             return;
         }
         let Some(ours) = self.network.hardware_address(interface) else {

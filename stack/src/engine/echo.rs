@@ -17,6 +17,7 @@ use crate::ip::icmp::Outgoing;
 use crate::ip::icmp::{Echo, echo};
 use crate::ip::input::IpPacket;
 use crate::ip::output::OutputHeader;
+use crate::neighbor::Initiator;
 use crate::stats::DropReason;
 use crate::time::Instant;
 use crate::transport::Readiness;
@@ -93,6 +94,7 @@ impl Engine {
         );
         self.reply_datagram(
             &path,
+            Initiator::Host,
             packet,
             OutputHeader {
                 hop_limit: self.hop_limit_of(ttl, &path),
@@ -168,11 +170,12 @@ impl Engine {
     pub(crate) fn reply_datagram(
         &self,
         path: &Path,
+        initiator: Initiator,
         packet: Packet,
         header: OutputHeader,
     ) -> SocketResult<()> {
         for packet in self.with_header(path.mtu, packet, header)? {
-            self.reply(ShardId::FIRST, path, packet)?;
+            self.reply(ShardId::FIRST, path, initiator, packet)?;
         }
         Ok(())
     }

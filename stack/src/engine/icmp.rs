@@ -14,6 +14,7 @@ use crate::ip::icmp::{self, Message, echo};
 use crate::ip::icmp::{Outgoing, Problem, ReceivedError, errors};
 use crate::ip::input::{self, Arrival, IpPacket};
 use crate::ip::reassembly::Expired;
+use crate::neighbor::Initiator;
 use crate::stats::DropReason;
 use crate::tcp::SeqNum;
 use crate::time::Instant;
@@ -178,7 +179,7 @@ impl Engine {
             hop_limit: self.hop_limit(&path),
             ..header
         };
-        self.reply_datagram(&path, packet, header)
+        self.reply_datagram(&path, Initiator::Stranger, packet, header)
             .map_err(|_| DropReason::RateLimited)
     }
 

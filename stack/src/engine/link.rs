@@ -23,7 +23,7 @@ use crate::link::ethernet::{self, LinkProtocol};
 use crate::neighbor::arp::{self, ArpVerdict};
 use crate::neighbor::ndp::{self, Received};
 use crate::neighbor::{
-    NeighborEvent, NeighborInfo, NeighborKey, NeighborStats, Resolution, Solicitation,
+    Initiator, NeighborEvent, NeighborInfo, NeighborKey, NeighborStats, Resolution, Solicitation,
     UpperLayerAdvice,
 };
 use crate::stats::DropReason;
@@ -177,7 +177,7 @@ impl Engine {
                 Some(answer.interface),
             )
             .map_err(|_| DropReason::BadSource)?;
-        self.reply(ShardId::FIRST, &path, packet)
+        self.reply(ShardId::FIRST, &path, Initiator::Stranger, packet)
             .map_err(|_| DropReason::RateLimited)
     }
 
@@ -247,8 +247,8 @@ impl Engine {
         way
     }
 
-    /// Queues a packet that no connection holds back: while its neighbour is asked for it waits in the cache. Whether it
-    /// waits there.
+    /// Queues a packet that no connection holds back: while its neighbour is asked for, on the account of `initiator`, it waits
+    /// in the cache. Whether it waits there.
     ///
     /// # Errors
     /// `HostUnreachable` when the neighbour did not answer of late, `NoBuffers` when too much waits for it. The packet is
@@ -259,13 +259,14 @@ impl Engine {
         egress: &mut Egress,
         now: Instant,
         path: &Path,
+        initiator: Initiator,
         packet: &mut Packet,
     ) -> SocketResult<bool> {
         if egress.hardware_address(path.interface).is_none() {
             self.stage(egress, path.interface, Way::Plain, packet);
             return Ok(false);
         }
-        self.stage_frame(egress, now, path, packet)
+        self.stage_frame(egress, now, path, initiator, packet)
     }
 
     fn stage_frame(
@@ -273,13 +274,15 @@ impl Engine {
         egress: &mut Egress,
         now: Instant,
         path: &Path,
+        initiator: Initiator,
         packet: &mut Packet,
     ) -> SocketResult<bool> {
         let way = match path.cast {
             Cast::Unicast => {
                 let key = neighbor_key(path);
                 let mut cache = lock(&self.neighbors);
-                let resolution = cache.resolve(now, key, path.source, UpperLayerAdvice::None);
+                let advice = UpperLayerAdvice::None;
+                let resolution = cache.resolve_for(initiator, now, key, path.source, advice);
                 let (way, result) = match resolution {
                     Resolution::Reachable(station) => (Some(Way::Station(station)), Ok(false)),
                     Resolution::Failed => (None, Err(SocketError::HostUnreachable)),

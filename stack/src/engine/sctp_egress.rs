@@ -13,6 +13,7 @@ use crate::engine::{Engine, WakeList};
 use crate::error::SocketError;
 use crate::ip::output::{self, OutputHeader};
 use crate::ip::path_mtu::sets_dont_fragment;
+use crate::neighbor::Initiator;
 use crate::sctp::{Departure, Workbench};
 use crate::stats::DropReason;
 use crate::time::Instant;
@@ -152,7 +153,7 @@ impl Engine {
         path: &Path,
         packet: &mut Packet,
     ) {
-        match self.stage_towards(egress, now, path, packet) {
+        match self.stage_towards(egress, now, path, Initiator::Host, packet) {
             Ok(true) => self.note_unresolved(now),
             Err(SocketError::HostUnreachable) => {
                 socket.association.handle_unreachable_neighbor();

@@ -17,6 +17,7 @@ use crate::ip::InterfaceId;
 use crate::ip::icmp::ReceivedError;
 use crate::ip::input::IpPacket;
 use crate::ip::output::OutputHeader;
+use crate::neighbor::Initiator;
 use crate::sctp::association::{Association, QuotedPacket};
 use crate::sctp::cookie::StateCookie;
 use crate::sctp::endpoint::{Arrived, listed_addresses};
@@ -254,7 +255,7 @@ impl Engine {
             ..OutputHeader::new(path.source, transmit.destination, protocol::SCTP)
         };
         // Too many at once: the peer asks again.
-        let _ = self.reply_datagram(&path, transmit.packet, header);
+        let _ = self.reply_datagram(&path, Initiator::Stranger, transmit.packet, header);
     }
 
     /// An ICMP error about a packet of an association.

@@ -16,6 +16,7 @@ use crate::engine::{Engine, WakeList, lock};
 use crate::ip::InterfaceId;
 use crate::ip::output::{self, OutputHeader};
 use crate::ip::path_mtu::sets_dont_fragment;
+use crate::neighbor::Initiator;
 use crate::stats::DropReason;
 use crate::tcp::{Transmit, TransmitLimits};
 use crate::time::Instant;
@@ -151,7 +152,7 @@ impl Engine {
             socket.next_id = socket.next_id.wrapping_add(1);
             // Nobody to tell of an error: the timer sends it again.
             let mut packet = tcp_packet(tuple, transmit, &header, route);
-            let _ = self.stage_towards(egress, now, &path, &mut packet);
+            let _ = self.stage_towards(egress, now, &path, Initiator::Stranger, &mut packet);
             slot_budget -= 1;
             *budget -= 1;
         }
@@ -182,7 +183,7 @@ impl Engine {
         };
         // Too many at once: the peer asks again.
         let packet = tcp_packet(tuple, transmit, &header, route);
-        let _ = self.reply(self.home_of(&tuple), &path, packet);
+        let _ = self.reply(self.home_of(&tuple), &path, Initiator::Stranger, packet);
     }
 }
 

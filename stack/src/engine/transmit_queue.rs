@@ -19,6 +19,7 @@ use crate::engine::{Engine, WakeList, lock};
 use crate::error::{SocketError, SocketResult};
 use crate::ip::InterfaceId;
 use crate::link::ethernet::{self, LinkProtocol};
+use crate::neighbor::Initiator;
 use crate::stats::DropReason;
 use crate::time::Instant;
 
@@ -51,8 +52,8 @@ pub(crate) enum ReplyWay {
     Frame,
     /// The frame, which is for this station.
     Station(MacAddress),
-    /// The neighbour's address, on links that have such.
-    Path(Path),
+    /// The neighbour's address, on links that have such, and who asks for it if it is unknown.
+    Path(Path, Initiator),
 }
 
 /// The transmit queues of one shard.
@@ -274,10 +275,10 @@ impl Engine {
                     self.stage(egress, interface, Way::Station(station), &mut packet);
                 }
                 // An error is counted; only an echo request has somebody to tell of it.
-                ReplyWay::Path(path) => {
+                ReplyWay::Path(path, initiator) => {
                     let has_neighbors = egress.hardware_address(interface).is_some();
                     let copy = has_neighbors.then(|| packet.clone());
-                    let result = self.stage_towards(egress, now, &path, &mut packet);
+                    let result = self.stage_towards(egress, now, &path, initiator, &mut packet);
                     if let (Err(SocketError::HostUnreachable), Some(copy)) = (result, copy) {
                         self.report_undelivered(interface, copy, wakes);
                     }
@@ -386,11 +387,17 @@ impl Engine {
     ///
     /// # Errors
     /// `NoBuffers` when too many wait already; it is counted.
-    pub(crate) fn reply(&self, shard: ShardId, path: &Path, packet: Packet) -> SocketResult<()> {
+    pub(crate) fn reply(
+        &self,
+        shard: ShardId,
+        path: &Path,
+        initiator: Initiator,
+        packet: Packet,
+    ) -> SocketResult<()> {
         let reply = Reply {
             interface: path.interface,
             packet,
-            way: ReplyWay::Path(*path),
+            way: ReplyWay::Path(*path, initiator),
         };
         self.queue_reply(shard, reply)
     }

@@ -26,6 +26,7 @@ use crate::ip::multicast::Holder;
 use crate::ip::output::OutputHeader;
 use crate::ip::path_mtu::sets_dont_fragment;
 use crate::ip::{InterfaceId, fragmentation, output};
+use crate::neighbor::Initiator;
 use crate::stats::DropReason;
 use crate::time::Instant;
 use crate::transport::Readiness;
@@ -305,7 +306,7 @@ impl Engine {
                     }
                     // A TTL of 0 keeps a datagram on this host.
                     if hop_limit > 0 || path.interface == InterfaceId::LOOPBACK {
-                        match self.stage_towards(egress, now, path, &mut packet) {
+                        match self.stage_towards(egress, now, path, Initiator::Host, &mut packet) {
                             Ok(true) => self.note_unresolved(now),
                             Err(SocketError::HostUnreachable) => {
                                 socket.socket.handle_unreachable(destination);

@@ -15,8 +15,8 @@ use crate::neighbor::pending::{Pending, QueueLimits};
 use crate::neighbor::table::Table;
 use crate::neighbor::watch::Watch;
 use crate::neighbor::{
-    Config, NeighborEvent, NeighborInfo, NeighborKey, NeighborState, NeighborStats, Ownership,
-    Resolution, Solicitation, UpperLayerAdvice,
+    Config, Initiator, NeighborEvent, NeighborInfo, NeighborKey, NeighborState, NeighborStats,
+    Ownership, Resolution, Solicitation, UpperLayerAdvice,
 };
 use crate::random::Random;
 use crate::stats::DropReason;
@@ -53,12 +53,26 @@ impl<W> NeighborCache<W> {
         }
     }
 
-    /// Where to send packets for a neighbour; asks for it if it is unknown, and notes that it is used.
+    /// [`Self::resolve_for`] this host.
+    #[inline]
+    pub fn resolve(
+        &mut self,
+        now: Instant,
+        key: NeighborKey,
+        source: IpAddr,
+        advice: UpperLayerAdvice,
+    ) -> Resolution {
+        self.resolve_for(Initiator::Host, now, key, source, advice)
+    }
+
+    /// Where to send packets for a neighbour; asks for it if it is unknown and the cache has room for one that `initiator`
+    /// wants, and notes that it is used.
     ///
     /// `source` is our address, of the same IP version, to ask with; as a rule the packet's (RFC 4861 7.2.2).
     /// O(log n); cheap enough for every packet or super-packet.
-    pub fn resolve(
+    pub fn resolve_for(
         &mut self,
+        initiator: Initiator,
         now: Instant,
         key: NeighborKey,
         source: IpAddr,
@@ -86,7 +100,11 @@ impl<W> NeighborCache<W> {
         if self.watch.contains(key) {
             entry.set_router();
         }
-        if !self.make_room(Rank::Awaited) {
+        let less_important = match initiator {
+            Initiator::Host => Rank::Awaited,
+            Initiator::Stranger => Rank::Stale,
+        };
+        if !self.make_room(less_important) {
             return Resolution::Failed;
         }
         self.table.insert(key, entry, self.config.of(key));

@@ -58,6 +58,17 @@ pub enum UpperLayerAdvice {
     ForwardProgress,
 }
 
+/// On whose account a neighbour is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Initiator {
+    /// This host's: a socket sends.
+    Host,
+    /// A stranger's, whose packet is answered (an echo request, a SYN, a segment to nobody). Senders can be made up at any
+    /// rate. So that they neither push each other out of the cache, at the price of a question to all each, nor what
+    /// the host asks for, no entry that is being asked for makes room for theirs. (Linux: none younger than 5 s.)
+    Stranger,
+}
+
 /// What is known of a neighbour that somebody wants to send to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resolution {

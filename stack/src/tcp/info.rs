@@ -36,8 +36,7 @@ pub enum CongestionState {
 /// A snapshot of a connection. Octets and durations unless said otherwise; the names in parentheses are the fields of
 /// Linux's `tcp_info`, some of which count segments where these count octets.
 ///
-/// Not here: `tcpi_delivery_rate` and `tcpi_pacing_rate` (no rate is measured and none paced), `tcpi_last_ack_sent`
-/// (Linux leaves it at 0, too), and what belongs to Fast Open and ECN.
+/// Not here: `tcpi_last_ack_sent` (Linux leaves it at 0, too), and what belongs to Fast Open and accurate ECN.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Info {
     /// The state's RFC name (`tcpi_state`).
@@ -64,6 +63,14 @@ pub struct Info {
     pub cwnd: usize,
     /// Slow start threshold in octets; `usize::MAX` when not set yet (`tcpi_snd_ssthresh`).
     pub ssthresh: usize,
+    /// Octets per second at which data leaves (`tcpi_pacing_rate`); `None` when it leaves as ACKs let it, which is so unless
+    /// the congestion controller paces or a maximum was set.
+    pub pacing_rate: Option<u64>,
+    /// Octets per second that the path has lately delivered (`tcpi_delivery_rate`). Measured on connections that pace;
+    /// `None` on others.
+    pub delivery_rate: Option<u64>,
+    /// That rate is the application's: there was nothing more to send (`tcpi_delivery_rate_app_limited`).
+    pub delivery_rate_app_limited: bool,
     /// Octets sent and neither acknowledged, selectively acknowledged nor deemed lost.
     pub bytes_in_flight: usize,
     /// Octets sent and not acknowledged cumulatively, a FIN counting as one (`tcpi_unacked`).
@@ -162,6 +169,8 @@ pub struct Info {
     pub sack: bool,
     /// Timestamps were negotiated (`TCPI_OPT_TIMESTAMPS`).
     pub timestamps: bool,
+    /// Explicit congestion notification was negotiated (RFC 3168; `TCPI_OPT_ECN`).
+    pub ecn: bool,
     /// Window shift the peer applies to ours, and we to the peer's, if scaling was negotiated (`tcpi_rcv_wscale`,
     /// `tcpi_snd_wscale`).
     pub window_scale: Option<(u8, u8)>,

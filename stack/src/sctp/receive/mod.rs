@@ -35,6 +35,8 @@ use crate::wire::sctp::{Data, DataFlags, DataHeader, ErrorCause, Sack};
 
 /// Octets that are charged for what is held besides its data, for each chunk.
 pub(in crate::sctp) const OVERHEAD: usize = 64;
+/// Octets up to which data stays in the buffers it came in; beyond, the reader is behind, or waits for what is missing.
+const HELD_AS_SLICES: usize = 32 * 1024;
 /// A window under this many octets is no window: the peer would send slivers (RFC 1122 4.2.3.3).
 const SMALLEST_WINDOW: usize = 1500;
 
@@ -261,8 +263,9 @@ impl Receiver {
         true
     }
 
-    fn insert(&mut self, tsn: LongTsn, data: Data) -> Result<(), &'static str> {
+    fn insert(&mut self, tsn: LongTsn, mut data: Data) -> Result<(), &'static str> {
         let charge = data.payload.len() + OVERHEAD;
+        self.detach(&mut data);
         if self
             .partial
             .as_ref()
@@ -286,6 +289,20 @@ impl Receiver {
         match self.fragments.take(start) {
             Some(run) => self.complete(start, run),
             None => Ok(()),
+        }
+    }
+
+    /// Copies a payload that may stay a while and may be little of the packet, or the device's buffer, that it is a slice
+    /// of: what is held must not be many times what it is charged with.
+    fn detach(&self, data: &mut Data) {
+        let is_whole = data
+            .header
+            .flags
+            .contains(DataFlags::BEGINNING | DataFlags::END);
+        // Fragments of a large message are as long as packets, and copied when it is complete.
+        let longest = if is_whole { 2048 } else { 512 };
+        if self.charged >= HELD_AS_SLICES && data.payload.len() <= longest {
+            data.payload = Bytes::copy_from_slice(&data.payload);
         }
     }
 

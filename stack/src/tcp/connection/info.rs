@@ -105,6 +105,7 @@ impl Connection {
         let now = self.clock.max(now);
         let since = |then: Instant| now - then;
         let sending_time = self.sending_time.at(now);
+        let delivery_rate = self.delivery_rate();
         Info {
             state: self.state(),
             congestion_state: self.congestion_state(),
@@ -118,6 +119,9 @@ impl Connection {
             delayed_ack: self.receive.acks.delay(),
             cwnd: self.congestion.cwnd(),
             ssthresh: self.congestion.ssthresh(),
+            pacing_rate: self.pacing_rate(),
+            delivery_rate: delivery_rate.map(|(rate, _)| rate),
+            delivery_rate_app_limited: delivery_rate.is_some_and(|(_, limited)| limited),
             bytes_in_flight: self.recovery.pipe(&self.board, self.mss) as usize,
             unacked: self.board.outstanding() as usize,
             sacked: self.board.sacked() as usize,
@@ -173,6 +177,7 @@ impl Connection {
             send_buffer_limited: sending_time.spent(Sending::SendBuffer),
             sack: self.negotiated.sack,
             timestamps: self.negotiated.timestamps.is_some(),
+            ecn: self.negotiated.ecn,
             window_scale: self
                 .negotiated
                 .window_scale

@@ -317,7 +317,7 @@ impl Connection {
         if echo {
             // The window does not grow by such an ACK, either (RFC 3168 6.1.2).
             self.reduce_for_echo(now);
-        } else if outcome.step == RecoveryStep::Nothing
+        } else if self.grows_after(outcome.step)
             && !outcome.probe_repaired
             && !self.recovery.in_fast_recovery()
             && (acked.bytes > 0
@@ -333,6 +333,17 @@ impl Connection {
             self.window_opened(now);
         }
         self.dirty |= bytes_acked > 0 || changed || duplicate || sacked.bytes > 0;
+    }
+
+    /// Whether the window grows by an ACK that did this. By one that ends a recovery, too, as Linux: what it is the first to
+    /// acknowledge is the first round trip's of the new window. Without SACK, that is not told apart from what
+    /// duplicates have let leave before.
+    fn grows_after(&self, step: RecoveryStep) -> bool {
+        match step {
+            RecoveryStep::Nothing => true,
+            RecoveryStep::Exited => self.negotiated.sack,
+            RecoveryStep::Entered => false,
+        }
     }
 
     /// Tells the congestion controller that `octets` have arrived, of `in_flight` before.

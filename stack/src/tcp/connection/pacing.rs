@@ -11,7 +11,7 @@ use crate::tcp::send::delivery_rate::{Arrival, DeliveryRate, Departure};
 use crate::tcp::send::pacing::Pacer;
 use crate::tcp::send::recovery::AckOutcome;
 use crate::time::Instant;
-use crate::transport::congestion::DeliverySample;
+use crate::transport::congestion::{DeliverySample, RateSample};
 
 /// What only a paced connection has.
 #[derive(Debug, Default)]
@@ -20,6 +20,20 @@ pub(super) struct Paced {
     pub(super) delivery: DeliveryRate,
     /// The user's maximum, in octets per second.
     max_rate: Option<u64>,
+    /// The rate to tell of, and whether it is the application's.
+    measured: Option<(u64, bool)>,
+}
+
+impl Paced {
+    /// Keeps the latest rate of the path. One that the application's want of data has kept low says less than the one
+    /// before, unless it is higher (as Linux's `tcp_rate_gen`).
+    fn keep(&mut self, sample: RateSample) {
+        let (rate, app_limited) = (sample.delivery_rate, sample.app_limited);
+        let before = self.measured.map_or(0, |(rate, _)| rate);
+        if rate > 0 && (!app_limited || rate >= before) {
+            self.measured = Some((rate, app_limited));
+        }
+    }
 }
 
 impl Connection {
@@ -59,6 +73,11 @@ impl Connection {
     /// Octets per second at which data leaves now; `None` when it leaves as ACKs let it.
     pub fn pacing_rate(&self) -> Option<u64> {
         self.paced.as_ref()?.pacer.rate()
+    }
+
+    /// Octets per second that the path has delivered, where that is measured, and whether they were all there was to send.
+    pub(super) fn delivery_rate(&self) -> Option<(u64, bool)> {
+        self.paced.as_ref()?.measured
     }
 
     /// Takes the rates of the controller and the user, and forgets about pacing if there are none.
@@ -124,6 +143,9 @@ impl Connection {
             snd_una: self.window.snd_una,
             min_rtt: self.recovery.rack.min_rtt(),
         });
+        if let Some(rate) = rate {
+            paced.keep(rate);
+        }
         if self.congestion.pacing_rate().is_none() {
             return;
         }

@@ -33,7 +33,7 @@ use crate::tcp::send::delivered::{Delivered, Sent};
 use crate::tcp::send::prr::{Prr, PrrAck};
 use crate::tcp::send::rack::{Rack, WindowInput};
 use crate::tcp::send::tail_loss_probe::{ProbeAck, TailLossProbe};
-use crate::tcp::send::undo::Undo;
+use crate::tcp::send::undo::{Cause, Undo};
 use crate::time::Instant;
 
 /// Where recovery stands. A recovery point is SND.NXT at the time of entry.
@@ -291,7 +291,11 @@ impl Recovery {
         if !original_arrived && !self.undo.all_were_duplicates() {
             return false;
         }
-        if answers_original && self.in_fast_recovery() {
+        // Whichever the proof is, what was taken as lost had been overtaken. RFC 8985 6.2 step 3 finds that only by what was
+        // never sent again; without timestamps, a path that reorders by less than a round trip would look as one that
+        // loses for ever.
+        let by_duplicates = !original_arrived && self.undo.cause() == Some(Cause::Overtaken);
+        if by_duplicates || (answers_original && self.in_fast_recovery()) {
             self.rack.on_reordering_found();
         }
         if self.is_active() {
@@ -404,7 +408,8 @@ impl Recovery {
         self.recover = Some(context.snd_nxt);
         self.first_pending = true;
         self.probe.reset();
-        self.undo.begin(context.snd_una, board.retransmitted());
+        self.undo
+            .begin(Cause::Overtaken, context.snd_una, board.retransmitted());
         let left = board.outstanding() - board.sacked() + outcome.delivered;
         let flight = left.saturating_add(context.unanswered);
         self.prr = Prr::begin(flight, context.unanswered);
@@ -471,7 +476,8 @@ impl Recovery {
     pub fn on_timeout(&mut self, context: &Context, board: &mut Scoreboard) -> bool {
         let repeated = self.timed_out_at == Some(context.snd_una);
         if !repeated {
-            self.undo.begin(context.snd_una, board.retransmitted());
+            self.undo
+                .begin(Cause::Timeout, context.snd_una, board.retransmitted());
         }
         self.begin_loss(context.snd_nxt);
         self.timed_out_at = Some(context.snd_una);

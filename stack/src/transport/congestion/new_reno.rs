@@ -33,6 +33,12 @@ impl NewReno {
             prior: None,
         }
     }
+
+    /// What a round trip carries: the window in whole segments. After a loss it may hold half of one more, which is not
+    /// sent; to wait for that half to be acknowledged would cost one round trip in each recovery.
+    fn round_trip(&self) -> usize {
+        (self.cwnd / self.mss * self.mss).max(self.mss)
+    }
 }
 
 impl Controller for NewReno {
@@ -52,8 +58,8 @@ impl Controller for NewReno {
         }
         // RFC 5681 3.1 (3): one segment for each window's worth of acknowledged octets.
         self.acked = self.acked.saturating_add(bytes).min(MAX_CWND);
-        while self.acked >= self.cwnd && self.cwnd < MAX_CWND {
-            self.acked -= self.cwnd;
+        while self.acked >= self.round_trip() && self.cwnd < MAX_CWND {
+            self.acked -= self.round_trip();
             self.cwnd += self.mss;
         }
         self.acked = self.acked.min(self.cwnd);

@@ -99,6 +99,21 @@ fn new_reno_grows_one_segment_per_round_trip() {
 }
 
 #[test]
+fn new_reno_grows_once_the_whole_segments_of_its_window_are_acknowledged() {
+    // RFC 5681 3.1 (3): half of 13 segments is six that can be sent; they are a round trip.
+    for per_ack in [MSS, 3 * MSS] {
+        let mut reno = NewReno::new(MSS, 13);
+        reno.on_congestion_event(Instant::ZERO, 13_000);
+        assert_eq!(reno.cwnd(), 6500);
+        for _ in 0..6 * MSS / per_ack {
+            assert_eq!(reno.cwnd(), 6500);
+            reno.on_ack(&ack(Instant::ZERO, per_ack, 6500));
+        }
+        assert_eq!(reno.cwnd(), 7500);
+    }
+}
+
+#[test]
 fn reductions_follow_the_flight_size() {
     // RFC 5681 3.1 equation 4 and RFC 9438 4.6: half, or 0.7, of what was out, at least two segments.
     let cases = [

@@ -135,6 +135,37 @@ fn a_hundred_thousand_unknown_destinations_are_bounded() {
 }
 
 #[test]
+fn answers_to_made_up_senders_ask_for_no_more_of_them_than_the_cache_holds() {
+    // As Linux, where no entry younger than 5 s goes (neigh_forced_gc).
+    let mut bench = Bench::new();
+    let answer_to = |bench: &mut Bench, n| {
+        let (now, key) = (bench.now, key_of(host(n).into()));
+        let (initiator, advice) = (Initiator::Stranger, UpperLayerAdvice::None);
+        let cache = &mut bench.cache;
+        cache.resolve_for(initiator, now, key, OUR_V4.into(), advice)
+    };
+    let mut pending = 0;
+    let mut questions = 0;
+    for n in 0..100_000 {
+        pending += u32::from(answer_to(&mut bench, n) == Resolution::Pending);
+        bench.pass(Duration::from_micros(10));
+        questions += bench.questions().len();
+    }
+    assert_eq!(pending, 1024);
+    assert!(questions <= 2 * 1024, "{questions} questions in a second");
+    assert_eq!(bench.cache.stats().evicted, 0);
+    // What the host itself wants is asked for nevertheless, and it goes for no stranger.
+    assert_eq!(bench.resolve_v4(THEIR_V4), Resolution::Pending);
+    assert_eq!(answer_to(&mut bench, 100_000), Resolution::Failed);
+    answer(&mut bench, THEIR_V4);
+    assert_eq!(bench.resolve_v4(THEIR_V4), Resolution::Reachable(THEIRS));
+    // Those who did not answer make room for others.
+    bench.pass(3 * SECOND);
+    assert_eq!(answer_to(&mut bench, 100_001), Resolution::Pending);
+    assert_eq!(bench.resolve_v4(THEIR_V4), Resolution::Reachable(THEIRS));
+}
+
+#[test]
 fn what_matters_least_goes_first() {
     let key = |n| key_of(host(n).into());
     let mut bench = small(6);

@@ -103,6 +103,34 @@ fn paced_data_leaves_in_pieces_at_its_rate() {
 }
 
 #[test]
+fn rates_are_told_of_connections_that_pace() {
+    // As tcpi_pacing_rate, tcpi_delivery_rate and tcpi_delivery_rate_app_limited.
+    let mut script = Script::established();
+    script.limits = limits(65_000);
+    let rates = |script: &Script| {
+        let info = script.connection.info();
+        (
+            info.pacing_rate,
+            info.delivery_rate,
+            info.delivery_rate_app_limited,
+        )
+    };
+    assert_eq!(rates(&script), (None, None, false));
+    script.connection.set_max_pacing_rate(Some(1_000_000));
+    assert_eq!(rates(&script), (Some(1_000_000), None, false));
+    // 6000 octets leave within 4 ms, 2000 of them at once, and 4000 arrive within 50 ms.
+    script.write(6000);
+    script.run("> . 1:2001(2000) ack 1 seg 1000\n+2\n> . 2001:4001(2000) ack 1 seg 1000\n+2");
+    script.run("> P. 4001:6001(2000) ack 1 seg 1000\n+46\n< . 1:1(0) ack 4001");
+    assert_eq!(rates(&script), (Some(1_000_000), Some(80_000), false));
+    // The rest comes at the pace at which it is written, which is no measure of the path.
+    script.write(1000);
+    script.run("> P. 6001:7001(1000) ack 1\n+100\n< . 1:1(0) ack 7001");
+    let (_, rate, app_limited) = rates(&script);
+    assert_eq!((rate, app_limited), (Some(80_000), false));
+}
+
+#[test]
 fn retransmissions_keep_to_the_rate() {
     let mut script = Script::established_with(config(), "mss 1000 sackok");
     script.write(10_000);

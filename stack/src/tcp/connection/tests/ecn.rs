@@ -52,6 +52,7 @@ fn only_a_proper_answer_to_a_request_turns_it_on() {
         script.run("> . 1:1(0) ack 1");
         script.write(1000);
         script.run(&format!("> P. 1:1001(1000) ack 1{ect}"));
+        assert_eq!(script.connection.info().ecn, !ect.is_empty());
     }
 }
 
