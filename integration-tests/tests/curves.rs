@@ -11,13 +11,7 @@ use tidewire_integration_tests::curves::{
 use tidewire_integration_tests::flows::fairness;
 
 /// What is promised and not kept at present, by controller and cell.
-///
-/// Both strike fast recovery in a burst of losses: what is deemed lost is not sent again before the timer fires, though the
-/// window has room.
-const EXCEPTIONS: &[&str] = &[
-    "bbr   10M/300ms/lossburst/reorder1/queue1: 2 timeouts",
-    "bbr   10M/300ms/lossburst/reorder10/queue1: 1 timeouts",
-];
+const EXCEPTIONS: &[&str] = &[];
 
 /// What a cell breaks of what is promised.
 fn broken(name: &str, cell: &Cell, outcome: &Outcome) -> Vec<String> {

@@ -177,10 +177,20 @@ impl Connection {
         self.set_retransmission_timer(now, since);
     }
 
-    /// Sets the retransmission timer an RTO after the oldest octet in flight was sent.
+    /// Sets the retransmission timer an RTO after the oldest octet in flight was sent. While pacing holds back what is
+    /// deemed lost, its age says nothing: it starts the timer anew when it leaves.
     fn set_retransmission_timer_of_head(&mut self, now: Instant) {
-        let since = self.board.head_sent_at().unwrap_or(now);
-        self.set_retransmission_timer(now, since);
+        let is_held_back = self.paced.is_some() && self.board.waiting() > 0;
+        let head = self.board.head_sent_at().filter(|_| !is_held_back);
+        self.set_retransmission_timer(now, head.unwrap_or(now));
+    }
+
+    /// A fast recovery has begun. Its first retransmission starts the timer anew (RFC 6675 5), and may be held back by pacing
+    /// until then.
+    pub(super) fn set_timer_for_recovery(&mut self, now: Instant) {
+        if self.paced.is_some() && !self.timers.waits_for(RetransmitCause::Reordering) {
+            self.restart_retransmission_timer(now);
+        }
     }
 
     /// Sets the one timer of the data in flight after an ACK that may have advanced SND.UNA: for RACK's wait, a probe, or

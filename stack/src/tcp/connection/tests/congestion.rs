@@ -142,6 +142,32 @@ fn retransmissions_keep_to_the_rate() {
 }
 
 #[test]
+fn timer_waits_for_a_retransmission_that_pacing_holds_back() {
+    // RFC 6675 5: the first retransmission of a recovery restarts the timer. Found lost shortly before that would have fired,
+    // it leaves when pacing lets it, and there is no timeout.
+    let quiet = Config {
+        tail_loss_probe: false,
+        ..config()
+    };
+    let mut script = Script::established_with(quiet, "mss 1000 sackok");
+    script.write(8000);
+    assert_eq!(script.take_output(), (8, 8000));
+    let rto = script.connection.info().rto.as_millis();
+    script.connection.set_max_pacing_rate(Some(10_000));
+    script.run(&format!("+{}", rto - 5));
+    script.write(1000);
+    script.run("> P. 8001:9001(1000) ack 1\n+1");
+    script
+        .run("< . 1:1(0) ack 1 sack 4001:8001\n-\n+50\n-\n+49\n> . 1:1001(1000) ack 1");
+    let info = script.connection.info();
+    assert_eq!((info.recoveries, info.timeouts), (1, 0));
+    // Nothing more comes: then it fires.
+    script.run(&format!("+{}", 2 * rto));
+    script.take_output();
+    assert_eq!(script.connection.info().timeouts, 1);
+}
+
+#[test]
 fn controller_is_changed_in_the_middle_of_a_connection() {
     // Linux's TCP_CONGESTION: the window and the threshold stay.
     let mut script = grown(config());
