@@ -171,19 +171,34 @@ fn advertised(prefixes: &[&str]) -> Vec<PrefixOrigin> {
     origins.collect()
 }
 
+/// Prefixes and routers, next hop, destination, candidates, result.
+type Case = (
+    &'static [&'static str],
+    &'static str,
+    &'static str,
+    &'static [&'static str],
+    &'static str,
+);
+
+const BOTH: &[&str] = &["2001:db8:1::/64 fe80::1", "2001:db8:2::/64 fe80::2"];
+
+fn assert_chosen(cases: &[Case]) {
+    for (prefixes, next_hop, destination, candidates, expected) in cases {
+        let mut table = table(candidates);
+        table.replace_origins(OUT, &advertised(prefixes));
+        let chosen = selected(ip(destination), ip(next_hop), &table);
+        assert_eq!(
+            chosen.map(|s| s.address),
+            Some(ip(expected)),
+            "{destination} by {next_hop} from {candidates:?}, {prefixes:?}"
+        );
+    }
+}
+
 /// RFC 6724 5, rule 5.5: "prefer addresses in a prefix advertised by the next-hop", after rule 5 and before rule 6.
 #[test]
 fn rule_5_5_prefers_a_prefix_that_the_next_hop_advertises() {
-    const BOTH: &[&str] = &["2001:db8:1::/64 fe80::1", "2001:db8:2::/64 fe80::2"];
-    // Prefixes and routers, next hop, destination, candidates, result.
-    type Case = (
-        &'static [&'static str],
-        &'static str,
-        &'static str,
-        &'static [&'static str],
-        &'static str,
-    );
-    let cases: &[Case] = &[
+    assert_chosen(&[
         // Section 7's example: the same destination by either router. Rule 8 would have the first both times.
         (
             BOTH,
@@ -230,6 +245,13 @@ fn rule_5_5_prefers_a_prefix_that_the_next_hop_advertises() {
             &["2001:db8:2::a other", "2001:db8:1::a"],
             "2001:db8:1::a",
         ),
+    ]);
+}
+
+/// RFC 6724 5, rule 5.5 says nothing of prefixes that the next hop and others advertise, nor of those that nobody does.
+#[test]
+fn rule_5_5_leaves_the_rest_to_the_rules_behind_it() {
+    assert_chosen(&[
         // Whoever else advertises it, too: rule 8.
         (
             &[
@@ -274,17 +296,7 @@ fn rule_5_5_prefers_a_prefix_that_the_next_hop_advertises() {
             &["2001:db8:2::a", "2001:db8:1::a"],
             "2001:db8:1::a",
         ),
-    ];
-    for (prefixes, next_hop, destination, candidates, expected) in cases {
-        let mut table = table(candidates);
-        table.replace_origins(OUT, &advertised(prefixes));
-        let chosen = selected(ip(destination), ip(next_hop), &table);
-        assert_eq!(
-            chosen.map(|s| s.address),
-            Some(ip(expected)),
-            "{destination} by {next_hop} from {candidates:?}, {prefixes:?}"
-        );
-    }
+    ]);
 }
 
 /// RFC 6724 5, rule 5.5, as long as it is known who advertises what.
