@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tidewire_integration_tests::kernel::{Link, LinkConfig, Station};
 use tidewire_integration_tests::namespace::{
-    Flavor, announce, configure, run_program, run_with, set_sysctl,
+    Counters, Flavor, Netlink, announce, configure, run_program, run_with, set_sysctl,
 };
 use tidewire_integration_tests::requirements::{Need, example_program};
 use tidewire_integration_tests::servers::{Dnsmasq, Radvd, Rarpd};
@@ -17,7 +17,7 @@ use tidewire_netdev::MacAddress;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// From the start of a program that has nothing but a TAP to the page that it serves: what an interface's address takes by
@@ -31,18 +31,20 @@ const TAP: &str = "tap0";
 enum Wiring {
     /// The kernel's own interface.
     Cable,
-    /// A port of the kernel's bridge.
+    /// A port of the kernel's bridge, which has no other.
     Bridge,
+    /// A port of a bridge that others use already.
+    BusyBridge,
 }
 
 impl Wiring {
-    const ALL: [Self; 2] = [Self::Cable, Self::Bridge];
+    const ALL: [Self; 3] = [Self::Cable, Self::Bridge, Self::BusyBridge];
 
     /// The kernel's interface on the program's link.
     const fn interface(self) -> &'static str {
         match self {
             Self::Cable => TAP,
-            Self::Bridge => "br0",
+            Self::Bridge | Self::BusyBridge => "br0",
         }
     }
 
@@ -50,14 +52,24 @@ impl Wiring {
     /// kernel's. It has no carrier before somebody opens it.
     async fn lay(self, kernel: &str) {
         ip(&format!("tuntap add dev {TAP} mode tap"));
-        if let Self::Bridge = self {
+        if let Self::Bridge | Self::BusyBridge = self {
             ip("link add br0 type bridge mcast_snooping 0");
             set_sysctl(&format!("ipv6/conf/{TAP}/disable_ipv6"), "1");
             ip(&format!("link set {TAP} master br0 up"));
         }
+        if let Self::BusyBridge = self {
+            ip("link add other type veth peer name others");
+            ip("link set others up");
+            ip("link set other master br0 up");
+        }
         let kernel = kernel.parse().expect("an address");
         let up = configure(self.interface(), &[kernel], None).await;
         up.expect("up");
+        if let Self::BusyBridge = self {
+            let mut netlink = Netlink::open().expect("a socket");
+            let settled = netlink.wait_for_link_local("br0").await;
+            settled.expect("it carries");
+        }
     }
 }
 
@@ -160,6 +172,14 @@ fn http_is_reachable_three_seconds_after_it_gets_a_tap_by_slaac() {
                 prefix 2001:db8:9::/64 {{ AdvOnLink on; AdvAutonomous on; }};
             }};\n"
         ));
+        if let Wiring::BusyBridge = wiring {
+            // A router that has been there for a while: it says nothing within three seconds of what it has said to all
+            // (RFC 4861 10 MIN_DELAY_BETWEEN_RAS).
+            while Counters::read().value("Icmp6OutRouterAdvertisements") == 0 {
+                sleep(Duration::from_millis(10)).await;
+            }
+            sleep(Duration::from_millis(3100)).await;
+        }
         let address = served_in_time(&["--slaac"]).await;
         let SocketAddr::V6(address) = address else {
             panic!("{address} is none of IPv6");
