@@ -87,6 +87,7 @@ async fn open_packet_socket(interface: &str, flags: &StackFlags) -> io::Result<D
         mtu: flags.mtu,
         offload: !flags.no_offload,
         queues: flags.queues,
+        hardware_address: flags.hardware_address,
         ..PacketConfig::new(interface)
     })?;
     configure_kernel(interface, flags).await?;

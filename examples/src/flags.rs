@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use tidewire::ip::Cidr;
+use tidewire_netdev::MacAddress;
 
 /// Which device to open, and the stack's place on it.
 #[derive(Args, Clone, Debug)]
@@ -31,6 +32,11 @@ pub struct StackFlags {
     /// Address of the stack with its prefix, for instance 10.7.0.2/24; may be repeated
     #[arg(long = "address", value_name = "CIDR")]
     pub addresses: Vec<Cidr>,
+
+    /// Hardware address of the stack on Ethernet, by which a RARP or DHCP server may know it [default: the interface's with
+    /// --packet, another each time with --tap]
+    #[arg(long, value_name = "MAC", conflicts_with = "tun")]
+    pub hardware_address: Option<MacAddress>,
 
     /// Get an IPv4 address and the default route from a DHCP server; on Ethernet
     #[arg(long)]
@@ -124,6 +130,14 @@ mod tests {
             ),
             (
                 "http --tap a --rarp --rarp-prefix 33",
+                ErrorKind::ValueValidation,
+            ),
+            (
+                "http --tun a --hardware-address 02:00:00:00:00:01",
+                ErrorKind::ArgumentConflict,
+            ),
+            (
+                "http --tap a --hardware-address 02:00:00:00:00",
                 ErrorKind::ValueValidation,
             ),
             ("http --mtu", ErrorKind::InvalidValue),

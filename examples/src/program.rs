@@ -139,6 +139,9 @@ async fn start(flags: &StackFlags) -> Result<(Running, Option<FileCapture>)> {
     }
     let offloads = device.capabilities.offloads.names();
     let mut builder = Stack::builder().device(device);
+    if let Some(address) = flags.hardware_address {
+        builder = builder.hardware_address(address);
+    }
     for &address in &flags.addresses {
         builder = builder.address(address);
     }

@@ -1,5 +1,5 @@
 //! Helpers shared by the integration tests: an event heap for whole engines, scenarios whose cost is counted, bodies with
-//! known hashes, skipping rules, network namespaces, other implementations as peers, fuzz targets.
+//! known hashes, skipping rules, network namespaces, servers and other implementations as peers, fuzz targets.
 
 pub mod bodies;
 pub mod cable;
@@ -15,5 +15,7 @@ pub mod namespace;
 pub mod peers;
 pub mod requirements;
 pub mod scenarios;
+#[cfg(target_os = "linux")]
+pub mod servers;
 pub mod transfer;
 pub mod world;

@@ -78,6 +78,25 @@ pub fn missing_program(program: &str) -> Option<String> {
         .then(|| format!("needs {program}"))
 }
 
+/// A program of this project, which cargo builds with the workspace's tests.
+///
+/// # Panics
+/// When it has not been built.
+pub fn example_program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a program knows its file");
+    let target = test.parent().and_then(|deps| deps.parent());
+    let program = target
+        .expect("a folder of cargo's")
+        .join("examples")
+        .join(name);
+    assert!(
+        program.is_file(),
+        "{} is missing: cargo build -p tidewire-examples --examples",
+        program.display()
+    );
+    program
+}
+
 /// Where a program is: in a folder of `PATH`, or in one of root's, which others' `PATH` often lacks.
 pub fn find_program(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();

@@ -2,16 +2,14 @@
 
 #![cfg(target_os = "linux")]
 
-use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use tidewire::Stack;
 use tidewire::ip::autoconf::dhcp;
 use tidewire_integration_tests::namespace::{Flavor, configure, isolated, run_with};
 use tidewire_integration_tests::requirements::Need;
+use tidewire_integration_tests::servers::Dnsmasq;
 use tidewire_netdev::linux::{Tap, TapConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -19,65 +17,15 @@ const NEEDS: &[Need] = &[Need::Tun, Need::Program("dnsmasq")];
 const LIMIT: Duration = Duration::from_secs(60);
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
 
-/// A server of the addresses 10.9.0.50 to 10.9.0.60, and its files.
-struct Dnsmasq {
-    child: Child,
-    folder: tempfile::TempDir,
-}
-
-impl Dnsmasq {
-    fn start(interface: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = |name: &str| folder.path().join(name).display().to_string();
-        let child = Command::new("dnsmasq")
-            .args(["--keep-in-foreground", "--conf-file=/dev/null", "--port=0"])
-            .args([
-                "--no-ping",
-                "--log-dhcp",
-                "--user=root",
-                "--bind-interfaces",
-            ])
-            .arg(format!("--interface={interface}"))
-            // The shortest lease that dnsmasq gives is two minutes; T1 and T2 are the server's to choose.
-            .arg("--dhcp-range=10.9.0.50,10.9.0.60,255.255.255.0,120")
-            .args(["--dhcp-option-force=58,3", "--dhcp-option-force=59,60"])
-            .arg(format!("--dhcp-leasefile={}", path("leases")))
-            .arg(format!("--log-facility={}", path("log")))
-            .arg(format!("--pid-file={}", path("pid")))
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("dnsmasq starts");
-        Self { child, folder }
-    }
-
-    fn read(&self, name: &str) -> String {
-        fs::read_to_string(self.folder.path().join(name)).unwrap_or_default()
-    }
-
-    /// How often the log has this.
-    fn logged(&self, what: &str) -> usize {
-        self.read("log").matches(what).count()
-    }
-
-    async fn wait_for(&self, what: &str, count: usize) {
-        while self.logged(what) < count {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-
-    /// Waits until the server listens.
-    async fn ready(&self) {
-        while !Path::new(&self.folder.path().join("pid")).exists() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    }
-}
-
-impl Drop for Dnsmasq {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// A server of the addresses 10.9.0.50 to 10.9.0.60.
+async fn start_server(interface: &str) -> Dnsmasq {
+    // The shortest lease that dnsmasq gives is two minutes; T1 and T2 are the server's to choose.
+    let arguments = [
+        "--dhcp-range=10.9.0.50,10.9.0.60,255.255.255.0,120",
+        "--dhcp-option-force=58,3",
+        "--dhcp-option-force=59,60",
+    ];
+    Dnsmasq::start(interface, &arguments).await
 }
 
 /// A TAP whose kernel side is the server's, and the server.
@@ -85,8 +33,7 @@ async fn network() -> (Tap, Dnsmasq) {
     let tap = Tap::open(TapConfig::default()).expect("a TAP");
     let address = "10.9.0.1/24".parse().expect("an address");
     configure(tap.name(), &[address], None).await.expect("up");
-    let server = Dnsmasq::start(tap.name());
-    server.ready().await;
+    let server = start_server(tap.name()).await;
     (tap, server)
 }
 
@@ -124,11 +71,7 @@ fn stack_with_nothing_but_a_tap_gets_its_address_keeps_it_and_gives_it_back() {
             let address = leased(&stack);
             assert!((50..=60).contains(&address.octets()[3]), "{address}");
             let entry = format!(" {address} tidewire 01:");
-            assert!(
-                server.read("leases").contains(&entry),
-                "{}",
-                server.read("leases")
-            );
+            assert!(server.leases().contains(&entry), "{}", server.leases());
 
             // The kernel reaches it.
             let listener = stack.tcp_listener((address, 80)).await.expect("bound");
@@ -144,7 +87,7 @@ fn stack_with_nothing_but_a_tap_gets_its_address_keeps_it_and_gives_it_back() {
 
             // T1 is three seconds: unicast, without another DISCOVER (4.4.5).
             server.wait_for("DHCPACK", 2).await;
-            assert_eq!(server.logged("DHCPDISCOVER"), 1, "{}", server.read("log"));
+            assert_eq!(server.logged("DHCPDISCOVER"), 1, "{}", server.log());
             assert_eq!(leased(&stack), address);
 
             stack.release_leases();
@@ -154,7 +97,7 @@ fn stack_with_nothing_but_a_tap_gets_its_address_keeps_it_and_gives_it_back() {
                 known.address() == IpAddr::V4(address)
             };
             assert!(!stack.addresses().iter().any(has_it));
-            while server.read("leases").contains(&entry) {
+            while server.leases().contains(&entry) {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
             let gone = stack

@@ -2,16 +2,15 @@
 
 #![cfg(target_os = "linux")]
 
-use std::fs::{self, File};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use tidewire::Stack;
 use tidewire::ip::autoconf::rarp;
 use tidewire_integration_tests::namespace::{Flavor, announce, configure, isolated, run_with};
-use tidewire_integration_tests::requirements::{Need, find_program};
+use tidewire_integration_tests::requirements::Need;
+use tidewire_integration_tests::servers::Rarpd;
 use tidewire_netdev::MacAddress;
 use tidewire_netdev::linux::{Tap, TapConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -27,62 +26,16 @@ const SERVER: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 50);
 const KNOWN: MacAddress = MacAddress([2, 0, 0, 0, 9, 50]);
 
-/// A server that knows [`KNOWN`] by a name, and what it says.
-struct Rarpd {
-    child: Child,
-    folder: tempfile::TempDir,
-}
-
-impl Rarpd {
-    /// Its database is `/etc/ethers` and nowhere else: it gets an `/etc` of its own, in a mount namespace.
-    fn start(interface: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        for (name, text) in [
-            ("ethers", format!("{KNOWN} diskless\n")),
-            ("hosts", format!("{ADDRESS} diskless\n")),
-            ("nsswitch.conf", "ethers: files\nhosts: files\n".to_owned()),
-        ] {
-            fs::write(folder.path().join(name), text).expect("written");
-        }
-        let log = File::create(folder.path().join("log")).expect("a file");
-        let rarpd = find_program("rarpd").expect("it was looked for");
-        // -d: in the foreground, and verbose; -e: without looking for what the host is to boot.
-        let child = Command::new("unshare")
-            .args(["--mount", "--", "sh", "-c"])
-            .arg("mount --bind \"$1\" /etc && exec \"$2\" -d -e \"$3\"")
-            .arg("sh")
-            .args([folder.path(), rarpd.as_path()])
-            .arg(interface)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("rarpd starts");
-        Self { child, folder }
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
-    }
-}
-
-impl Drop for Rarpd {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 /// A TAP whose kernel side is the server's, and the server.
 async fn network() -> (Tap, Rarpd) {
     let tap = Tap::open(TapConfig::default()).expect("a TAP");
     let address = "10.9.0.1/24".parse().expect("an address");
     configure(tap.name(), &[address], None).await.expect("up");
-    let server = Rarpd::start(tap.name());
+    let server = Rarpd::start(tap.name(), &[(KNOWN, ADDRESS)]).await;
     (tap, server)
 }
 
-/// A stack of that hardware address on the TAP, which asks soon again while the server starts.
+/// A stack of that hardware address on the TAP, which asks soon again.
 fn stack(tap: Tap, hardware: MacAddress, attempts: u32) -> Stack {
     let config = rarp::Config {
         prefix: Some(24),

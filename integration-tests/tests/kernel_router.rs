@@ -12,7 +12,7 @@ use tidewire::net::{IcmpErrors, IcmpReport};
 use tidewire_integration_tests::bodies::body;
 use tidewire_integration_tests::exchange::exchange;
 use tidewire_integration_tests::kernel::{
-    Family, Link, LinkConfig, Role, on_each_family as on_each_link,
+    DeviceKind, Family, Link, LinkConfig, Role, on_each_family as on_each_link,
 };
 use tidewire_integration_tests::namespace::{
     Counters, Flavor, announce, configure, run, run_program, run_with, set_sysctl,
@@ -27,12 +27,18 @@ const NARROW: usize = 1300;
 
 /// Two stacks, each behind a link of its own, and the kernel between them.
 async fn routed(mtus: [usize; 2]) -> [Link; 2] {
+    routed_over(DeviceKind::Tun, mtus).await
+}
+
+/// The same, of which the first is behind a device of that kind.
+async fn routed_over(device: DeviceKind, mtus: [usize; 2]) -> [Link; 2] {
     set_sysctl("ipv4/ip_forward", "1");
     set_sysctl("ipv6/conf/all/forwarding", "1");
     let [left, right] = mtus.map(|mtu| LinkConfig {
         mtu,
         ..LinkConfig::default()
     });
+    let left = LinkConfig { device, ..left };
     [
         Link::start(&LinkConfig { subnet: 7, ..left }).await,
         Link::start(&LinkConfig { subnet: 8, ..right }).await,
@@ -234,64 +240,74 @@ async fn said(link: &Link, errors: &IcmpErrors) -> IcmpReport {
 #[test]
 fn probes_of_each_protocol_name_the_router_and_the_host_behind() {
     const TEST: &str = "probes_of_each_protocol_name_the_router_and_the_host_behind";
-    on_each_family(TEST, async |family| {
-        let links = routed([1500, 1500]).await;
-        let (near, far) = (&links[0], family.stack_in(8));
-        let errors = near.stack.icmp_errors().expect("the stack lives");
-        let router = family.kernel_in(7);
-
-        let udp = near.stack.udp_socket((family.stack_in(7), 0)).await;
-        let udp = udp.expect("bound");
-        let port = udp.local_addr().expect("bound").port();
-        let set_hops = |hops| match family {
-            Family::V4 => udp.set_ttl(hops),
-            Family::V6 => udp.set_unicast_hops_v6(hops),
-        };
-        set_hops(1).expect("a plain option");
-        udp.send_to(b"near", (far, 33434)).await.expect("sent");
-        let report = said(near, &errors).await;
-        assert!(report.is_time_exceeded(), "{report:?}");
-        assert_eq!(report.reporter, router);
-        assert_eq!(report.about.destination, far);
-        assert_eq!(report.about.ports(), (port, 33434));
-        set_hops(2).expect("a plain option");
-        udp.send_to(b"far", (far, 33435)).await.expect("sent");
-        let report = said(near, &errors).await;
-        assert!(report.is_port_unreachable(), "{report:?}");
-        assert_eq!(report.reporter, far);
-        assert_eq!((report.hop_limit, report.about.ports().1), (63, 33435));
-
-        let ping = near.stack.icmp_socket(family.stack_in(7)).await;
-        let ping = ping.expect("an own address");
-        ping.set_ttl(1).expect("a plain option");
-        ping.send_to(b"near", 5, far).await.expect("sent");
-        let report = said(near, &errors).await;
-        assert!(report.is_time_exceeded(), "{report:?}");
-        let word = u32::from(ping.identifier()) << 16 | 5;
-        assert_eq!(
-            (report.reporter, report.about.second_word()),
-            (router, word)
-        );
-
-        let tcp = match family {
-            Family::V4 => near.stack.tcp_socket_v4(),
-            Family::V6 => near.stack.tcp_socket_v6(),
-        };
-        let tcp = tcp.expect("a socket");
-        tcp.set_ttl(1).expect("a plain option");
-        tcp.bind((family.stack_in(7), 0).into()).expect("free");
-        let port = tcp.local_addr().expect("bound").port();
-        let connect = tcp.connect((far, 80).into());
-        tokio::select! {
-            report = said(near, &errors) => {
-                assert!(report.is_time_exceeded(), "{report:?}");
-                assert_eq!((report.reporter, report.about.ports()), (router, (port, 80)));
-            }
-            // RFC 9293 MUST-56: the attempt goes on.
-            result = connect => panic!("{result:?}"),
+    for device in [DeviceKind::Tun, DeviceKind::Tap, DeviceKind::Packet] {
+        let name = format!("{TEST} {device:?}");
+        if let Some(reason) = device.needs().iter().find_map(|need| need.missing()) {
+            skip(&name, &reason);
+            continue;
         }
-        assert_eq!(errors.lost(), 0);
-    });
+        on_each_family(&name, async move |family| {
+            probe_each_way(&routed_over(device, [1500, 1500]).await, family).await;
+        });
+    }
+}
+
+async fn probe_each_way(links: &[Link; 2], family: Family) {
+    let (near, far) = (&links[0], family.stack_in(8));
+    let errors = near.stack.icmp_errors().expect("the stack lives");
+    let router = family.kernel_in(7);
+
+    let udp = near.stack.udp_socket((family.stack_in(7), 0)).await;
+    let udp = udp.expect("bound");
+    let port = udp.local_addr().expect("bound").port();
+    let set_hops = |hops| match family {
+        Family::V4 => udp.set_ttl(hops),
+        Family::V6 => udp.set_unicast_hops_v6(hops),
+    };
+    set_hops(1).expect("a plain option");
+    udp.send_to(b"near", (far, 33434)).await.expect("sent");
+    let report = said(near, &errors).await;
+    assert!(report.is_time_exceeded(), "{report:?}");
+    assert_eq!(report.reporter, router);
+    assert_eq!(report.about.destination, far);
+    assert_eq!(report.about.ports(), (port, 33434));
+    set_hops(2).expect("a plain option");
+    udp.send_to(b"far", (far, 33435)).await.expect("sent");
+    let report = said(near, &errors).await;
+    assert!(report.is_port_unreachable(), "{report:?}");
+    assert_eq!(report.reporter, far);
+    assert_eq!((report.hop_limit, report.about.ports().1), (63, 33435));
+
+    let ping = near.stack.icmp_socket(family.stack_in(7)).await;
+    let ping = ping.expect("an own address");
+    ping.set_ttl(1).expect("a plain option");
+    ping.send_to(b"near", 5, far).await.expect("sent");
+    let report = said(near, &errors).await;
+    assert!(report.is_time_exceeded(), "{report:?}");
+    let word = u32::from(ping.identifier()) << 16 | 5;
+    assert_eq!(
+        (report.reporter, report.about.second_word()),
+        (router, word)
+    );
+
+    let tcp = match family {
+        Family::V4 => near.stack.tcp_socket_v4(),
+        Family::V6 => near.stack.tcp_socket_v6(),
+    };
+    let tcp = tcp.expect("a socket");
+    tcp.set_ttl(1).expect("a plain option");
+    tcp.bind((family.stack_in(7), 0).into()).expect("free");
+    let port = tcp.local_addr().expect("bound").port();
+    let connect = tcp.connect((far, 80).into());
+    tokio::select! {
+        report = said(near, &errors) => {
+            assert!(report.is_time_exceeded(), "{report:?}");
+            assert_eq!((report.reporter, report.about.ports()), (router, (port, 80)));
+        }
+        // RFC 9293 MUST-56: the attempt goes on.
+        result = connect => panic!("{result:?}"),
+    }
+    assert_eq!(errors.lost(), 0);
 }
 
 // RFC 1122 3.2.2.2: the kernel knows that another router on the same link is nearer, and says so.

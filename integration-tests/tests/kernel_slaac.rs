@@ -3,9 +3,7 @@
 
 #![cfg(target_os = "linux")]
 
-use std::fs;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use tidewire::Stack;
@@ -17,6 +15,7 @@ use tidewire_integration_tests::namespace::{
     Flavor, Netlink, configure, isolated, run_program, run_with, set_sysctl,
 };
 use tidewire_integration_tests::requirements::Need;
+use tidewire_integration_tests::servers::Radvd;
 use tidewire_netdev::linux::{Tap, TapConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -29,64 +28,28 @@ const ON_LINK: &str = "2001:db8:9::1";
 /// The kernel's address behind itself: only the default route leads there.
 const FAR: &str = "2001:db8:99::1";
 
-struct Radvd {
-    child: Child,
-    _folder: tempfile::TempDir,
-}
-
-impl Radvd {
-    fn start(interface: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let configuration = format!(
-            "interface {interface} {{
-                AdvSendAdvert on;
-                MinRtrAdvInterval 3;
-                MaxRtrAdvInterval 4;
-                AdvLinkMTU 1400;
-                AdvCurHopLimit 61;
-                AdvOtherConfigFlag on;
-                AdvDefaultPreference high;
-                prefix 2001:db8:9::/64 {{
-                    AdvOnLink on;
-                    AdvAutonomous on;
-                    AdvValidLifetime 86400;
-                    AdvPreferredLifetime 14400;
-                    DeprecatePrefix on;
-                }};
-                route 2001:db8:77::/48 {{ AdvRoutePreference low; }};
-                RDNSS 2001:db8:9::53 {{ }};
-                DNSSL lab.example {{ }};
-            }};\n"
-        );
-        let path = folder.path().join("radvd.conf");
-        fs::write(&path, configuration).expect("written");
-        let child = Command::new("radvd")
-            .args(["--nodaemon", "--logmethod=stderr", "--config"])
-            .arg(&path)
-            .arg("--pidfile")
-            .arg(folder.path().join("pid"))
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("radvd starts");
-        Self {
-            child,
-            _folder: folder,
-        }
-    }
-
-    /// Has it say that it is a router no more.
-    fn stop(&mut self) {
-        let pid = self.child.id().to_string();
-        run_program("kill", &["-TERM", &pid]).expect("it runs");
-        self.child.wait().expect("it ends");
-    }
-}
-
-impl Drop for Radvd {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn start_radvd(interface: &str) -> Radvd {
+    Radvd::start(&format!(
+        "interface {interface} {{
+            AdvSendAdvert on;
+            MinRtrAdvInterval 3;
+            MaxRtrAdvInterval 4;
+            AdvLinkMTU 1400;
+            AdvCurHopLimit 61;
+            AdvOtherConfigFlag on;
+            AdvDefaultPreference high;
+            prefix 2001:db8:9::/64 {{
+                AdvOnLink on;
+                AdvAutonomous on;
+                AdvValidLifetime 86400;
+                AdvPreferredLifetime 14400;
+                DeprecatePrefix on;
+            }};
+            route 2001:db8:77::/48 {{ AdvRoutePreference low; }};
+            RDNSS 2001:db8:9::53 {{ }};
+            DNSSL lab.example {{ }};
+        }};\n"
+    ))
 }
 
 /// A TAP whose kernel side is a router; the router's link-local address, and the TAP's name.
@@ -162,7 +125,7 @@ fn stack_with_nothing_but_a_tap_gets_what_the_router_advertises() {
     isolated(test, NEEDS, || {
         run_with(test, NEEDS, Flavor::CurrentThread, LIMIT, async || {
             let (tap, router, name) = network().await;
-            let mut radvd = Radvd::start(&name);
+            let mut radvd = start_radvd(&name);
             let stack = Stack::builder()
                 .device(tap.into_device().expect("a device"))
                 .address_by_slaac()
@@ -229,7 +192,7 @@ fn temporary_addresses_are_what_the_kernel_sees() {
     isolated(test, NEEDS, || {
         run_with(test, NEEDS, Flavor::CurrentThread, LIMIT, async || {
             let (tap, _, name) = network().await;
-            let _radvd = Radvd::start(&name);
+            let _radvd = start_radvd(&name);
             let mut config = Config::default();
             config.addresses.temporary = Some(temporary_address::Config::default());
             let stack = Stack::builder()

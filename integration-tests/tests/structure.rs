@@ -133,6 +133,29 @@ fn imports_point_down() {
     );
 }
 
+/// The last column of the table of what works.
+#[test]
+fn every_test_that_the_readme_names_is_there() {
+    let text = fs::read_to_string(root().join("README.md")).expect("readable");
+    let table = text.split("| | | shown by |").nth(1).expect("the table");
+    let rows = table
+        .lines()
+        .skip(1)
+        .take_while(|line| line.starts_with('|'));
+    let mut count = 0;
+    for row in rows.filter(|row| row.starts_with("| ")) {
+        let shown = row.trim_end_matches(" |").rsplit(" | ").next();
+        for name in shown.expect("a column").split(", ") {
+            count += 1;
+            if !name.starts_with('`') {
+                let path = root().join(format!("integration-tests/tests/{name}.rs"));
+                assert!(path.is_file(), "{name} in {row}");
+            }
+        }
+    }
+    assert!(count > 20, "the table is found");
+}
+
 #[test]
 fn unsafe_code_and_clocks_stay_in_their_files() {
     for path in all_sources() {

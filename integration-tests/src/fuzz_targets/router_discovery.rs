@@ -191,6 +191,7 @@ impl World {
         assert!(self.discovery.routers().count() <= config.max_routers);
         assert!(told.routes.len() <= config.max_routes);
         assert!(told.prefixes.len() <= config.max_prefixes);
+        assert!(self.discovery.prefix_origins().len() <= config.max_prefixes);
         assert!(told.dns_servers.len() <= config.max_dns_entries);
         assert!(told.search_domains.len() <= config.max_dns_entries);
         assert!(self.addresses.len() <= config.addresses.max_addresses);

@@ -10,6 +10,7 @@
 //!
 //! With [`LinkConfig::hops`], routers lie between the kernel's sockets and the device.
 
+mod bridge;
 mod device;
 mod family;
 mod impairment;
@@ -41,6 +42,7 @@ use network::Routers;
 
 pub(crate) use device::FileCapture;
 
+pub use bridge::{Bridge, Port};
 pub use device::{DeviceKind, Recording};
 pub use family::{Family, Role};
 pub use meter::Meter;

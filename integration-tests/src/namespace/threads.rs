@@ -13,7 +13,7 @@ use tokio::runtime::Builder;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, LocalSet, spawn_local};
 
-use super::prepare;
+use super::{prepare, run_program};
 
 /// A network namespace with a thread in it, which does there what others ask for.
 ///
@@ -80,6 +80,20 @@ impl Namespace {
             Ok(value) => value,
             Err(error) => resume_unwind(error.into_panic()),
         }
+    }
+
+    /// Runs a program in the namespace to its end, with words that blanks separate; gives what it printed.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub async fn program(&self, line: &str) -> String {
+        let owned = line.to_owned();
+        let run = self.run(async move || {
+            let words: Vec<_> = owned.split_whitespace().collect();
+            run_program(words[0], &words[1..])
+        });
+        let ran = run.await;
+        ran.unwrap_or_else(|error| panic!("{line}: {error}"))
     }
 
     /// The namespace as netlink knows it.

@@ -295,13 +295,16 @@ impl Engine {
     }
 
     fn change_routes(&self, interface: InterfaceId) {
-        let routes = {
+        let told = {
             let discoveries = lock(&self.router_discovery);
             let discovery = discoveries.get(&interface);
-            discovery.map(|discovery| discovery.routes(interface))
+            discovery.map(|discovery| {
+                let origins = discovery.prefix_origins().to_vec();
+                (discovery.routes(interface), origins)
+            })
         };
-        let routes = routes.unwrap_or_default();
-        self.network.replace_advertised_routes(interface, routes);
+        let (routes, origins) = told.unwrap_or_default();
+        self.network.replace_advertised(interface, routes, &origins);
         self.watch_next_hops(interface);
     }
 

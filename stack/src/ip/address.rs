@@ -6,6 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::ip::autoconf::dad::AddressState;
+use crate::ip::autoconf::prefix_origins::PrefixOrigin;
 use crate::ip::{Cidr, InterfaceId};
 
 /// What an address is to this host.
@@ -73,6 +74,17 @@ impl InterfaceAddress {
     }
 }
 
+/// Who has advertised the prefix that an address is in, as one of the routers sees it (RFC 6724 5, rule 5.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Advertiser {
+    /// Nobody.
+    Nobody,
+    /// That router, whoever else has, too.
+    ThisRouter,
+    /// Others, and not that router.
+    OtherRouters,
+}
+
 /// The addresses of all interfaces. 127.0.0.0/8 and ::1 belong to the host without being listed.
 #[derive(Clone, Debug, Default)]
 pub struct AddressTable {
@@ -82,6 +94,8 @@ pub struct AddressTable {
     own: Vec<IpAddr>,
     /// The subnets' broadcast addresses, sorted.
     broadcasts: Vec<Ipv4Addr>,
+    /// Which router of an interface's link advertises which prefix.
+    origins: Vec<(InterfaceId, PrefixOrigin)>,
 }
 
 impl AddressTable {
@@ -131,7 +145,35 @@ impl AddressTable {
     /// Takes all addresses of an interface away.
     pub fn remove_interface(&mut self, interface: InterfaceId) {
         self.addresses.retain(|known| known.interface != interface);
+        self.origins.retain(|(of, _)| *of != interface);
         self.index();
+    }
+
+    /// Says who advertises which prefix on an interface's link, in the place of what was known of that.
+    pub fn replace_origins(&mut self, interface: InterfaceId, origins: &[PrefixOrigin]) {
+        self.origins.retain(|(of, _)| *of != interface);
+        let new = origins.iter().map(|origin| (interface, *origin));
+        self.origins.extend(new);
+    }
+
+    /// Who advertises the prefix that an address is in, seen from the router on the link of `interface`.
+    pub fn advertiser(
+        &self,
+        address: &InterfaceAddress,
+        interface: InterfaceId,
+        router: IpAddr,
+    ) -> Advertiser {
+        let is_of = |(of, origin): &&(InterfaceId, PrefixOrigin)| {
+            *of == address.interface && origin.prefix.contains(address.address())
+        };
+        let mut advertiser = Advertiser::Nobody;
+        for (of, origin) in self.origins.iter().filter(is_of) {
+            if *of == interface && IpAddr::V6(origin.router) == router {
+                return Advertiser::ThisRouter;
+            }
+            advertiser = Advertiser::OtherRouters;
+        }
+        advertiser
     }
 
     /// What `address` is to this host.

@@ -1,14 +1,13 @@
 //! Which source address goes with a destination, and in which order to try destinations (RFC 6724).
 //!
-//! Source selection: rules 1, 2, 3, 5, 6, 7 and 8 of section 5. There are no home addresses (rule 4), and which router
-//! announced which prefix is not recorded (rule 5.5, optional). RFC 6724 leaves IPv4 source addresses open: there it
-//! is the outgoing interface's address in the next hop's subnet, or else its first one, as on Linux.
+//! Source selection: all rules of section 5 but rule 4: there are no home addresses. RFC 6724 leaves IPv4 source addresses
+//! open: there it is the outgoing interface's address in the next hop's subnet, or else its first one, as on Linux.
 
 use std::cmp::Reverse;
 use std::net::{IpAddr, Ipv6Addr};
 
 use crate::ip::InterfaceId;
-use crate::ip::address::{AddressTable, InterfaceAddress};
+use crate::ip::address::{AddressTable, Advertiser, InterfaceAddress};
 use crate::ip::autoconf::dad::AddressState;
 
 /// What a source address is chosen for.
@@ -70,7 +69,7 @@ pub fn select(target: &Target, addresses: &AddressTable, policy: &PolicyTable) -
     }
     match destination {
         IpAddr::V4(_) => select_v4(target, addresses),
-        IpAddr::V6(destination) => select_v6(destination, target.interface, addresses, policy),
+        IpAddr::V6(destination) => select_v6(destination, target, addresses, policy),
     }
 }
 
@@ -88,40 +87,34 @@ fn select_v4(target: &Target, addresses: &AddressTable) -> Option<Source> {
 
 fn select_v6(
     destination: Ipv6Addr,
-    interface: InterfaceId,
+    target: &Target,
     addresses: &AddressTable,
     policy: &PolicyTable,
 ) -> Option<Source> {
-    // Section 4: for multicast and link-local destinations only the outgoing interface's addresses are candidates;
-    // for others, those of all interfaces (rule 5 prefers the outgoing one's).
-    let same_link_only = destination.is_multicast() || scope_v6(destination) == Scope::LINK_LOCAL;
-    let destination_scope = scope_v6(destination);
     let destination_label = policy.lookup(destination).label;
-    let mut best: Option<(SourceKey, &InterfaceAddress)> = None;
-    for candidate in addresses.iter().filter(|a| a.is_usable()) {
+    let candidates = addresses.iter().filter_map(|candidate| {
         let IpAddr::V6(address) = candidate.address() else {
-            continue;
+            return None;
         };
-        let outgoing = candidate.interface == interface;
-        if !is_candidate(address.into()) || (same_link_only && !outgoing) {
+        let place = Place::new(destination, target, candidate, address)?;
+        let advertiser = addresses.advertiser(candidate, target.interface, target.next_hop);
+        Some((place, advertiser, candidate, address))
+    });
+    // Rule 5.5 compares no address of a prefix that nobody has advertised. As an ordering it would lead round in circles with
+    // the rules behind it; so it takes away what it must not choose: if one of the best so far is in a prefix that the next
+    // hop has advertised, those in prefixes of other routers only.
+    let best = candidates
+        .clone()
+        .map(|(place, advertiser, ..)| (place, advertiser == Advertiser::ThisRouter))
+        .max();
+    let is_of_next_hop = best.is_some_and(|(_, is_of_next_hop)| is_of_next_hop);
+    let mut chosen: Option<(SourceKey, &InterfaceAddress)> = None;
+    for (place, advertiser, candidate, address) in candidates {
+        if is_of_next_hop && advertiser == Advertiser::OtherRouters {
             continue;
         }
-        let scope = scope_v6(address);
-        // A link-local address means nothing on another link (RFC 4007 9).
-        if scope == Scope::LINK_LOCAL && !outgoing {
-            continue;
-        }
-        let reaches = scope >= destination_scope;
         let key = SourceKey {
-            reaches,
-            scope: if reaches {
-                -i16::from(scope.0)
-            } else {
-                i16::from(scope.0)
-            },
-            // RFC 4429 3.1: an optimistic address is treated as a deprecated one.
-            preferred: !candidate.deprecated && candidate.state == AddressState::Assigned,
-            outgoing,
+            place,
             label: policy.lookup(address).label == destination_label,
             temporary: candidate.temporary,
             common_prefix: common_prefix_len(
@@ -131,16 +124,29 @@ fn select_v6(
             ),
         };
         // Of equals the first one stays.
-        if best.as_ref().is_none_or(|(chosen, _)| key > *chosen) {
-            best = Some((key, candidate));
+        if chosen.as_ref().is_none_or(|(chosen, _)| key > *chosen) {
+            chosen = Some((key, candidate));
         }
     }
-    best.map(|(_, candidate)| candidate.into())
+    chosen.map(|(_, candidate)| candidate.into())
 }
 
-/// Section 5 as an ordering: fields in the order of the rules, the greatest candidate is chosen.
+/// Section 5 as an ordering, but for rule 5.5: fields in the order of the rules, the greatest candidate is chosen.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct SourceKey {
+    /// Rules before 5.5.
+    place: Place,
+    /// Rule 6.
+    label: bool,
+    /// Rule 7.
+    temporary: bool,
+    /// Rule 8.
+    common_prefix: u8,
+}
+
+/// The rules before rule 5.5.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
     /// Rule 2, first half: a scope at least as wide as the destination's.
     reaches: bool,
     /// Rule 2, second half: of those that reach the narrowest, of those that do not the widest.
@@ -149,12 +155,38 @@ struct SourceKey {
     preferred: bool,
     /// Rule 5.
     outgoing: bool,
-    /// Rule 6.
-    label: bool,
-    /// Rule 7.
-    temporary: bool,
-    /// Rule 8.
-    common_prefix: u8,
+}
+
+impl Place {
+    /// The place of an address among the candidates; `None` if it is none (section 4).
+    fn new(
+        destination: Ipv6Addr,
+        target: &Target,
+        candidate: &InterfaceAddress,
+        address: Ipv6Addr,
+    ) -> Option<Self> {
+        let outgoing = candidate.interface == target.interface;
+        let (scope, destination_scope) = (scope_v6(address), scope_v6(destination));
+        // For multicast and link-local destinations only the outgoing interface's addresses are candidates; for others,
+        // those of all interfaces (rule 5 prefers the outgoing one's). A link-local address means nothing on another link
+        // (RFC 4007 9).
+        let same_link_only = destination.is_multicast()
+            || destination_scope == Scope::LINK_LOCAL
+            || scope == Scope::LINK_LOCAL;
+        if !candidate.is_usable() || !is_candidate(address.into()) || (same_link_only && !outgoing)
+        {
+            return None;
+        }
+        let reaches = scope >= destination_scope;
+        let width = i16::from(scope.0);
+        Some(Self {
+            reaches,
+            scope: if reaches { -width } else { width },
+            // RFC 4429 3.1: an optimistic address is treated as a deprecated one.
+            preferred: !candidate.deprecated && candidate.state == AddressState::Assigned,
+            outgoing,
+        })
+    }
 }
 
 /// Sorts `destinations` into the order in which to try them (RFC 6724 6). `source` gives the source address that would

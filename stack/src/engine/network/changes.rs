@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::*;
+use crate::ip::autoconf::prefix_origins::PrefixOrigin;
 
 impl Network {
     /// Adds an interface.
@@ -74,13 +75,18 @@ impl Network {
         known.any(|known| known.address() == address)
     }
 
-    /// The routes that routers have advertised on an interface, in the place of those they had before.
-    pub(crate) fn replace_advertised_routes(
+    /// The routes that routers have advertised on an interface, and who has advertised which prefix, in the place of what
+    /// they had before.
+    pub(crate) fn replace_advertised(
         &self,
         interface: InterfaceId,
         routes: Vec<(Cidr, Route)>,
+        origins: &[PrefixOrigin],
     ) {
-        self.change(|tables| tables.routes.replace_advertised(interface, routes));
+        self.change(|tables| {
+            tables.routes.replace_advertised(interface, routes);
+            tables.addresses.replace_origins(interface, origins);
+        });
     }
 
     /// What routers say of an interface's link.

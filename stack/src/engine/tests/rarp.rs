@@ -109,8 +109,8 @@ fn a_host_that_nobody_knows_gives_up_and_says_so() {
         .engine
         .configure_by_rarp(client.now, FIRST, rarp::Config::default());
     asked.expect("an Ethernet interface");
-    let sent = client.advance(Duration::from_secs(120));
-    assert_eq!(ethertypes(&sent), [ethertype::RARP; 6]);
+    let sent = client.advance(Duration::from_secs(130));
+    assert_eq!(ethertypes(&sent), [ethertype::RARP; 9]);
     assert!(client.engine.addresses_settled(Waker::noop()));
     assert_eq!(client.engine.rarp_failures(), [FIRST]);
     assert_eq!(client.engine.rarp_answers(), []);

@@ -22,7 +22,7 @@ use smallvec::SmallVec;
 use tidewire_netdev::MacAddress;
 
 use crate::ip::Cidr;
-use crate::ip::autoconf::{class_prefix, is_host};
+use crate::ip::autoconf::{between, class_prefix, is_host};
 use crate::random::Random;
 use crate::time::Instant;
 use crate::wire::dhcpv4::{Addresses, Message, MessageType, Options, option};
@@ -34,10 +34,13 @@ pub struct Config {
     pub host_name: Option<String>,
     /// An address to ask for first; none by default.
     pub requested: Option<Ipv4Addr>,
-    /// Time before a DISCOVER or REQUEST goes out again; it doubles each time, one second more or less (RFC 2131 4.1):
-    /// 4 s.
+    /// Time before a DISCOVER goes out again; it doubles each time, a quarter of it, one second at most, more or less: 500 ms.
+    /// RFC 2131 4.1 leaves it to what the link is like. The first DISCOVER is often lost, since a link that has just come up
+    /// does not carry at once, as at a bridge's port; the address is waited for.
+    pub discover_retransmission: Duration,
+    /// The same for a REQUEST (RFC 2131 4.1): 4 s.
     pub retransmission: Duration,
-    /// The longest such time: 64 s.
+    /// The longest time of both: 64 s.
     pub max_retransmission: Duration,
     /// REQUESTs for an offer before another is looked for, after a minute in all (RFC 2131 3.1, 5): 4.
     pub requests: u32,
@@ -52,6 +55,7 @@ impl Default for Config {
         Self {
             host_name: None,
             requested: None,
+            discover_retransmission: Duration::from_millis(500),
             retransmission: Duration::from_secs(4),
             max_retransmission: Duration::from_secs(64),
             requests: 4,
@@ -320,7 +324,7 @@ impl Client {
         };
         let message = self.message(now, MessageType::Discover, options);
         self.outbox.push_back((Destination::Broadcast, message));
-        let next = now + self.pause(attempt);
+        let next = now + self.pause(self.config.discover_retransmission, attempt);
         self.state = State::Selecting { attempt, next };
     }
 
@@ -340,7 +344,7 @@ impl Client {
         };
         let message = self.message(now, MessageType::Request, options);
         self.outbox.push_back((Destination::Broadcast, message));
-        let next = now + self.pause(attempt);
+        let next = now + self.pause(self.config.retransmission, attempt);
         self.state = State::Requesting {
             attempt,
             next,
@@ -440,12 +444,12 @@ impl Client {
         }
     }
 
-    /// RFC 2131 4.1: exponential, with one second more or less.
-    fn pause(&mut self, attempt: u32) -> Duration {
-        let doubled = self.config.retransmission * 2_u32.saturating_pow(attempt.min(16));
+    /// RFC 2131 4.1: exponential, with one second more or less of four and more, and as much of less.
+    fn pause(&mut self, first: Duration, attempt: u32) -> Duration {
+        let doubled = first * 2_u32.saturating_pow(attempt.min(16));
         let base = doubled.min(self.config.max_retransmission);
-        let jitter = Duration::from_millis(u64::from(self.random.below(2001)));
-        (base + jitter).saturating_sub(Duration::from_secs(1))
+        let jitter = (base / 4).min(Duration::from_secs(1));
+        between(&mut self.random, base - jitter, base + jitter)
     }
 }
 

@@ -7,6 +7,7 @@
 //!    router_solicitation    when routers are asked
 //!    router_list            default routers and routes to networks behind routers
 //!    prefix_list            what is on the link
+//!    prefix_origins         which router advertises which prefix
 //!    slaac                  addresses made from prefixes: interface_identifier, temporary_address
 //!    expiring_list          DNS servers and search domains
 //! ```
@@ -16,6 +17,7 @@ pub mod dhcp;
 pub mod expiring_list;
 pub mod interface_identifier;
 pub mod prefix_list;
+pub mod prefix_origins;
 pub mod rarp;
 pub mod router_discovery;
 pub mod router_list;

@@ -20,7 +20,7 @@ use std::time::Duration;
 use tidewire_netdev::MacAddress;
 
 use crate::ip::Cidr;
-use crate::ip::autoconf::{class_prefix, is_host};
+use crate::ip::autoconf::{between, class_prefix, is_host};
 use crate::random::Random;
 use crate::time::Instant;
 use crate::wire::arp::{Message, Operation};
@@ -34,12 +34,13 @@ pub struct Config {
     pub prefix: Option<u8>,
     /// The router to everything else, which must be in that network; none by default.
     pub gateway: Option<Ipv4Addr>,
-    /// Time before a question is put again; it doubles each time, and up to a second is added so that hosts that start
-    /// together do not ask together. 2 s, as Linux's boot-time client; RFC 903 3 asks for "a reasonable amount of time".
+    /// Time before a question is put again; it doubles each time, and up to half of it, a second at most, is added so that
+    /// hosts that start together do not ask together. 500 ms: the first question is often lost, since a link that has just
+    /// come up does not carry at once, as at a bridge's port; RFC 903 3 asks for "a reasonable amount of time".
     pub retransmission: Duration,
-    /// The longest such time, without what is added: 30 s, as Linux's.
+    /// The longest such time, without what is added: 30 s, as Linux's boot-time client.
     pub max_retransmission: Duration,
-    /// Questions without an answer before the client gives up: 6, two minutes in all. `None`: it never does.
+    /// Questions without an answer before the client gives up: 9, two minutes in all. `None`: it never does.
     pub attempts: Option<u32>,
 }
 
@@ -48,9 +49,9 @@ impl Default for Config {
         Self {
             prefix: None,
             gateway: None,
-            retransmission: Duration::from_secs(2),
+            retransmission: Duration::from_millis(500),
             max_retransmission: Duration::from_secs(30),
-            attempts: Some(6),
+            attempts: Some(9),
         }
     }
 }
@@ -219,8 +220,9 @@ impl Client {
 
     fn pause(&mut self, sent: u32) -> Duration {
         let doubled = self.config.retransmission * 2_u32.saturating_pow(sent.min(16));
-        let added = Duration::from_millis(u64::from(self.random.below(1001)));
-        doubled.min(self.config.max_retransmission) + added
+        let base = doubled.min(self.config.max_retransmission);
+        let most = (base / 2).min(Duration::from_secs(1));
+        base + between(&mut self.random, Duration::ZERO, most)
     }
 }
 

@@ -9,7 +9,8 @@
 //!                 │              └▶ link parameters                    │
 //!                 ├─ routes ──────▶ RouterList                         ├─▶ poll_event
 //!                 ├─ prefixes ────▶ PrefixList: what is on the link    │
-//!                 │              └▶ Slaac: addresses                  ─┘
+//!                 │              ├▶ Slaac: addresses                   │
+//!                 │              └▶ PrefixOrigins: whose prefix        ─┘
 //!                 └─ DNS ─────────▶ ExpiringList
 //! ```
 
@@ -21,6 +22,7 @@ use tidewire_netdev::MacAddress;
 
 use crate::ip::autoconf::expiring_list::ExpiringList;
 use crate::ip::autoconf::prefix_list::{OnLinkPrefix, PrefixList};
+use crate::ip::autoconf::prefix_origins::{PrefixOrigin, PrefixOrigins};
 use crate::ip::autoconf::router_list::{AdvertisedRoute, Limits, RouterList};
 use crate::ip::autoconf::router_solicitation::{self, RouterSolicitation};
 use crate::ip::autoconf::slaac::{self, AutoconfiguredAddress, Slaac};
@@ -42,7 +44,7 @@ pub struct Config {
     pub max_routers: usize,
     /// Most routes to networks behind routers (RFC 4191), default routes not counted. 64.
     pub max_routes: usize,
-    /// Most on-link prefixes. 64.
+    /// Most on-link prefixes, and most pairs of a prefix and a router that advertises it. 64.
     pub max_prefixes: usize,
     /// Most DNS servers, and most search domains. 8; RFC 8106 5.3.1 recommends three at least.
     pub max_dns_entries: usize,
@@ -103,7 +105,7 @@ pub struct Advertised {
 pub enum Event {
     /// An address.
     Address(slaac::Event),
-    /// [`RouterDiscovery::routes`] and [`RouterDiscovery::routers`].
+    /// [`RouterDiscovery::routes`], [`RouterDiscovery::routers`] and [`RouterDiscovery::prefix_origins`].
     Routes,
     /// [`RouterDiscovery::link_parameters`].
     Link,
@@ -122,6 +124,7 @@ pub struct RouterDiscovery {
     solicitation: RouterSolicitation,
     routers: RouterList,
     prefixes: PrefixList,
+    origins: PrefixOrigins,
     addresses: Slaac,
     dns_servers: ExpiringList<Ipv6Addr>,
     search_domains: ExpiringList<String>,
@@ -151,6 +154,7 @@ impl RouterDiscovery {
             solicitation: RouterSolicitation::new(now, config.solicitation.clone(), random),
             routers: RouterList::new(limits),
             prefixes: PrefixList::new(config.max_prefixes),
+            origins: PrefixOrigins::new(config.max_prefixes),
             addresses,
             dns_servers: ExpiringList::new(config.max_dns_entries),
             search_domains: ExpiringList::new(config.max_dns_entries),
@@ -191,6 +195,7 @@ impl RouterDiscovery {
             match option {
                 NdpOption::PrefixInformation(information) => {
                     changed |= self.prefixes.handle_prefix(now, &information);
+                    changed |= self.origins.handle_prefix(now, router, &information);
                     self.addresses.handle_prefix(now, &information);
                 }
                 NdpOption::RouteInformation(information) => {
@@ -258,6 +263,7 @@ impl RouterDiscovery {
         self.is_asking |= self.solicitation.handle_timeout(now);
         let mut changed = self.routers.handle_timeout(now);
         changed |= self.prefixes.handle_timeout(now);
+        changed |= self.origins.handle_timeout(now);
         let probes = self.routers.due_probes(now);
         self.events.extend(probes.into_iter().map(Event::Probe));
         self.dns_servers.handle_timeout(now);
@@ -273,6 +279,7 @@ impl RouterDiscovery {
             self.solicitation.poll_timeout(),
             self.routers.poll_timeout(),
             self.prefixes.poll_timeout(),
+            self.origins.poll_timeout(),
             self.addresses.poll_timeout(),
             self.dns_servers.poll_timeout(),
             self.search_domains.poll_timeout(),
@@ -317,6 +324,11 @@ impl RouterDiscovery {
     /// The routers, whose reachability is to be watched.
     pub fn routers(&self) -> impl Iterator<Item = Ipv6Addr> + '_ {
         self.routers.routers().iter().map(|router| router.address)
+    }
+
+    /// Which router advertises which prefix (RFC 6724 5, rule 5.5).
+    pub fn prefix_origins(&self) -> &[PrefixOrigin] {
+        self.origins.origins()
     }
 
     /// All that is known.

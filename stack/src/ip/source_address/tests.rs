@@ -1,6 +1,8 @@
 //! RFC 6724 section 10's examples, as tables.
 
 use super::*;
+use crate::ip::autoconf::prefix_origins::PrefixOrigin;
+use crate::time::Instant;
 
 const OUT: InterfaceId = InterfaceId(2);
 const OTHER: InterfaceId = InterfaceId(3);
@@ -154,6 +156,171 @@ fn selects_the_source_address_of_each_rule() {
             "{destination} from {candidates:?}"
         );
     }
+}
+
+/// Prefixes such as `2001:db8:1::/64 fe80::1`, with who advertises each on the outgoing link.
+fn advertised(prefixes: &[&str]) -> Vec<PrefixOrigin> {
+    let origins = prefixes.iter().map(|prefix| {
+        let (prefix, router) = prefix.split_once(' ').unwrap();
+        PrefixOrigin {
+            prefix: prefix.parse().unwrap(),
+            router: router.parse().unwrap(),
+            until: Instant::FAR_FUTURE,
+        }
+    });
+    origins.collect()
+}
+
+/// Prefixes and routers, next hop, destination, candidates, result.
+type Case = (
+    &'static [&'static str],
+    &'static str,
+    &'static str,
+    &'static [&'static str],
+    &'static str,
+);
+
+const BOTH: &[&str] = &["2001:db8:1::/64 fe80::1", "2001:db8:2::/64 fe80::2"];
+
+fn assert_chosen(cases: &[Case]) {
+    for (prefixes, next_hop, destination, candidates, expected) in cases {
+        let mut table = table(candidates);
+        table.replace_origins(OUT, &advertised(prefixes));
+        let chosen = selected(ip(destination), ip(next_hop), &table);
+        assert_eq!(
+            chosen.map(|s| s.address),
+            Some(ip(expected)),
+            "{destination} by {next_hop} from {candidates:?}, {prefixes:?}"
+        );
+    }
+}
+
+/// RFC 6724 5, rule 5.5: "prefer addresses in a prefix advertised by the next-hop", after rule 5 and before rule 6.
+#[test]
+fn rule_5_5_prefers_a_prefix_that_the_next_hop_advertises() {
+    assert_chosen(&[
+        // Section 7's example: the same destination by either router. Rule 8 would have the first both times.
+        (
+            BOTH,
+            "fe80::1",
+            "2001:db8:1:9::1",
+            &["2001:db8:1::a", "2001:db8:2::a"],
+            "2001:db8:1::a",
+        ),
+        (
+            BOTH,
+            "fe80::2",
+            "2001:db8:1:9::1",
+            &["2001:db8:1::a", "2001:db8:2::a"],
+            "2001:db8:2::a",
+        ),
+        // Before rules 6 and 7.
+        (
+            &["2002:1::/64 fe80::1", "2001:db8:2::/64 fe80::2"],
+            "fe80::2",
+            "2002:9::1",
+            &["2002:1::a", "2001:db8:2::a"],
+            "2001:db8:2::a",
+        ),
+        (
+            BOTH,
+            "fe80::2",
+            "2001:db9::1",
+            &["2001:db8:1::a temporary", "2001:db8:2::a"],
+            "2001:db8:2::a",
+        ),
+        // After rules 2 and 3: a wide enough scope and a preferred address come first.
+        (
+            BOTH,
+            "fe80::2",
+            "2001:db9::1",
+            &["2001:db8:1::a", "2001:db8:2::a deprecated"],
+            "2001:db8:1::a",
+        ),
+        // After rule 5: what is on another link was not advertised by this next hop, whatever its name.
+        (
+            BOTH,
+            "fe80::2",
+            "2001:db9::1",
+            &["2001:db8:2::a other", "2001:db8:1::a"],
+            "2001:db8:1::a",
+        ),
+    ]);
+}
+
+/// RFC 6724 5, rule 5.5 says nothing of prefixes that the next hop and others advertise, nor of those that nobody does.
+#[test]
+fn rule_5_5_leaves_the_rest_to_the_rules_behind_it() {
+    assert_chosen(&[
+        // Whoever else advertises it, too: rule 8.
+        (
+            &[
+                "2001:db8:1::/64 fe80::1",
+                "2001:db8:2::/64 fe80::1",
+                "2001:db8:2::/64 fe80::2",
+            ],
+            "fe80::1",
+            "2001:db8:2:9::1",
+            &["2001:db8:1::a", "2001:db8:2::a"],
+            "2001:db8:2::a",
+        ),
+        // Nobody has advertised the prefix of a configured address: it is no worse than another by this rule, with which
+        // rules 6 to 8 go on.
+        (
+            BOTH,
+            "fe80::2",
+            "2001:db8:3:9::1",
+            &["2001:db8:2::a", "2001:db8:3::a"],
+            "2001:db8:3::a",
+        ),
+        (
+            BOTH,
+            "fe80::3",
+            "2001:db8:1:9::1",
+            &["2001:db8:3::a", "2001:db8:1::a"],
+            "2001:db8:1::a",
+        ),
+        // Three, of which rule 8 would have each before the next, and this rule the last before the first: that is out.
+        (
+            &["2001:db8:10::/64 fe80::1", "2001:db8:2::/64 fe80::2"],
+            "fe80::2",
+            "2001:db8:11::1",
+            &["2001:db8:10::a", "2001:db8:14::a", "2001:db8:2::a"],
+            "2001:db8:14::a",
+        ),
+        // The destination is on the link: there is no router whose prefixes could be preferred.
+        (
+            BOTH,
+            "2001:db8:1::9",
+            "2001:db8:1::9",
+            &["2001:db8:2::a", "2001:db8:1::a"],
+            "2001:db8:1::a",
+        ),
+    ]);
+}
+
+/// RFC 6724 5, rule 5.5, as long as it is known who advertises what.
+#[test]
+fn rule_5_5_ends_with_what_is_advertised() {
+    let mut table = table(&["2001:db8:1::a", "2001:db8:2::a"]);
+    let chosen = |table: &AddressTable| {
+        let chosen = selected(ip("2001:db8:1:9::1"), ip("fe80::2"), table);
+        chosen.expect("an address").address
+    };
+    assert_eq!(chosen(&table), ip("2001:db8:1::a"));
+    table.replace_origins(OUT, &advertised(&["2001:db8:2::/64 fe80::2"]));
+    assert_eq!(
+        chosen(&table),
+        ip("2001:db8:1::a"),
+        "nobody advertises the other, so rule 8 decides"
+    );
+    let both = ["2001:db8:1::/64 fe80::1", "2001:db8:2::/64 fe80::2"];
+    table.replace_origins(OUT, &advertised(&both));
+    assert_eq!(chosen(&table), ip("2001:db8:2::a"));
+    table.replace_origins(OTHER, &[]);
+    assert_eq!(chosen(&table), ip("2001:db8:2::a"));
+    table.replace_origins(OUT, &[]);
+    assert_eq!(chosen(&table), ip("2001:db8:1::a"));
 }
 
 #[test]

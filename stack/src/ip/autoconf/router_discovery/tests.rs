@@ -205,6 +205,42 @@ fn a_prefix_serves_by_its_flags() {
     }
 }
 
+/// RFC 6724 5, rule 5.5: who advertises a prefix is kept, whatever its flags, while that router says it is valid.
+#[test]
+fn who_advertises_a_prefix_is_kept() {
+    let other = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2);
+    let net = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0);
+    let mut discovery = discovery();
+    hear(
+        &mut discovery,
+        Instant::ZERO,
+        &silent(),
+        &prefix(net, 100, 100),
+    );
+    events(&mut discovery);
+    let mut again = prefix(net, 50, 50);
+    again[3] = 0;
+    let said = Options::parse(&again).expect("options");
+    discovery.handle_advertisement(Instant::ZERO, other, &silent(), said);
+    assert_eq!(events(&mut discovery), [Event::Routes]);
+    let routers = |discovery: &RouterDiscovery| {
+        let origins = discovery.prefix_origins().iter();
+        let routers: Vec<_> = origins.map(|origin| origin.router).collect();
+        routers
+    };
+    assert_eq!(routers(&discovery), [ROUTER, other]);
+    discovery.handle_timeout(Instant::from_millis(50_000));
+    assert_eq!(routers(&discovery), [ROUTER]);
+    assert!(events(&mut discovery).contains(&Event::Routes));
+    hear(
+        &mut discovery,
+        Instant::from_millis(60_000),
+        &silent(),
+        &prefix(net, 0, 0),
+    );
+    assert!(routers(&discovery).is_empty());
+}
+
 /// A thousand prefixes, routers, routes and servers leave no more than the limits say.
 #[test]
 fn a_flood_leaves_tables_under_their_limits() {
@@ -230,6 +266,7 @@ fn a_flood_leaves_tables_under_their_limits() {
     assert_eq!(told.default_routers.len(), config.max_routers);
     assert!(told.routes.len() <= config.max_routes);
     assert_eq!(told.prefixes.len(), config.max_prefixes);
+    assert_eq!(discovery.prefix_origins().len(), config.max_prefixes);
     assert_eq!(told.addresses.len(), config.addresses.max_addresses);
     assert_eq!(told.dns_servers.len(), config.max_dns_entries);
     assert!(events(&mut discovery).len() <= 3000);
@@ -249,4 +286,5 @@ fn a_flood_leaves_tables_under_their_limits() {
     }
     let told = discovery.advertised();
     assert!(told.prefixes.is_empty() && told.routes.is_empty() && told.dns_servers.is_empty());
+    assert!(discovery.prefix_origins().is_empty());
 }
