@@ -36,7 +36,7 @@ pub trait Ports {
     ) -> io::Result<()>;
 }
 
-/// A packet that belongs to no socket.
+/// A packet that belongs to no socket: an answer, or one on its way through.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) interface: InterfaceId,
@@ -53,6 +53,8 @@ pub(crate) enum ReplyWay {
     Station(MacAddress),
     /// The neighbour's address, on links that have such.
     Path(Path),
+    /// The same for another host's packet.
+    Onward(Path),
 }
 
 /// The transmit queues of one shard.
@@ -265,7 +267,12 @@ impl Engine {
         } in replies
         {
             if self.is_congested(egress, interface) {
-                self.counters.dropped(DropReason::RateLimited);
+                self.counters.dropped(match way {
+                    ReplyWay::Onward(_) => DropReason::QueueFull,
+                    ReplyWay::Frame | ReplyWay::Station(_) | ReplyWay::Path(_) => {
+                        DropReason::RateLimited
+                    }
+                });
                 continue;
             }
             match way {
@@ -279,7 +286,14 @@ impl Engine {
                     let copy = has_neighbors.then(|| packet.clone());
                     let result = self.stage_towards(egress, now, &path, &mut packet);
                     if let (Err(SocketError::HostUnreachable), Some(copy)) = (result, copy) {
-                        self.report_undelivered(interface, copy, wakes);
+                        self.report_undelivered(now, interface, copy, wakes);
+                    }
+                }
+                // Refused, the packet is still there.
+                ReplyWay::Onward(path) => {
+                    let result = self.stage_towards(egress, now, &path, &mut packet);
+                    if result == Err(SocketError::HostUnreachable) {
+                        self.report_unforwarded(now, interface, &packet);
                     }
                 }
             }
@@ -396,13 +410,20 @@ impl Engine {
     }
 
     pub(crate) fn queue_reply(&self, shard: ShardId, reply: Reply) -> SocketResult<()> {
-        let mut replies = lock(&self.shard(shard).replies);
-        if replies.len() < self.config.host.reply_queue {
-            replies.push_back(reply);
-            return Ok(());
+        let queued = self.try_queue_reply(shard, reply);
+        if queued.is_err() {
+            self.counters.dropped(DropReason::RateLimited);
         }
-        drop(replies);
-        self.counters.dropped(DropReason::RateLimited);
-        Err(SocketError::NoBuffers)
+        queued
+    }
+
+    /// The same, for callers that count.
+    pub(crate) fn try_queue_reply(&self, shard: ShardId, reply: Reply) -> SocketResult<()> {
+        let mut replies = lock(&self.shard(shard).replies);
+        if replies.len() >= self.config.host.reply_queue {
+            return Err(SocketError::NoBuffers);
+        }
+        replies.push_back(reply);
+        Ok(())
     }
 }
