@@ -20,8 +20,8 @@ use tidewire_integration_tests::bodies::body;
 use tidewire_integration_tests::exchange::exchange;
 use tidewire_integration_tests::kernel::{DeviceKind, Family};
 use tidewire_integration_tests::namespace::{
-    Counters, Flavor, Namespace, Netlink, VethEnd, VethPair, announce, configure, run_program,
-    run_with, set_sysctl,
+    Counters, Flavor, Namespace, Netlink, VethEnd, VethPair, announce, configure, delete_link,
+    run_program, run_with, set_sysctl,
 };
 use tidewire_integration_tests::requirements::{Need, find_program};
 use tidewire_netdev::linux::{PacketConfig, PacketSocket, Tap, TapConfig, Tun, TunConfig};
@@ -220,6 +220,12 @@ where
     announce(&format!("kernel: {count} cases ({test})"));
 }
 
+/// Whether there is no such link any more.
+fn is_missing(error: io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENXIO))
+        || error.kind() == io::ErrorKind::NotFound
+}
+
 fn text(address: IpAddr) -> String {
     address.to_string()
 }
@@ -304,6 +310,14 @@ fn kernels_exchange_bodies_through_a_stack() {
                 assert_eq!(stats.dropped(DropReason::Checksum), 0, "{stats:?}");
                 assert!(stats.packets_forwarded > 500, "{stats:?}");
                 routed.assert_clean().await;
+                drop((near, far, routed));
+                // The kernel takes namespaces apart in its own time, and with them the ends of pairs that are here.
+                if kind == DeviceKind::Packet {
+                    for subnet in SUBNETS {
+                        let gone = delete_link(&format!("router{subnet}")).await;
+                        assert!(gone.is_ok() || gone.is_err_and(is_missing));
+                    }
+                }
             }
         },
     );
