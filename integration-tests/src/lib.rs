@@ -3,6 +3,7 @@
 
 pub mod bodies;
 pub mod cable;
+pub mod chain;
 pub mod curves;
 pub mod exchange;
 pub mod flows;

@@ -109,6 +109,34 @@ pub fn segment(
     cut(packet, headers, stride, checksums, out)
 }
 
+/// Octets of the largest packet that `packet`, which begins with its IP header, is on a wire.
+///
+/// # Errors
+/// [`Malformed`] for a packet that [`prepare`] refuses on a link of either medium: for those who pass on what others
+/// have made.
+pub fn wire_len(packet: &mut Packet) -> Result<usize, Malformed> {
+    if let Some(segmentation) = packet.offload.segmentation {
+        let headers = super_packet_headers(packet, segmentation, Medium::Ip)?;
+        if headers.payload > FARTHEST_START {
+            return Err(Malformed);
+        }
+        let payload = headers.end - headers.payload;
+        return Ok(headers.payload + payload.min(segmentation.segment_size.into()));
+    }
+    if let Checksum::Partial { start, offset } = packet.offload.checksum {
+        let start = usize::from(start);
+        let width = if is_crc(packet) { 4 } else { 2 };
+        if start > FARTHEST_START || start + usize::from(offset) + width > packet.len() {
+            return Err(Malformed);
+        }
+    }
+    Ok(packet.len())
+}
+
+/// Where a transport header or payload may begin at most, in octets of an IP packet: behind a frame's header it still
+/// has to fit the metadata's 16 bits.
+const FARTHEST_START: usize = u16::MAX as usize - crate::headers::ETHERNET_HEADER;
+
 /// Whether the checksum to be filled in is SCTP's, which no device behind a virtio header knows.
 fn is_crc(packet: &Packet) -> bool {
     matches!(packet.offload.checksum, Checksum::Partial { offset, .. } if offset == SCTP_CHECKSUM)

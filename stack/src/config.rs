@@ -36,6 +36,17 @@ pub enum HostModel {
     Strong,
 }
 
+/// What IPv6 packets carry in their flow label (RFC 6437), by which networks spread flows over several ways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum FlowLabels {
+    /// A keyed hash of the flow's addresses, ports and protocol: the same in all its packets, never 0, and not to be
+    /// guessed (RFC 6437 3).
+    #[default]
+    Hashed,
+    /// 0: no label.
+    Zero,
+}
+
 /// What concerns no single socket.
 #[derive(Clone, Debug)]
 pub struct HostConfig {
@@ -51,7 +62,16 @@ pub struct HostConfig {
     /// and the new one is on their link. Default false: RFC 1122 would have it on, but anybody on the link can forge such
     /// a message and take a connection's packets, and hosts of one router have no use for it.
     pub accept_redirects: bool,
-    /// Stateless replies (RST, ICMP) that wait for a flush; more are dropped and counted. Default 1024.
+    /// Pass packets for other hosts on between interfaces, as a router does (RFC 1812, RFC 8200), by the stack's routes. A
+    /// router learns no addresses and routes from other routers' advertisements and redirects of IPv6 (RFC 4862 1, RFC 4861
+    /// 8.2), and sends none. IPv4 hosts on a link are redirected to nearer routers there (RFC 1812 5.2.7.2). Packets by
+    /// source routes are dropped, unless [`Self::accept_source_routes`] is set and the route leads past this router. Default
+    /// false, as RFC 1122 3.3.1.1 has it for hosts and as on Linux (`ip_forward`, `forwarding`).
+    pub forwarding: bool,
+    /// Whether IPv6 packets carry flow labels. Default [`FlowLabels::Hashed`], as on Linux (`auto_flowlabels`).
+    pub flow_labels: FlowLabels,
+    /// Stateless replies (RST, ICMP), and packets on their way through, that wait for a flush or a full device; more are
+    /// dropped and counted. Default 1024.
     pub reply_queue: usize,
     /// Octets of fragments kept for reassembly, all datagrams together. Default 4 MiB, as Linux's `ipfrag_high_thresh`.
     pub reassembly_memory: usize,
@@ -93,6 +113,8 @@ impl Default for HostConfig {
             answer_echo: true,
             accept_source_routes: false,
             accept_redirects: false,
+            forwarding: false,
+            flow_labels: FlowLabels::default(),
             reply_queue: 1024,
             reassembly_memory: 4 << 20,
             tcp_memory: None,

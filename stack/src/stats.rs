@@ -49,6 +49,12 @@ pub enum DropReason {
     VerificationTag,
     /// SCTP: a State Cookie that is not ours, was changed, or does not fit its packet or association (RFC 9260 5.1.5, 5.2.4).
     Cookie,
+    /// A packet on its way through whose hops are used up (RFC 1812 5.3.1).
+    HopLimit,
+    /// A packet on its way through that no route leads on, or none that it may take (RFC 1812 5.2.7.1).
+    NoRoute,
+    /// A packet on its way through that is too long for the next link and not to be cut (RFC 1191 4, RFC 8201 3).
+    TooBig,
     /// The socket is closed or was aborted.
     Closed,
 }

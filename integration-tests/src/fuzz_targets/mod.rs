@@ -9,6 +9,7 @@ mod coalescing;
 mod dhcp;
 mod engine;
 mod ethernet;
+mod forwarding;
 mod groups;
 mod ip;
 mod ndp;
@@ -32,6 +33,7 @@ pub const TARGETS: &[Target] = &[
     ("dhcpv4", dhcp::message),
     ("engine", engine::engine),
     ("ethernet_engine", ethernet::engine),
+    ("forwarding", forwarding::forwarding),
     ("icmpv4", wire::icmpv4),
     ("icmpv6", wire::icmpv6),
     ("igmp", groups::igmp),

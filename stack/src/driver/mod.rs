@@ -115,7 +115,13 @@ pub fn start(
         }
         if let Some(config) = slaac {
             let begun = engine.configure_by_slaac(clock.now(), id, config);
-            begun.map_err(|_| not_ethernet("SLAAC", &device.name))?;
+            begun.map_err(|error| match error {
+                SocketError::InvalidInput => io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    format!("{}: a router takes no addresses from routers", device.name),
+                ),
+                _ => not_ethernet("SLAAC", &device.name),
+            })?;
         }
         start_rarp(&engine, clock.now(), id, (rarp, rarp_server), &mut gateways)
             .map_err(|_| not_ethernet("RARP", &device.name))?;

@@ -16,6 +16,8 @@ pub struct StackStats {
     pub bytes_received: u64,
     /// Octets sent, network headers included.
     pub bytes_sent: u64,
+    /// Packets passed on to other hosts, super-packets counting once; each is among the received and the sent ones too.
+    pub packets_forwarded: u64,
     /// Memory of TCP's buffers: how much of it is in use, and what was done when it was short.
     pub tcp_memory: MemoryStats,
     /// Dropped on the way in, by reason; see [`Self::dropped`].
@@ -40,6 +42,7 @@ pub(crate) struct Counters {
     packets_sent: AtomicU64,
     bytes_received: AtomicU64,
     bytes_sent: AtomicU64,
+    packets_forwarded: AtomicU64,
     drops: [AtomicU64; DropReason::COUNT],
 }
 
@@ -56,6 +59,11 @@ impl Counters {
         self.bytes_sent.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
+    /// Counts a packet on its way through.
+    pub(crate) fn forwarded(&self) {
+        self.packets_forwarded.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Counts a dropped packet.
     pub(crate) fn dropped(&self, reason: DropReason) {
         self.drops[reason as usize].fetch_add(1, Ordering::Relaxed);
@@ -68,6 +76,7 @@ impl Counters {
             packets_sent: load(&self.packets_sent),
             bytes_received: load(&self.bytes_received),
             bytes_sent: load(&self.bytes_sent),
+            packets_forwarded: load(&self.packets_forwarded),
             tcp_memory,
             drops: std::array::from_fn(|index| load(&self.drops[index])),
         }

@@ -21,7 +21,7 @@ use crate::neighbor::Initiator;
 use crate::stats::DropReason;
 use crate::time::Instant;
 use crate::transport::Readiness;
-use crate::wire::icmpv4;
+use crate::wire::{icmpv4, protocol};
 
 impl Engine {
     /// Opens an echo socket that sends from `local`; an unspecified address leaves the choice to each request.
@@ -83,6 +83,7 @@ impl Engine {
             return Err(SocketError::MessageTooLong);
         }
         let path = self.network.path(now, destination, local, None)?;
+        let path = self.label_plain(path, protocol::ICMPV6, destination);
         let Outgoing { header, packet } = echo::request(
             path.source,
             destination,
@@ -98,6 +99,7 @@ impl Engine {
             packet,
             OutputHeader {
                 hop_limit: self.hop_limit_of(ttl, &path),
+                flow_label: path.flow_label,
                 ..header
             },
         )

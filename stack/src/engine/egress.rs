@@ -165,7 +165,10 @@ impl Engine {
         let shard = self.shard(egress.shard);
         for (destination, mtu) in std::mem::take(&mut *lock(&shard.shrunk)) {
             for queue in &mut egress.queues {
-                restage::shrink(&mut queue.packets, &queue.capabilities, destination, mtu);
+                let smaller = (destination, mtu);
+                restage::shrink(&mut queue.packets, &queue.capabilities, smaller, |source| {
+                    self.network.is_own(source)
+                });
             }
         }
         // What a device has left comes first: were slots polled before it, a device that takes a little at a time would

@@ -72,14 +72,18 @@ impl Engine {
         }
     }
 
-    /// A packet of ours that a neighbour did not take, from its IP header on: the connected datagram socket or the echo
-    /// socket that sent it is told. Connections have waited themselves.
+    /// A packet that a neighbour did not take, from its IP header on: the connected datagram socket or the echo socket that
+    /// sent it is told, or the host that it came from. Connections have waited themselves.
     pub(crate) fn report_undelivered(
         &self,
+        now: Instant,
         interface: InterfaceId,
         mut packet: Packet,
         wakes: &mut WakeList,
     ) {
+        if self.report_unforwarded(now, interface, &packet) {
+            return;
+        }
         let Ok(ip) = input::parse(&mut packet, Arrival::Loopback) else {
             return;
         };
@@ -124,7 +128,7 @@ impl Engine {
         self.report_from(inbound.now, inbound.origin(), problem, ip, packet);
     }
 
-    fn report_from(
+    pub(super) fn report_from(
         &self,
         now: Instant,
         origin: Origin,
@@ -175,8 +179,10 @@ impl Engine {
             .network
             .path(now, header.destination, Some(header.source), device)
             .map_err(|_| DropReason::BadSource)?;
+        let path = self.label_plain(path, header.protocol, header.destination);
         let header = crate::ip::output::OutputHeader {
             hop_limit: self.hop_limit(&path),
+            flow_label: path.flow_label,
             ..header
         };
         self.reply_datagram(&path, Initiator::Stranger, packet, header)

@@ -150,6 +150,9 @@ impl Engine {
         inbound: &mut Inbound<'_>,
         mut packet: Packet,
     ) -> Result<(), DropReason> {
+        if self.is_in_transit(inbound, &mut packet) {
+            return self.forward(inbound, packet);
+        }
         let (now, interface) = (inbound.now, inbound.interface);
         let arrival = if interface == InterfaceId::LOOPBACK {
             Arrival::Loopback

@@ -139,7 +139,11 @@ impl Engine {
                 let ownership = self.network.ownership_on(interface, target);
                 let answer =
                     lock(&self.neighbors).handle_solicitation(now, &solicitation, ownership);
-                answer.and_then(|answer| self.advertise(now, ours, &answer))
+                answer.and_then(|mut answer| {
+                    // RFC 4861 7.2.4: hosts that have this one as their router look for it.
+                    answer.advertisement.router = self.config.host.forwarding;
+                    self.advertise(now, ours, &answer)
+                })
             }
             Received::Advertisement(advertisement) => {
                 lock(&self.duplicates).handle_advertisement(&advertisement);
@@ -425,7 +429,7 @@ impl Engine {
                 self.network.forget_gateway(key.interface, key.address);
                 for packet in packets {
                     self.counters.dropped(DropReason::NeighborUnreachable);
-                    self.report_undelivered(key.interface, packet, wakes);
+                    self.report_undelivered(now, key.interface, packet, wakes);
                 }
                 for slot in waiters {
                     self.fail_waiter(now, slot, wakes);

@@ -17,6 +17,8 @@ mod counters;
 mod dhcp;
 mod echo;
 mod egress;
+mod flow_label;
+mod forwarding;
 mod icmp;
 pub mod icmp_listener;
 mod ingress;
@@ -47,6 +49,7 @@ mod udp_sockets;
 mod zone;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::num::NonZeroU8;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
@@ -319,6 +322,9 @@ impl Engine {
         if let Some(cidr) = link_local {
             self.add_address(now, id, cidr);
         }
+        if self.config.host.forwarding && hardware_address.is_some() {
+            self.join_all_routers(now, id);
+        }
         id
     }
 
@@ -334,7 +340,7 @@ impl Engine {
 
     /// The hop limit of packets for which nobody asked for another: the routers' on that path, or the configured one.
     fn hop_limit(&self, path: &network::Path) -> u8 {
-        path.hop_limit.unwrap_or(self.config.host.ttl)
+        path.hop_limit.map_or(self.config.host.ttl, NonZeroU8::get)
     }
 
     /// The same for a socket: one that has asked for none has the configured one.

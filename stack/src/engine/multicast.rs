@@ -23,7 +23,7 @@ use crate::link::ethernet::{self, LinkProtocol};
 use crate::stats::DropReason;
 use crate::time::Instant;
 use crate::wire::mld::is_listener_discovery;
-use crate::wire::ndp::solicited_node;
+use crate::wire::ndp::{ALL_ROUTERS, solicited_node};
 
 impl Engine {
     /// Joins a multicast group on an interface: its datagrams reach the socket, and routers on the link are told.
@@ -178,6 +178,15 @@ impl Engine {
             let holder = Holder::Address(address);
             lock(&self.memberships).set(now, interface, group, holder, filter);
         }
+    }
+
+    /// A router is in its links' group of all routers (RFC 4291 2.8).
+    pub(super) fn join_all_routers(&self, now: Instant, interface: InterfaceId) {
+        let group = IpAddr::V6(ALL_ROUTERS);
+        let everything = SourceFilter::everything();
+        let holder = Holder::Address(group);
+        lock(&self.memberships).set(now, interface, group, holder, everything);
+        self.note_housekeeping(Some(now));
     }
 
     /// Sends what is due to be told of groups. The caller holds no slot.

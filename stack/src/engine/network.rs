@@ -3,6 +3,7 @@
 mod changes;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU8;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -14,7 +15,7 @@ use crate::error::{SocketError, SocketResult};
 use crate::ip::address::{AddressClass, AddressTable, InterfaceAddress};
 use crate::ip::autoconf::dad::AddressState;
 use crate::ip::autoconf::router_discovery::LinkParameters;
-use crate::ip::icmp::{ReceivedRedirect, Responder};
+use crate::ip::icmp::{Problem, ReceivedRedirect, Responder};
 use crate::ip::path_mtu::PathMtuCache;
 use crate::ip::redirect::RedirectRoute;
 use crate::ip::redirects::{Redirect, RedirectTable};
@@ -85,9 +86,18 @@ pub struct Path {
     /// Whether the next hop is one host, a group or everybody.
     pub cast: Cast,
     /// The hop limit to send with where nobody asked for another, if routers have told one.
-    pub hop_limit: Option<u8>,
+    pub hop_limit: Option<NonZeroU8>,
+    /// What the IPv6 packets of the flow carry that the path was looked up for; 0 until somebody says which flow that is.
+    pub(crate) flow_label: u32,
     /// The state of routes and path MTUs this was computed from; outdated when it has moved on.
     pub(crate) generation: u32,
+}
+
+impl Path {
+    /// The same path for a flow whose packets carry that label.
+    pub(crate) const fn with_flow_label(self, flow_label: u32) -> Self {
+        Self { flow_label, ..self }
+    }
 }
 
 /// How a packet came that is answered.
@@ -315,6 +325,65 @@ impl Network {
         is_others || tables.addresses.is_plausible_source(source)
     }
 
+    /// Whether the destination of a packet from the wire is another host, that a router may pass it on to: none of this
+    /// host's addresses, whatever their state and interface.
+    pub(crate) fn is_in_transit(&self, destination: IpAddr) -> bool {
+        let tables = self.read();
+        let mut all = tables.addresses.iter();
+        tables.addresses.classify(destination) == AddressClass::Remote
+            && !all.any(|own| own.address() == destination)
+    }
+
+    /// The way on of a packet from another host, which has come in through `arrival`. Redirects and path MTUs that this host
+    /// has learnt for itself do not count (RFC 1812 5.2.7.2; Linux's `ip_forward_use_pmtu` 0).
+    ///
+    /// # Errors
+    /// What the packet's sender is to be told.
+    pub(crate) fn path_through(
+        &self,
+        source: IpAddr,
+        destination: IpAddr,
+        arrival: InterfaceId,
+    ) -> Result<Path, Problem> {
+        let generation = self.generation();
+        let tables = self.read();
+        let route = tables.routes.lookup(destination);
+        let route = route.ok_or(Problem::NetworkUnreachable)?;
+        let interface = tables
+            .interface(route.interface)
+            .filter(|interface| interface.is_up && !interface.has_ended)
+            .filter(|interface| interface.id != InterfaceId::LOOPBACK)
+            .ok_or(Problem::NetworkUnreachable)?;
+        // RFC 4443 3.1: nothing goes back over a point-to-point link that should have taken it at the other end.
+        let has_stations = interface.hardware_address.is_some();
+        if route.interface == arrival && !has_stations && route.gateway.is_none() {
+            return Err(Problem::HostUnreachable);
+        }
+        let link = interface.mtu_towards(destination);
+        Ok(Path {
+            interface: route.interface,
+            next_hop: route.next_hop(destination),
+            source,
+            mtu: route.mtu.map_or(link, |mtu| mtu.min(link)),
+            cast: Cast::Unicast,
+            hop_limit: None,
+            flow_label: 0,
+            generation,
+        })
+    }
+
+    /// Whether the two addresses are in one of the interface's networks.
+    pub(crate) fn share_a_network(
+        &self,
+        interface: InterfaceId,
+        one: IpAddr,
+        other: IpAddr,
+    ) -> bool {
+        let tables = self.read();
+        let mut addresses = tables.addresses.of_interface(interface);
+        addresses.any(|address| address.cidr.contains(one) && address.cidr.contains(other))
+    }
+
     /// Whether the address is one of this host's.
     pub fn is_own(&self, address: IpAddr) -> bool {
         self.read().addresses.is_own(address)
@@ -440,6 +509,7 @@ impl Network {
                 mtu: LOOPBACK_MTU,
                 cast: Cast::Unicast,
                 hop_limit: None,
+                flow_label: 0,
                 generation,
             });
         }
@@ -451,6 +521,7 @@ impl Network {
                 mtu: LOOPBACK_MTU,
                 cast: Cast::Multicast,
                 hop_limit: None,
+                flow_label: 0,
                 generation,
             });
         }
@@ -511,7 +582,9 @@ impl Network {
             cast,
             hop_limit: interface
                 .advertised_hop_limit
-                .filter(|_| destination.is_ipv6()),
+                .filter(|_| destination.is_ipv6())
+                .and_then(NonZeroU8::new),
+            flow_label: 0,
             generation,
         })
     }

@@ -1,6 +1,7 @@
 //! Packets that waited for a full device while their path's MTU shrank: they are cut anew before they leave.
 //!
-//! Only TCP is cut: a datagram that no longer fits is for IP to fragment, or for its sender to hear of.
+//! Only this host's TCP is cut: a datagram that no longer fits is for IP to fragment, or for its sender to hear of, as is
+//! what other hosts have sent.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -11,16 +12,18 @@ use tidewire_netdev::{Capabilities, Medium, Packet, Segmentation, SegmentationKi
 use crate::wire::tcp::Flags;
 use crate::wire::{ethernet, protocol};
 
-/// Cuts every staged TCP packet to `destination` so that none has more than `mtu` octets on the wire; order is kept.
+/// Cuts every staged TCP packet from one of ours, which `is_own` knows, to `destination` so that none has more than `mtu`
+/// octets on the wire; order is kept.
 pub(crate) fn shrink(
     packets: &mut VecDeque<Packet>,
     capabilities: &Capabilities,
-    destination: IpAddr,
-    mtu: usize,
+    (destination, mtu): (IpAddr, usize),
+    is_own: impl Fn(IpAddr) -> bool,
 ) {
     let staged = std::mem::take(packets);
     for mut packet in staged {
-        if let Some(segmentation) = cut_for(&packet, capabilities.medium, destination, mtu) {
+        let cut = cut_for(&packet, capabilities.medium, destination, mtu);
+        if let Some((_, segmentation)) = cut.filter(|(source, _)| is_own(*source)) {
             packet.offload.segmentation = Some(segmentation);
         }
         if segmentation::prepare(packet, capabilities, packets).is_err() {
@@ -32,30 +35,32 @@ pub(crate) fn shrink(
     }
 }
 
-/// The cut a packet of ours needs; `None` for packets to others, of others, or small enough.
+/// Whose packet it is and the cut that it needs; `None` for packets to others, of other protocols, or small enough.
 fn cut_for(
     packet: &Packet,
     medium: Medium,
     destination: IpAddr,
     mtu: usize,
-) -> Option<Segmentation> {
+) -> Option<(IpAddr, Segmentation)> {
     let link = match medium {
         Medium::Ip => 0,
         Medium::Ethernet => ethernet::HEADER_LEN,
     };
     let head = packet.contiguous().get(link..)?;
-    let (kind, ip_len) = match (head.first()? >> 4, destination) {
+    let (kind, source, ip_len) = match (head.first()? >> 4, destination) {
         (4, IpAddr::V4(to)) => {
             let octets: [u8; 4] = head.get(16..20)?.try_into().ok()?;
             // With options it goes by a source route: it is no super-packet, and its connection sends it again in smaller ones.
             let is_plain = head[0] & 0x0f == 5;
             let ours = is_plain && Ipv4Addr::from(octets) == to && *head.get(9)? == protocol::TCP;
-            (SegmentationKind::TcpV4, ours.then_some(20)?)
+            let source: [u8; 4] = head.get(12..16)?.try_into().ok()?;
+            (SegmentationKind::TcpV4, source.into(), ours.then_some(20)?)
         }
         (6, IpAddr::V6(to)) => {
             let octets: [u8; 16] = head.get(24..40)?.try_into().ok()?;
             let ours = Ipv6Addr::from(octets) == to && *head.get(6)? == protocol::TCP;
-            (SegmentationKind::TcpV6, ours.then_some(40)?)
+            let source: [u8; 16] = head.get(8..24)?.try_into().ok()?;
+            (SegmentationKind::TcpV6, source.into(), ours.then_some(40)?)
         }
         _ => return None,
     };
@@ -66,9 +71,10 @@ fn cut_for(
         .offload
         .segmentation
         .map_or(payload, |cut| usize::from(cut.segment_size));
-    (now > room && payload > room).then(|| Segmentation {
+    let segmentation = Segmentation {
         kind,
         segment_size: room as u16,
-        ecn: Flags(head[ip_len + 13]).contains(Flags::CWR),
-    })
+        ecn: Flags(*head.get(ip_len + 13)?).contains(Flags::CWR),
+    };
+    (now > room && payload > room).then_some((source, segmentation))
 }

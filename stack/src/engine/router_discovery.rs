@@ -25,13 +25,17 @@ impl Engine {
     /// one, if identifiers are to be so.
     ///
     /// # Errors
-    /// [`SocketError::NoDevice`] for an interface that is not Ethernet.
+    /// [`SocketError::NoDevice`] for an interface that is not Ethernet, [`SocketError::InvalidInput`] on a router
+    /// ([`HostConfig::forwarding`](crate::config::HostConfig::forwarding)).
     pub fn configure_by_slaac(
         &self,
         now: Instant,
         interface: InterfaceId,
         config: Config,
     ) -> SocketResult<()> {
+        if self.config.host.forwarding {
+            return Err(SocketError::InvalidInput);
+        }
         let hardware = self.network.hardware_address(interface);
         let hardware = hardware.ok_or(SocketError::NoDevice)?;
         let max_mtu = self.network.device_mtu(interface);
@@ -105,7 +109,8 @@ impl Engine {
     ) -> Result<(), DropReason> {
         let interface = received.interface;
         let (destination, target) = (received.redirect.destination, received.redirect.target);
-        if !lock(&self.redirects).is_on() {
+        // RFC 4861 8.2: a router changes no route for it.
+        if self.config.host.forwarding || !lock(&self.redirects).is_on() {
             return Err(DropReason::UnknownProtocol);
         }
         let first_hop = self.network.gateway_towards(interface, destination.into());

@@ -17,6 +17,7 @@ use crate::ip::InterfaceId;
 use crate::sctp::association::is_in_scope;
 use crate::time::Instant;
 use crate::transport::demux::Tuple;
+use crate::wire::protocol;
 use crate::wire::sctp::AddressTypes;
 
 /// The way to one address of a peer, as it was last looked up.
@@ -208,11 +209,14 @@ impl Engine {
         remote: IpAddr,
         source: Option<IpAddr>,
     ) -> SocketResult<Path> {
-        let locals = &socket.association.ends().local_addresses;
+        let ends = socket.association.ends();
+        let locals = &ends.local_addresses;
         let device = socket
             .device
             .or(is_link_local(remote).then_some(socket.zone));
-        self.sctp_way(now, remote, source, locals, device)
+        let path = self.sctp_way(now, remote, source, locals, device)?;
+        let remote = SocketAddr::new(remote, ends.peer_port);
+        Ok(self.label(path, protocol::SCTP, ends.local_port, remote))
     }
 
     /// The peer's addresses have changed: the demux finds the association by all of them, and by no others. One that

@@ -117,6 +117,7 @@ impl Engine {
             identification: socket.next_id,
             traffic_class: socket.tos,
             hop_limit: self.hop_limit_of(socket.ttl, &path),
+            flow_label: path.flow_label,
             ..OutputHeader::new(path.source, destination, protocol::SCTP)
         };
         socket.next_id = socket.next_id.wrapping_add(1);

@@ -250,8 +250,15 @@ impl Engine {
             .network
             .path(now, transmit.destination, transmit.source, device);
         let Ok(path) = path else { return };
+        // The association that may come of it has the same label.
+        let ports = transmit.packet.contiguous().first_chunk::<4>();
+        let [a, b, c, d] = ports.copied().unwrap_or_default();
+        let (local, peer) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+        let peer = SocketAddr::new(transmit.destination, peer);
+        let path = self.label(path, protocol::SCTP, local, peer);
         let header = OutputHeader {
             hop_limit: self.hop_limit(&path),
+            flow_label: path.flow_label,
             ..OutputHeader::new(path.source, transmit.destination, protocol::SCTP)
         };
         // Too many at once: the peer asks again.

@@ -53,7 +53,7 @@ impl Engine {
                 Some(tuple.local.ip()),
                 socket.device,
             ) {
-                Ok(path) => path,
+                Ok(path) => self.label_flow(path, protocol::TCP, &tuple),
                 // The route went away. The timers go on, and give up if it does not come back.
                 Err(_) => socket.path.unwrap_or(Path::nowhere(tuple)),
             },
@@ -91,6 +91,7 @@ impl Engine {
                 dont_fragment,
                 traffic_class: socket.tos,
                 hop_limit: socket.ttl,
+                flow_label: path.flow_label,
                 ..OutputHeader::new(tuple.local.ip(), tuple.remote.ip(), protocol::TCP)
             };
             socket.next_id = socket.next_id.wrapping_add(count as u16);
@@ -138,6 +139,7 @@ impl Engine {
                 socket.device.or(zone_of_flow(&tuple)),
             );
             let Ok(path) = path else { continue };
+            let path = self.label_flow(path, protocol::TCP, &tuple);
             if self.is_congested(egress, path.interface) {
                 // The timer sends it again.
                 self.counters.dropped(DropReason::RateLimited);
@@ -147,6 +149,7 @@ impl Engine {
                 identification: socket.next_id,
                 hop_limit: self.hop_limit_of(socket.ttl, &path),
                 traffic_class: socket.options.tos & !3,
+                flow_label: path.flow_label,
                 ..OutputHeader::new(tuple.local.ip(), tuple.remote.ip(), protocol::TCP)
             };
             socket.next_id = socket.next_id.wrapping_add(1);
@@ -177,8 +180,10 @@ impl Engine {
         let Ok(path) = self.network.path(now, towards, Some(local), device) else {
             return;
         };
+        let path = self.label_flow(path, protocol::TCP, &tuple);
         let header = OutputHeader {
             hop_limit: self.hop_limit(&path),
+            flow_label: path.flow_label,
             ..OutputHeader::new(tuple.local.ip(), tuple.remote.ip(), protocol::TCP)
         };
         // Too many at once: the peer asks again.
@@ -197,6 +202,7 @@ impl Path {
             mtu: 1280,
             cast: Cast::Unicast,
             hop_limit: None,
+            flow_label: 0,
             generation: 0,
         }
     }

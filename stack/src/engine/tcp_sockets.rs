@@ -25,6 +25,7 @@ use crate::transport::Readiness;
 use crate::transport::demux::{Bound, Tuple};
 use crate::transport::ports::{BindRequest, PortLease};
 use crate::wire::ipv4::SourceRoute;
+use crate::wire::protocol;
 
 /// Most connections that wait to be accepted, less one: Linux's `somaxconn`.
 pub(crate) const MAX_BACKLOG: u32 = 4096;
@@ -189,7 +190,7 @@ impl Engine {
             tos: options.tos & !3,
             mapped,
             lease: Some(lease),
-            path: Some(path),
+            path: Some(self.label_flow(path, protocol::TCP, &Tuple { local, remote })),
             device,
             route: None,
             unreachable: false,

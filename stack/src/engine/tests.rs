@@ -9,6 +9,8 @@ use super::*;
 use crate::transport::ports::BindRequest;
 
 mod ethernet;
+mod flow_label;
+mod forwarding;
 mod host_model;
 mod icmp;
 mod multicast;

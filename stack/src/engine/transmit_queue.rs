@@ -37,7 +37,7 @@ pub trait Ports {
     ) -> io::Result<()>;
 }
 
-/// A packet that belongs to no socket.
+/// A packet that belongs to no socket: an answer, or one on its way through.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) interface: InterfaceId,
@@ -54,6 +54,8 @@ pub(crate) enum ReplyWay {
     Station(MacAddress),
     /// The neighbour's address, on links that have such, and who asks for it if it is unknown.
     Path(Path, Initiator),
+    /// The same for another host's packet.
+    Onward(Path),
 }
 
 /// The transmit queues of one shard.
@@ -266,7 +268,12 @@ impl Engine {
         } in replies
         {
             if self.is_congested(egress, interface) {
-                self.counters.dropped(DropReason::RateLimited);
+                self.counters.dropped(match way {
+                    ReplyWay::Onward(_) => DropReason::QueueFull,
+                    ReplyWay::Frame | ReplyWay::Station(_) | ReplyWay::Path(..) => {
+                        DropReason::RateLimited
+                    }
+                });
                 continue;
             }
             match way {
@@ -280,7 +287,15 @@ impl Engine {
                     let copy = has_neighbors.then(|| packet.clone());
                     let result = self.stage_towards(egress, now, &path, initiator, &mut packet);
                     if let (Err(SocketError::HostUnreachable), Some(copy)) = (result, copy) {
-                        self.report_undelivered(interface, copy, wakes);
+                        self.report_undelivered(now, interface, copy, wakes);
+                    }
+                }
+                // Refused, the packet is still there.
+                ReplyWay::Onward(path) => {
+                    let initiator = Initiator::Stranger;
+                    let result = self.stage_towards(egress, now, &path, initiator, &mut packet);
+                    if result == Err(SocketError::HostUnreachable) {
+                        self.report_unforwarded(now, interface, &packet);
                     }
                 }
             }
@@ -403,13 +418,20 @@ impl Engine {
     }
 
     pub(crate) fn queue_reply(&self, shard: ShardId, reply: Reply) -> SocketResult<()> {
-        let mut replies = lock(&self.shard(shard).replies);
-        if replies.len() < self.config.host.reply_queue {
-            replies.push_back(reply);
-            return Ok(());
+        let queued = self.try_queue_reply(shard, reply);
+        if queued.is_err() {
+            self.counters.dropped(DropReason::RateLimited);
         }
-        drop(replies);
-        self.counters.dropped(DropReason::RateLimited);
-        Err(SocketError::NoBuffers)
+        queued
+    }
+
+    /// The same, for callers that count.
+    pub(crate) fn try_queue_reply(&self, shard: ShardId, reply: Reply) -> SocketResult<()> {
+        let mut replies = lock(&self.shard(shard).replies);
+        if replies.len() >= self.config.host.reply_queue {
+            return Err(SocketError::NoBuffers);
+        }
+        replies.push_back(reply);
+        Ok(())
     }
 }

@@ -110,6 +110,7 @@ impl Engine {
             bound
         };
         socket.remote = Some(remote);
+        let path = self.label(path, protocol::UDP, socket.bound.port(), remote);
         socket.path = Some((remote, path));
         socket.socket.connect(remote)?;
         let bound = Bound {
@@ -211,12 +212,17 @@ impl Engine {
         socket: &mut UdpSocket,
         destination: SocketAddr,
     ) -> SocketResult<Path> {
-        if let Some((known, path)) = socket.path
+        let port = socket.bound.port();
+        if let Some((known, path)) = &mut socket.path
             && known.ip() == destination.ip()
-            && zone_of(known) == zone_of(destination)
-            && self.network.is_current(&path)
+            && zone_of(*known) == zone_of(destination)
+            && self.network.is_current(path)
         {
-            return Ok(path);
+            if known.port() != destination.port() {
+                *known = destination;
+                *path = self.label(*path, protocol::UDP, port, destination);
+            }
+            return Ok(*path);
         }
         let source = self.source(socket.bound.ip());
         if source.is_some_and(|source| source.is_ipv4() != destination.is_ipv4()) {
@@ -224,6 +230,7 @@ impl Engine {
         }
         let device = self.device_towards(destination, socket.device_for(destination.ip()))?;
         let path = self.network.path(now, destination.ip(), source, device)?;
+        let path = self.label(path, protocol::UDP, port, destination);
         socket.path = Some((destination, path));
         Ok(path)
     }
@@ -350,6 +357,7 @@ impl Engine {
             },
             identification: socket.next_id,
             dont_fragment: false,
+            flow_label: path.flow_label,
             ..OutputHeader::new(path.source, destination.ip(), protocol::UDP)
         }
     }

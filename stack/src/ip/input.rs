@@ -76,6 +76,42 @@ pub struct FragmentInfo {
 }
 
 impl IpPacket {
+    /// The packet with that header, which was read from `octets`.
+    pub(super) fn of_v4(header: &ipv4::Header, octets: &[u8]) -> Self {
+        Self {
+            source: header.source.into(),
+            destination: header.destination.into(),
+            protocol: header.protocol,
+            hop_limit: header.ttl,
+            traffic_class: header.tos,
+            fragment: header.is_fragment().then_some(FragmentInfo {
+                identification: header.identification.into(),
+                offset: header.fragment_offset,
+                more: header.more_fragments,
+            }),
+            was_fragmented: false,
+            return_route: None,
+            header: SmallVec::from_slice(octets),
+            protocol_pointer: PROTOCOL_POINTER_V4,
+        }
+    }
+
+    /// The same of IPv6, before its extension headers are looked at.
+    pub(super) fn of_v6(header: &ipv6::Header, octets: &[u8]) -> Self {
+        Self {
+            source: header.source.into(),
+            destination: header.destination.into(),
+            protocol: header.next_header,
+            hop_limit: header.hop_limit,
+            traffic_class: header.traffic_class,
+            fragment: None,
+            was_fragmented: false,
+            return_route: None,
+            header: SmallVec::from_slice(octets),
+            protocol_pointer: PROTOCOL_POINTER_V6,
+        }
+    }
+
     /// The ECN field.
     pub const fn ecn(&self) -> Ecn {
         Ecn::from_tos(self.traffic_class)
@@ -172,22 +208,7 @@ fn parse_v4(packet: &mut Packet, arrival: Arrival) -> Result<IpPacket, Refusal> 
     let octets = packet.contiguous();
     let (header, header_len) = ipv4::Header::parse(octets).map_err(unreadable)?;
     let total_len = usize::from(header.total_len);
-    let mut ip = IpPacket {
-        source: header.source.into(),
-        destination: header.destination.into(),
-        protocol: header.protocol,
-        hop_limit: header.ttl,
-        traffic_class: header.tos,
-        fragment: header.is_fragment().then_some(FragmentInfo {
-            identification: header.identification.into(),
-            offset: header.fragment_offset,
-            more: header.more_fragments,
-        }),
-        was_fragmented: false,
-        return_route: None,
-        header: SmallVec::from_slice(&octets[..header_len]),
-        protocol_pointer: PROTOCOL_POINTER_V4,
-    };
+    let mut ip = IpPacket::of_v4(&header, &octets[..header_len]);
     trim(packet, total_len)?;
     screen_v4(header.source, header.destination, arrival)?;
     packet.advance(header_len);
@@ -210,18 +231,7 @@ fn parse_v6(packet: &mut Packet, arrival: Arrival) -> Result<IpPacket, Refusal> 
     }
     let octets = packet.contiguous();
     let (header, header_len) = ipv6::Header::parse(octets).map_err(unreadable)?;
-    let ip = IpPacket {
-        source: header.source.into(),
-        destination: header.destination.into(),
-        protocol: header.next_header,
-        hop_limit: header.hop_limit,
-        traffic_class: header.traffic_class,
-        fragment: None,
-        was_fragmented: false,
-        return_route: None,
-        header: SmallVec::from_slice(&octets[..header_len]),
-        protocol_pointer: PROTOCOL_POINTER_V6,
-    };
+    let ip = IpPacket::of_v6(&header, &octets[..header_len]);
     // A jumbogram (RFC 2675) has a length of 0 here, so nothing is left of it and its option is cut short.
     trim(packet, header_len + usize::from(header.payload_len))?;
     screen_v6(header.source, header.destination, arrival)?;
@@ -331,7 +341,7 @@ pub(super) fn skip_headers(next_header: u8, octets: &[u8]) -> impl Iterator<Item
 }
 
 /// Cuts link padding off; a packet shorter than its header says was cut short on the way.
-fn trim(packet: &mut Packet, len: usize) -> Result<(), DropReason> {
+pub(super) fn trim(packet: &mut Packet, len: usize) -> Result<(), DropReason> {
     match packet.len() {
         have if have < len => return Err(DropReason::Malformed),
         have if have > len => packet.truncate(len),
@@ -341,7 +351,11 @@ fn trim(packet: &mut Packet, len: usize) -> Result<(), DropReason> {
 }
 
 /// RFC 1122 3.2.1.3, RFC 1812 5.3.7: addresses that no packet may carry there.
-fn screen_v4(source: Ipv4Addr, destination: Ipv4Addr, arrival: Arrival) -> Result<(), DropReason> {
+pub(super) fn screen_v4(
+    source: Ipv4Addr,
+    destination: Ipv4Addr,
+    arrival: Arrival,
+) -> Result<(), DropReason> {
     let has_group = destination.is_broadcast() || destination.is_multicast();
     let is_this_network = |address: Ipv4Addr| address.octets()[0] == 0;
     // A host that has no address yet asks for one by broadcast (RFC 2131 4.1), and reports groups (RFC 3376 4.2.13).
@@ -360,7 +374,11 @@ fn screen_v4(source: Ipv4Addr, destination: Ipv4Addr, arrival: Arrival) -> Resul
 }
 
 /// RFC 4291 2.5.2, 2.5.3, 2.7: addresses that no packet may carry there.
-fn screen_v6(source: Ipv6Addr, destination: Ipv6Addr, arrival: Arrival) -> Result<(), DropReason> {
+pub(super) fn screen_v6(
+    source: Ipv6Addr,
+    destination: Ipv6Addr,
+    arrival: Arrival,
+) -> Result<(), DropReason> {
     // An IPv4-mapped source on the wire would pass for an IPv4 peer behind any filter of those (RFC 4942 2.2); Linux
     // drops it too.
     if source.is_multicast()
@@ -403,7 +421,7 @@ fn check_options(
     }
 }
 
-fn answer(ip: IpPacket, problem: Problem, reason: DropReason) -> Refusal {
+pub(super) fn answer(ip: IpPacket, problem: Problem, reason: DropReason) -> Refusal {
     Refusal::Answer(Box::new(Answer {
         ip,
         problem,
@@ -411,7 +429,7 @@ fn answer(ip: IpPacket, problem: Problem, reason: DropReason) -> Refusal {
     }))
 }
 
-fn unreadable(error: ParseError) -> DropReason {
+pub(super) fn unreadable(error: ParseError) -> DropReason {
     match error {
         ParseError::Checksum => DropReason::Checksum,
         ParseError::Truncated | ParseError::Malformed => DropReason::Malformed,

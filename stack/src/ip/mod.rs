@@ -7,6 +7,7 @@
 //! ```text
 //!  in:   input::parse ─▶ (reassembly) ─▶ input::resume ─▶ transport
 //!  out:  transport ─▶ route ─▶ source_address ─▶ (fragmentation) ─▶ output::prepend
+//!  through: forwarding::parse ─▶ route ─▶ Transit::pass ─▶ (forwarding::cut)
 //!  ICMP: icmp::errors, icmp::echo, held back by icmp::rate_limit; path_mtu remembers what it learnt
 //! ```
 //!
@@ -15,6 +16,7 @@
 pub mod address;
 pub mod autoconf;
 pub mod cidr;
+pub mod forwarding;
 pub mod fragmentation;
 pub mod icmp;
 pub mod input;

@@ -329,6 +329,13 @@ impl Builder {
         self
     }
 
+    /// Makes the stack a router, which passes packets for other hosts on between its devices
+    /// ([`HostConfig::forwarding`]); to be given behind [`host`](Self::host).
+    pub fn forwarding(mut self) -> Self {
+        self.config.host.forwarding = true;
+        self
+    }
+
     /// Who looks up names; [`HostResolver`] if not given.
     pub fn resolver<R: Resolver>(mut self, resolver: R) -> Self {
         self.resolver = Arc::new(resolver);

@@ -20,6 +20,8 @@ use crate::wire::ParseError;
 pub const HEADER_LEN: usize = 8;
 /// Where the checksum lies in the message, in octets.
 pub const CHECKSUM_OFFSET: usize = 2;
+/// The code of a redirect for one host.
+pub const REDIRECT_HOST: u8 = 1;
 /// Codes of redirect reach from 0 to this: for a network or a host, for its type of service or not (RFC 792).
 pub const REDIRECT_MAX_CODE: u8 = 3;
 

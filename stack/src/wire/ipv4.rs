@@ -180,6 +180,19 @@ impl Options {
         self.0.is_empty()
     }
 
+    /// The options that every fragment of a packet has, not the first alone (RFC 791 3.1: the copied flag).
+    pub fn copied(&self) -> Self {
+        let mut octets = SmallVec::new();
+        for option in self.iter().flatten() {
+            if option.kind & COPIED != 0 {
+                octets.extend_from_slice(&[option.kind, option.value.len() as u8 + 2]);
+                octets.extend_from_slice(option.value);
+            }
+        }
+        octets.resize(octets.len().next_multiple_of(4), option_kind::END);
+        Self(octets)
+    }
+
     /// The options in order, without padding; a malformed length is the last item.
     pub fn iter(&self) -> OptionIter<'_> {
         OptionIter {
@@ -263,7 +276,10 @@ pub mod option_kind {
     pub const ROUTER_ALERT: u8 = 148;
 }
 
-const CHECKSUM_OFFSET: usize = 10;
+/// Where the header checksum lies, in octets.
+pub const CHECKSUM_OFFSET: usize = 10;
+/// The copied flag of an option's kind.
+const COPIED: u8 = 0x80;
 const DONT_FRAGMENT: u16 = 0x4000;
 const MORE_FRAGMENTS: u16 = 0x2000;
 const FRAGMENT_OFFSET: u16 = 0x1fff;

@@ -100,7 +100,8 @@ impl Header {
     }
 }
 
-const FLOW_LABEL: u32 = 0x000f_ffff;
+/// The bits of a flow label.
+pub const FLOW_LABEL: u32 = 0x000f_ffff;
 
 /// The header as it lies on the wire.
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]

@@ -22,14 +22,14 @@ const PAIRS: [(&str, &str); 2] = [("10.0.0.1", "10.0.0.9"), ("fd00::1", "fd00::9
 
 /// An ICMP message that was sent: source and destination, type and code, the second word, the rest.
 #[derive(Debug, PartialEq, Eq)]
-struct Said {
-    addresses: (IpAddr, IpAddr),
-    what: (u8, u8),
-    word: u32,
-    rest: Vec<u8>,
+pub(super) struct Said {
+    pub(super) addresses: (IpAddr, IpAddr),
+    pub(super) what: (u8, u8),
+    pub(super) word: u32,
+    pub(super) rest: Vec<u8>,
 }
 
-fn said(frame: &Packet) -> Said {
+pub(super) fn said(frame: &Packet) -> Said {
     let octets = &frame.to_bytes()[HEADER_LEN..];
     let (addresses, protocol, len): ((IpAddr, IpAddr), _, _) = if octets[0] >> 4 == 4 {
         let (header, len) = ipv4::Header::parse(octets).expect("an IPv4 header");

@@ -273,7 +273,7 @@ fn an_interface_gets_address_routes_and_parameters() {
     let path = host.path(FAR).expect("a default route");
     assert_eq!(path.next_hop, IpAddr::V6(ROUTER));
     assert_eq!((path.interface, path.source), (FIRST, made.address()));
-    assert_eq!((path.mtu, path.hop_limit), (1300, Some(30)));
+    assert_eq!((path.mtu, path.hop_limit), (1300, NonZeroU8::new(30)));
     let near = host.path("2001:db8:0:1::77").expect("on the link");
     assert_eq!(near.next_hop, ip("2001:db8:0:1::77"));
     // Of IPv4 nothing was said, and of other links.

@@ -33,6 +33,14 @@ pub enum Problem {
     NetworkUnreachable,
     /// Policy forbids it.
     Prohibited,
+    /// It would have to leave the link that its source address means something on. IPv6's alone.
+    BeyondScope,
+    /// Nothing: it went on, but another first hop on its sender's link is nearer (RFC 792, RFC 1812 5.2.7.2). IPv4's alone;
+    /// IPv6's redirects are of neighbour discovery.
+    Redirect {
+        /// The nearer one.
+        gateway: Ipv4Addr,
+    },
     /// Too long for the next link.
     PacketTooBig {
         /// The link's MTU in octets.
@@ -54,25 +62,33 @@ pub enum Problem {
 }
 
 impl Problem {
-    fn message_v4(self) -> icmpv4::Message {
+    fn message_v4(self) -> Option<icmpv4::Message> {
         use icmpv4::{Message, time_exceeded, unreachable};
         let (code, next_hop_mtu) = match self {
             Self::HopLimitExceeded => {
-                return Message::TimeExceeded {
+                return Some(Message::TimeExceeded {
                     code: time_exceeded::TTL,
-                };
+                });
             }
             Self::ReassemblyTimeExceeded => {
-                return Message::TimeExceeded {
+                return Some(Message::TimeExceeded {
                     code: time_exceeded::REASSEMBLY,
-                };
+                });
             }
             Self::ParameterProblem { code, pointer, .. } => {
-                return Message::ParameterProblem {
+                return Some(Message::ParameterProblem {
                     code,
                     pointer: pointer as u8,
-                };
+                });
             }
+            Self::Redirect { gateway } => {
+                return Some(Message::Other {
+                    kind: icmpv4::kind::REDIRECT,
+                    code: icmpv4::REDIRECT_HOST,
+                    rest: gateway.octets(),
+                });
+            }
+            Self::BeyondScope => return None,
             Self::PortUnreachable => (unreachable::PORT, 0),
             Self::ProtocolUnreachable => (unreachable::PROTOCOL, 0),
             Self::HostUnreachable => (unreachable::HOST, 0),
@@ -83,38 +99,40 @@ impl Problem {
                 u16::try_from(mtu).unwrap_or(u16::MAX),
             ),
         };
-        Message::DestinationUnreachable { code, next_hop_mtu }
+        Some(Message::DestinationUnreachable { code, next_hop_mtu })
     }
 
-    fn message_v6(self, ip: &IpPacket) -> icmpv6::Message {
+    fn message_v6(self, ip: &IpPacket) -> Option<icmpv6::Message> {
         use icmpv6::{Message, parameter_problem, time_exceeded, unreachable};
         let code = match self {
             Self::HopLimitExceeded => {
-                return Message::TimeExceeded {
+                return Some(Message::TimeExceeded {
                     code: time_exceeded::HOP_LIMIT,
-                };
+                });
             }
             Self::ReassemblyTimeExceeded => {
-                return Message::TimeExceeded {
+                return Some(Message::TimeExceeded {
                     code: time_exceeded::REASSEMBLY,
-                };
+                });
             }
             Self::ParameterProblem { code, pointer, .. } => {
-                return Message::ParameterProblem { code, pointer };
+                return Some(Message::ParameterProblem { code, pointer });
             }
             Self::ProtocolUnreachable => {
-                return Message::ParameterProblem {
+                return Some(Message::ParameterProblem {
                     code: parameter_problem::UNRECOGNIZED_NEXT_HEADER,
                     pointer: ip.protocol_pointer as u32,
-                };
+                });
             }
-            Self::PacketTooBig { mtu } => return Message::PacketTooBig { mtu },
+            Self::PacketTooBig { mtu } => return Some(Message::PacketTooBig { mtu }),
+            Self::Redirect { .. } => return None,
             Self::PortUnreachable => unreachable::PORT,
             Self::HostUnreachable => unreachable::ADDRESS,
             Self::NetworkUnreachable => unreachable::NO_ROUTE,
             Self::Prohibited => unreachable::ADMINISTRATIVELY_PROHIBITED,
+            Self::BeyondScope => unreachable::BEYOND_SCOPE,
         };
-        Message::DestinationUnreachable { code }
+        Some(Message::DestinationUnreachable { code })
     }
 
     /// RFC 4443 2.4 (e.3): these two are sent even when the packet was for a group.
@@ -155,12 +173,12 @@ pub fn build(
     let area = message.prepend(icmpv4::HEADER_LEN);
     let (protocol, traffic_class) = match source {
         IpAddr::V4(_) => {
-            problem.message_v4().emit(area);
+            problem.message_v4()?.emit(area);
             // RFC 1812 4.3.2.5: precedence 6 with the packet's TOS, as Linux.
             (protocol::ICMPV4, ip.traffic_class & 0x1c | 0xc0)
         }
         IpAddr::V6(_) => {
-            problem.message_v6(ip).emit(area);
+            problem.message_v6(ip)?.emit(area);
             (protocol::ICMPV6, 0)
         }
     };

@@ -124,6 +124,14 @@ pub fn walk(start: Start, octets: &[u8]) -> Result<Chain, ChainError> {
     Err(ChainError::Discard(ParseError::Malformed))
 }
 
+/// What a router looks at (RFC 8200 4): the hop-by-hop options header that `octets` begin with, behind the IPv6 header.
+///
+/// # Errors
+/// See [`ChainError`].
+pub fn check_hop_by_hop(octets: &[u8]) -> Result<(), ChainError> {
+    check_options(whole_header(octets)?, ipv6::HEADER_LEN)
+}
+
 /// Whether a first fragment holds all headers up to the transport's, as it must: `octets` are its fragmentable part,
 /// which begins with `next_header`. If it does not, it deserves a parameter problem of code
 /// [`parameter_problem::INCOMPLETE_HEADER_CHAIN`] (RFC 8200 4.5): filters look into the first fragment only.

@@ -157,8 +157,7 @@ fn timer_waits_for_a_retransmission_that_pacing_holds_back() {
     script.run(&format!("+{}", rto - 5));
     script.write(1000);
     script.run("> P. 8001:9001(1000) ack 1\n+1");
-    script
-        .run("< . 1:1(0) ack 1 sack 4001:8001\n-\n+50\n-\n+49\n> . 1:1001(1000) ack 1");
+    script.run("< . 1:1(0) ack 1 sack 4001:8001\n-\n+50\n-\n+49\n> . 1:1001(1000) ack 1");
     let info = script.connection.info();
     assert_eq!((info.recoveries, info.timeouts), (1, 0));
     // Nothing more comes: then it fires.
