@@ -91,6 +91,37 @@ fn assert_cut(spec: &Spec, wires: &[Wire]) {
 }
 
 proptest! {
+    #[test]
+    fn the_length_on_a_wire_is_that_of_the_longest_cut(spec in specs()) {
+        let spec = Spec { medium: Medium::Ip, ..spec };
+        let mut packet = spec.build();
+        let longest = cuts(packet.clone(), Medium::Ip).iter().map(Packet::len).max();
+        prop_assert_eq!(wire_len(&mut packet).ok(), longest);
+    }
+}
+
+#[test]
+fn metadata_that_nobody_could_follow_has_no_length() {
+    let partial = |start, offset| {
+        let mut packet = Packet::from_bytes(Bytes::from(vec![0x45; 70_000]));
+        packet.offload.checksum = Checksum::Partial { start, offset };
+        wire_len(&mut packet).ok()
+    };
+    assert_eq!(partial(20, 16), Some(70_000));
+    // Behind a frame's header its place would be beyond 16 bits.
+    assert_eq!(partial(65_521, 6), Some(70_000));
+    assert_eq!(partial(65_522, 6), None);
+    // The field is two octets, or SCTP's four.
+    let short = |len, offset| {
+        let mut packet = Packet::from_bytes(Bytes::from(vec![0; len]));
+        packet.offload.checksum = Checksum::Partial { start: 20, offset };
+        wire_len(&mut packet).ok()
+    };
+    assert_eq!((short(28, 6), short(27, 6)), (Some(28), None));
+    assert_eq!((short(32, 8), short(31, 8)), (Some(32), None));
+}
+
+proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]

@@ -78,3 +78,48 @@ fn cut_for(
     };
     (now > room && payload > room).then_some((source, segmentation))
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use tidewire_netdev::{Checksum, OffloadSet};
+
+    use super::*;
+    use crate::ip::output::{self, OutputHeader};
+    use crate::wire::tcp;
+
+    #[test]
+    fn what_other_hosts_have_sent_to_the_same_destination_is_not_cut_anew() {
+        // RFC 791 3.2, RFC 8200 4.5: a router cuts by fragments, if at all.
+        let capabilities = Capabilities {
+            medium: Medium::Ip,
+            mtu: 1500,
+            offloads: OffloadSet::NONE,
+            max_super_packet: 65_535,
+        };
+        for (ours, theirs, to) in [
+            ("10.1.0.1", "10.0.0.9", "192.0.2.7"),
+            ("fd01::1", "fd00::9", "2001:db8::7"),
+        ] {
+            let [ours, theirs, to]: [IpAddr; 3] =
+                [ours, theirs, to].map(|text| text.parse().expect("an address"));
+            let segment = |source| {
+                let header = tcp::Header::default();
+                let mut packet = Packet::from_bytes(Bytes::from(vec![7; 1200]));
+                header.emit(packet.prepend(header.encoded_len()));
+                packet.offload.checksum = Checksum::Verified;
+                let header = OutputHeader::new(source, to, protocol::TCP);
+                output::prepend(&mut packet, &header).expect("a short packet");
+                packet
+            };
+            let mut queue = VecDeque::from([segment(theirs), segment(ours)]);
+            let before = queue[0].to_bytes();
+            shrink(&mut queue, &capabilities, (to, 700), |source| {
+                source == ours
+            });
+            assert_eq!(queue[0].to_bytes(), before);
+            assert_eq!(queue.len(), 3, "one as it was, and the other in two");
+            assert!(queue.iter().skip(1).all(|packet| packet.len() <= 700));
+        }
+    }
+}
