@@ -282,15 +282,13 @@ impl Engine {
                     self.stage(egress, interface, Way::Station(station), &mut packet);
                 }
                 // An error is counted; only an echo request has somebody to tell of it.
+                // Refused, the packet is still there.
                 ReplyWay::Path(path, initiator) => {
-                    let has_neighbors = egress.hardware_address(interface).is_some();
-                    let copy = has_neighbors.then(|| packet.clone());
                     let result = self.stage_towards(egress, now, &path, initiator, &mut packet);
-                    if let (Err(SocketError::HostUnreachable), Some(copy)) = (result, copy) {
-                        self.report_undelivered(now, interface, copy, wakes);
+                    if result == Err(SocketError::HostUnreachable) {
+                        self.report_undelivered(now, interface, packet, wakes);
                     }
                 }
-                // Refused, the packet is still there.
                 ReplyWay::Onward(path) => {
                     let initiator = Initiator::Stranger;
                     let result = self.stage_towards(egress, now, &path, initiator, &mut packet);
