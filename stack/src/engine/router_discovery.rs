@@ -83,6 +83,9 @@ impl Engine {
             // Addresses and routes are configured there: routers are not listened to.
             let discovery = discoveries.get_mut(&interface);
             let discovery = discovery.ok_or(DropReason::UnknownProtocol)?;
+            if !discovery.permit(now, received.router) {
+                return Err(DropReason::RateLimited);
+            }
             discovery.handle_advertisement(
                 now,
                 received.router,

@@ -48,6 +48,8 @@ pub struct Config {
     pub max_prefixes: usize,
     /// Most DNS servers, and most search domains. 8; RFC 8106 5.3.1 recommends three at least.
     pub max_dns_entries: usize,
+    /// Most advertisements in a second of routers that are known, and of all others. 1000.
+    pub max_advertisements: u32,
     /// Least hop limit that is believed: with a small one nothing gets far. 1, as Linux (`accept_ra_min_hop_limit`).
     pub min_hop_limit: u8,
 }
@@ -61,6 +63,7 @@ impl Default for Config {
             max_routes: 64,
             max_prefixes: 64,
             max_dns_entries: 8,
+            max_advertisements: 1000,
             min_hop_limit: 1,
         }
     }
@@ -132,7 +135,31 @@ pub struct RouterDiscovery {
     /// The M and O flags of the last advertisement.
     flags: Option<(bool, bool)>,
     is_asking: bool,
+    /// Of routers that are not in the list, and of those that are.
+    allowances: [Allowance; 2],
     events: VecDeque<Event>,
+}
+
+/// How many advertisements are still taken in the second that began then.
+#[derive(Clone, Copy, Debug, Default)]
+struct Allowance {
+    since: Option<Instant>,
+    left: u32,
+}
+
+impl Allowance {
+    fn take(&mut self, now: Instant, per_second: u32) -> bool {
+        let is_over = |since| now.saturating_since(since) >= Duration::from_secs(1);
+        if self.since.is_none_or(is_over) {
+            *self = Self {
+                since: Some(now),
+                left: per_second,
+            };
+        }
+        let permitted = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        permitted
+    }
 }
 
 impl RouterDiscovery {
@@ -161,6 +188,7 @@ impl RouterDiscovery {
             parameters: LinkParameters::default(),
             flags: None,
             is_asking: false,
+            allowances: [Allowance::default(); 2],
             events: VecDeque::new(),
             config,
         }
@@ -171,6 +199,16 @@ impl RouterDiscovery {
         let is_made = self.addresses.add_link_local(now);
         self.note_addresses();
         is_made
+    }
+
+    /// Whether one more advertisement of that router is to be taken. A link has a few in a second (RFC 4861 6.2.4, 6.2.6), and
+    /// each has lists that take their time: more than [`Config::max_advertisements`] are a flood. One with made-up senders
+    /// takes nothing from routers that are known.
+    pub fn permit(&mut self, now: Instant, router: Ipv6Addr) -> bool {
+        let mut routers = self.routers.routers().iter();
+        let is_known = routers.any(|known| known.address == router);
+        let allowance = &mut self.allowances[usize::from(is_known)];
+        allowance.take(now, self.config.max_advertisements)
     }
 
     /// A valid advertisement of the router at that link-local address.

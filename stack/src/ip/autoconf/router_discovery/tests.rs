@@ -288,3 +288,24 @@ fn a_flood_leaves_tables_under_their_limits() {
     assert!(told.prefixes.is_empty() && told.routes.is_empty() && told.dns_servers.is_empty());
     assert!(discovery.prefix_origins().is_empty());
 }
+
+#[test]
+fn a_flood_of_advertisements_is_not_listened_to_but_known_routers_are() {
+    // RFC 4861 6.2.6: a router multicasts one in three seconds at most.
+    let mut discovery = discovery();
+    let default = RouterAdvertisement {
+        router_lifetime: 1800,
+        ..silent()
+    };
+    hear(&mut discovery, Instant::ZERO, &default, &[]);
+    let stranger = |number: u128| Ipv6Addr::from_bits((0xfe80 << 112) | (7 << 32) | number);
+    let mut taken = |now, count| {
+        let permitted = (0..count).filter(|number| discovery.permit(now, stranger(*number)));
+        let permitted = permitted.count();
+        (permitted, discovery.permit(now, ROUTER))
+    };
+    let start = Instant::from_millis(10_000);
+    assert_eq!(taken(start, 5000), (1000, true));
+    assert_eq!(taken(start + Duration::from_millis(999), 5000), (0, true));
+    assert_eq!(taken(start + Duration::from_secs(1), 10), (10, true));
+}
