@@ -87,6 +87,42 @@ fn no_file_is_longer_than_800_lines_without_its_tests() {
     assert!(long.is_empty(), "split the state of {long:?}");
 }
 
+/// The functions of a file as rustfmt lays it out: their first lines and how many lines they have.
+fn functions(text: &str) -> Vec<(&str, usize)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    let starts = lines.iter().enumerate().filter(|(_, line)| {
+        let line = line.trim_start();
+        !line.starts_with("//")
+            && line.split(['(', '<']).next().is_some_and(|head| {
+                head.starts_with("fn ") || head.contains(" fn ") && !head.contains([':', '=', '"'])
+            })
+    });
+    let len = |(at, line): (usize, &&str)| {
+        let end = lines[at..]
+            .iter()
+            .position(|other| indent(other) == indent(line) && matches!(other.trim(), "}" | "};"));
+        Some((lines[at], end? + 1))
+    };
+    starts.filter_map(|(at, line)| len((at, line))).collect()
+}
+
+#[test]
+fn no_function_is_longer_than_100_lines() {
+    let (mut count, mut long) = (0, Vec::new());
+    for path in all_sources().into_iter().filter(|path| !is_test(path)) {
+        let text = fs::read_to_string(&path).expect("readable");
+        for (line, len) in functions(product(&text)) {
+            count += 1;
+            if len > 100 {
+                long.push(format!("{}: {} ({len})", path.display(), line.trim()));
+            }
+        }
+    }
+    assert!(count > 3000, "the functions are found: {count}");
+    assert!(long.is_empty(), "split the state of {long:#?}");
+}
+
 #[test]
 fn imports_point_down() {
     let stack = root().join("stack/src");

@@ -115,13 +115,7 @@ pub fn start(
         }
         if let Some(config) = slaac {
             let begun = engine.configure_by_slaac(clock.now(), id, config);
-            begun.map_err(|error| match error {
-                SocketError::InvalidInput => io::Error::new(
-                    io::ErrorKind::InvalidInput,
-                    format!("{}: a router takes no addresses from routers", device.name),
-                ),
-                _ => not_ethernet("SLAAC", &device.name),
-            })?;
+            begun.map_err(|error| no_slaac(error, &device.name))?;
         }
         start_rarp(&engine, clock.now(), id, (rarp, rarp_server), &mut gateways)
             .map_err(|_| not_ethernet("RARP", &device.name))?;
@@ -166,6 +160,17 @@ pub fn start(
         drop(handle.spawn(driver));
     }
     Ok(shared)
+}
+
+/// Why routers are not listened to on a device.
+fn no_slaac(error: SocketError, device: &str) -> io::Error {
+    match error {
+        SocketError::InvalidInput => io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("{device}: a router takes no addresses from routers"),
+        ),
+        _ => not_ethernet("SLAAC", device),
+    }
 }
 
 /// Asks for an address by RARP, or answers those who do. An IPv4 gateway waits for the address, without which it is on

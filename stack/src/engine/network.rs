@@ -94,6 +94,20 @@ pub struct Path {
 }
 
 impl Path {
+    /// A path that does not leave the host.
+    const fn inside(next_hop: IpAddr, source: IpAddr, cast: Cast, generation: u32) -> Self {
+        Self {
+            interface: InterfaceId::LOOPBACK,
+            next_hop,
+            source,
+            mtu: LOOPBACK_MTU,
+            cast,
+            hop_limit: None,
+            flow_label: 0,
+            generation,
+        }
+    }
+
     /// The same path for a flow whose packets carry that label.
     pub(crate) const fn with_flow_label(self, flow_label: u32) -> Self {
         Self { flow_label, ..self }
@@ -502,28 +516,16 @@ impl Network {
         }
         if is_own(destination) && tables.is_own_on(device, destination) {
             let source = source.unwrap_or(destination);
-            return Ok(Path {
-                interface: InterfaceId::LOOPBACK,
-                next_hop: destination,
-                source,
-                mtu: LOOPBACK_MTU,
-                cast: Cast::Unicast,
-                hop_limit: None,
-                flow_label: 0,
-                generation,
-            });
+            return Ok(Path::inside(destination, source, Cast::Unicast, generation));
         }
         if destination.is_multicast() && tables.keeps_groups_inside(source, device) {
-            return Ok(Path {
-                interface: InterfaceId::LOOPBACK,
-                next_hop: destination,
-                source: source.unwrap_or(loopback_of(destination)),
-                mtu: LOOPBACK_MTU,
-                cast: Cast::Multicast,
-                hop_limit: None,
-                flow_label: 0,
+            let source = source.unwrap_or(loopback_of(destination));
+            return Ok(Path::inside(
+                destination,
+                source,
+                Cast::Multicast,
                 generation,
-            });
+            ));
         }
         // RFC 1122 3.2.1.3 (g), RFC 4291 2.5.3: loopback addresses stay inside the host. Linux says EINVAL.
         if source.is_some_and(|source| source.is_loopback()) {

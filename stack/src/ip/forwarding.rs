@@ -18,12 +18,13 @@ use tidewire_netdev::{Packet, segmentation};
 use crate::ip::fragmentation::Fragments;
 use crate::ip::icmp::Problem;
 use crate::ip::input::{
-    Arrival, IpPacket, MAX_PACKET_LEN, Refusal, answer, screen_v4, screen_v6, trim, unreadable,
+    Arrival, IpPacket, MAX_PACKET_LEN, Refusal, answer, refuse_chain, screen_v4, screen_v6, trim,
+    unreadable,
 };
 use crate::ip::output;
 use crate::stats::DropReason;
 use crate::wire::ipv4::{IpOption, option_kind};
-use crate::wire::ipv6::extension::{self, ChainError};
+use crate::wire::ipv6::extension;
 use crate::wire::{ethernet, ipv4, ipv6, protocol};
 
 /// What a router needs to know of a packet.
@@ -248,21 +249,9 @@ fn parse_v6(packet: &mut Packet) -> Result<Transit, Refusal> {
     if header.next_header == protocol::HOP_BY_HOP {
         packet.pull_up(packet.len());
         let options = packet.contiguous().get(header_len..).unwrap_or_default();
-        match extension::check_hop_by_hop(options) {
-            Ok(()) => {}
-            Err(ChainError::Discard(error)) => return Err(unreadable(error).into()),
-            Err(ChainError::ParameterProblem {
-                code,
-                pointer,
-                to_multicast,
-            }) => {
-                let problem = Problem::ParameterProblem {
-                    code,
-                    pointer: pointer as u32,
-                    to_multicast,
-                };
-                return Err(refuse(packet, problem, DropReason::Malformed));
-            }
+        if let Err(error) = extension::check_hop_by_hop(options) {
+            let tell = |problem| refuse(packet, problem, DropReason::Malformed);
+            return Err(refuse_chain(error, tell));
         }
     }
     Ok(Transit {

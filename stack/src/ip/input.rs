@@ -257,18 +257,9 @@ fn walk(
     let octets = packet.contiguous();
     let chain = match extension::walk(start, octets) {
         Ok(chain) => chain,
-        Err(ChainError::Discard(error)) => return Err(unreadable(error).into()),
-        Err(ChainError::ParameterProblem {
-            code,
-            pointer,
-            to_multicast,
-        }) => {
-            let problem = Problem::ParameterProblem {
-                code,
-                pointer: pointer as u32,
-                to_multicast,
-            };
-            return Err(answer(ip, problem, DropReason::Malformed));
+        Err(error) => {
+            let tell = |problem| answer(ip, problem, DropReason::Malformed);
+            return Err(refuse_chain(error, tell));
         }
     };
     let has_fragment_header = chain.fragment.is_some() || {
@@ -427,6 +418,22 @@ pub(super) fn answer(ip: IpPacket, problem: Problem, reason: DropReason) -> Refu
         problem,
         reason,
     }))
+}
+
+/// What becomes of a packet whose extension headers are wrong; `tell` makes the answer to its sender.
+pub(super) fn refuse_chain(error: ChainError, tell: impl FnOnce(Problem) -> Refusal) -> Refusal {
+    match error {
+        ChainError::Discard(error) => unreadable(error).into(),
+        ChainError::ParameterProblem {
+            code,
+            pointer,
+            to_multicast,
+        } => tell(Problem::ParameterProblem {
+            code,
+            pointer: pointer as u32,
+            to_multicast,
+        }),
+    }
 }
 
 pub(super) fn unreadable(error: ParseError) -> DropReason {

@@ -328,10 +328,7 @@ impl Connection {
         }
         self.unanswered = self.unanswered.saturating_add(delivered.bytes);
         let advanced = bytes_acked > 0 || (!late && self.has_passed_head(sacked));
-        self.set_timer_after_ack(now, outcome.wait_until, advanced);
-        if outcome.step == RecoveryStep::Entered {
-            self.set_timer_for_recovery(now);
-        }
+        self.set_timer_after_ack(now, &outcome, advanced);
         if window_before == 0 && self.window.snd_wnd > 0 {
             self.window_opened(now);
         }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::error::SocketError;
 use crate::tcp::connection::Connection;
 use crate::tcp::connection::state::{Lifecycle, SendHalf};
+use crate::tcp::send::recovery::{AckOutcome, RecoveryStep};
 use crate::tcp::send::tail_loss_probe::probe_timeout;
 use crate::time::{Instant, earlier};
 use crate::transport::congestion::Timeout;
@@ -185,26 +186,22 @@ impl Connection {
         self.set_retransmission_timer(now, head.unwrap_or(now));
     }
 
-    /// A fast recovery has begun. Its first retransmission starts the timer anew (RFC 6675 5), and may be held back by pacing
-    /// until then.
-    pub(super) fn set_timer_for_recovery(&mut self, now: Instant) {
-        if self.paced.is_some() && !self.timers.waits_for(RetransmitCause::Reordering) {
-            self.restart_retransmission_timer(now);
-        }
-    }
-
     /// Sets the one timer of the data in flight after an ACK that may have advanced SND.UNA: for RACK's wait, a probe, or
     /// a timeout (RFC 8985 7.2, 8; RFC 6298 5.3).
     pub(super) fn set_timer_after_ack(
         &mut self,
         now: Instant,
-        wait_until: Option<Instant>,
+        outcome: &AckOutcome,
         advanced: bool,
     ) {
-        if let Some(at) = wait_until {
+        let has_begun = outcome.step == RecoveryStep::Entered;
+        if let Some(at) = outcome.wait_until {
             // A round trip that some ACK told may be of any length; a timeout would be due by then.
             let at = at.min(now + self.rtt.rto()).max(now);
             self.timers.set_retransmit(RetransmitCause::Reordering, at);
+        } else if has_begun && self.paced.is_some() {
+            // The first retransmission starts the timer anew (RFC 6675 5), and pacing may hold it back until then.
+            self.restart_retransmission_timer(now);
         } else if advanced {
             if !self.schedule_probe(now, now) {
                 self.restart_retransmission_timer_after_ack(now);
