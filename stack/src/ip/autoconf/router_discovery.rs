@@ -26,6 +26,7 @@ use crate::ip::autoconf::prefix_origins::{PrefixOrigin, PrefixOrigins};
 use crate::ip::autoconf::router_list::{AdvertisedRoute, Limits, RouterList};
 use crate::ip::autoconf::router_solicitation::{self, RouterSolicitation};
 use crate::ip::autoconf::slaac::{self, AutoconfiguredAddress, Slaac};
+use crate::ip::icmp::rate_limit::Bucket;
 use crate::ip::route::Route;
 use crate::ip::{Cidr, InterfaceId};
 use crate::neighbor::LinkTimes;
@@ -136,30 +137,8 @@ pub struct RouterDiscovery {
     flags: Option<(bool, bool)>,
     is_asking: bool,
     /// Of routers that are not in the list, and of those that are.
-    allowances: [Allowance; 2],
+    allowances: [Bucket; 2],
     events: VecDeque<Event>,
-}
-
-/// How many advertisements are still taken in the second that began then.
-#[derive(Clone, Copy, Debug, Default)]
-struct Allowance {
-    since: Option<Instant>,
-    left: u32,
-}
-
-impl Allowance {
-    fn take(&mut self, now: Instant, per_second: u32) -> bool {
-        let is_over = |since| now.saturating_since(since) >= Duration::from_secs(1);
-        if self.since.is_none_or(is_over) {
-            *self = Self {
-                since: Some(now),
-                left: per_second,
-            };
-        }
-        let permitted = self.left > 0;
-        self.left = self.left.saturating_sub(1);
-        permitted
-    }
 }
 
 impl RouterDiscovery {
@@ -188,7 +167,7 @@ impl RouterDiscovery {
             parameters: LinkParameters::default(),
             flags: None,
             is_asking: false,
-            allowances: [Allowance::default(); 2],
+            allowances: [Bucket::full(config.max_advertisements); 2],
             events: VecDeque::new(),
             config,
         }
@@ -207,8 +186,13 @@ impl RouterDiscovery {
     pub fn permit(&mut self, now: Instant, router: Ipv6Addr) -> bool {
         let mut routers = self.routers.routers().iter();
         let is_known = routers.any(|known| known.address == router);
+        let most = self.config.max_advertisements;
+        let interval = Duration::from_secs(1).checked_div(most);
         let allowance = &mut self.allowances[usize::from(is_known)];
-        allowance.take(now, self.config.max_advertisements)
+        allowance.refill(now, interval.unwrap_or(Duration::MAX), most);
+        let permitted = allowance.tokens > 0;
+        allowance.take(1);
+        permitted
     }
 
     /// A valid advertisement of the router at that link-local address.

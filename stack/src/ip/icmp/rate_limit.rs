@@ -96,15 +96,16 @@ impl RateLimiter {
 /// How many buckets destinations share; 16 octets each.
 const BUCKETS: usize = 256;
 
+/// Tokens that come in at a rate, up to a burst.
 #[derive(Clone, Copy, Debug)]
-struct Bucket {
-    tokens: u32,
+pub(in crate::ip) struct Bucket {
+    pub(in crate::ip) tokens: u32,
     /// When the last token counted came in.
     refilled: Instant,
 }
 
 impl Bucket {
-    fn full(tokens: u32) -> Self {
+    pub(in crate::ip) const fn full(tokens: u32) -> Self {
         Self {
             tokens,
             refilled: Instant::ZERO,
@@ -112,7 +113,7 @@ impl Bucket {
     }
 
     /// Adds a token per `interval` gone by, to at most `burst`.
-    fn refill(&mut self, now: Instant, interval: Duration, burst: u32) {
+    pub(in crate::ip) fn refill(&mut self, now: Instant, interval: Duration, burst: u32) {
         let elapsed = now.saturating_since(self.refilled);
         let Some(earned) = elapsed.as_nanos().checked_div(interval.as_nanos()) else {
             return;
@@ -128,7 +129,7 @@ impl Bucket {
         self.refilled += interval * earned;
     }
 
-    fn take(&mut self, tokens: u32) {
+    pub(in crate::ip) fn take(&mut self, tokens: u32) {
         self.tokens = self.tokens.saturating_sub(tokens);
     }
 }
