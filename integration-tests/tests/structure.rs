@@ -1,5 +1,6 @@
 //! The shape of the code: imports point down, files stay small, unsafe code and clocks stay where they belong.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -169,17 +170,46 @@ fn imports_point_down() {
     );
 }
 
+/// The rows of the README's table of what works.
+fn rows(readme: &str) -> impl Iterator<Item = &str> {
+    let table = readme.split("| | | shown by |").nth(1).expect("the table");
+    let rows = table.lines().skip(1);
+    rows.take_while(|line| line.starts_with('|'))
+        .filter(|row| row.starts_with("| "))
+}
+
+/// The numbers of three and four digits in a text, which are RFCs' there.
+fn rfcs(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_alphanumeric() && c != '.')
+        .map(|word| word.trim_end_matches('.'))
+        .filter(|word| (3..5).contains(&word.len()) && word.bytes().all(|b| b.is_ascii_digit()))
+}
+
+#[test]
+fn every_rfc_that_the_readme_names_is_cited_by_a_test() {
+    let readme = fs::read_to_string(root().join("README.md")).expect("readable");
+    let mut cited = BTreeSet::new();
+    for path in all_sources() {
+        let text = fs::read_to_string(&path).expect("readable");
+        let tests = match is_test(&path) {
+            true => &text,
+            false => &text[product(&text).len()..],
+        };
+        let lines = tests.lines().filter(|line| line.contains("RFC"));
+        cited.extend(lines.flat_map(rfcs).map(str::to_owned));
+    }
+    let named: BTreeSet<_> = rows(&readme).flat_map(rfcs).collect();
+    assert!(named.len() > 50, "the table is found");
+    let missing: Vec<_> = named.iter().filter(|rfc| !cited.contains(**rfc)).collect();
+    assert!(missing.is_empty(), "no test cites {missing:?}");
+}
+
 /// The last column of the table of what works.
 #[test]
 fn every_test_that_the_readme_names_is_there() {
-    let text = fs::read_to_string(root().join("README.md")).expect("readable");
-    let table = text.split("| | | shown by |").nth(1).expect("the table");
-    let rows = table
-        .lines()
-        .skip(1)
-        .take_while(|line| line.starts_with('|'));
+    let readme = fs::read_to_string(root().join("README.md")).expect("readable");
     let mut count = 0;
-    for row in rows.filter(|row| row.starts_with("| ")) {
+    for row in rows(&readme) {
         let shown = row.trim_end_matches(" |").rsplit(" | ").next();
         for name in shown.expect("a column").split(", ") {
             count += 1;

@@ -392,6 +392,7 @@ fn no_error_is_sent_about_a_packet_for_this_host_in_a_frame_for_all() {
 
 #[test]
 fn a_link_local_address_is_own_on_its_link_only() {
+    // RFC 4007 5, 6: an address is one host's within its zone, and of that an index tells.
     let mut host = Host::new();
     host.address(SECOND, "fe80::1/64");
     let router = ip("fe80::1");
