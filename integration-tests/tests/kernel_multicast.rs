@@ -277,6 +277,8 @@ fn the_kernel_hears_what_we_send_to_a_group() {
                 .await
                 .expect("bound");
             kernel.join_multicast_v4(GROUP_V4, NEAR_V4).expect("joined");
+            let joined = ip("maddress show dev br0");
+            assert!(joined.contains(&format!("inet  {GROUP_V4}")), "{joined}");
             let ours = stack.udp_socket(("10.7.0.2", 0)).await.expect("bound");
             let mut buffer = [0; 16];
             let hear = async {

@@ -12,6 +12,7 @@
 
 #![cfg(target_os = "linux")]
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -35,11 +36,12 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// Until a router that says nothing is given up: the time for which it counts as reachable, 5 s for a hint from above, and
 /// three questions; and with it TCP's retransmissions.
 const PATIENCE: Duration = Duration::from_secs(45);
-const NEEDS: [Need; 4] = [
+const NEEDS: [Need; 5] = [
     Need::Tun,
     Need::Program("ip"),
     Need::Program("bridge"),
     Need::Program("radvd"),
+    Need::Program("rdisc6"),
 ];
 /// The server's addresses: each nearer to the hosts' addresses in the prefix of one router, by its number of bits in common
 /// (RFC 6724's rule 8).
@@ -150,7 +152,7 @@ struct Network {
     link: Bridge,
     high: Router,
     low: Router,
-    _server: Namespace,
+    server: Namespace,
     stack: Stack,
 }
 
@@ -172,11 +174,47 @@ impl Network {
             link,
             high,
             low,
-            _server: server,
+            server,
             stack,
         };
         network.settled().await;
+        network.assert_as_rdisc6().await;
         network
+    }
+
+    /// Another host of the link hears the same routers, with the same preferences and prefixes, as the stack.
+    async fn assert_as_rdisc6(&self) {
+        let said = self.server.program("rdisc6 -w 5000 eth1").await;
+        let told = self.stack.advertised();
+        let mut heard = BTreeSet::new();
+        // Each ends with who has said it.
+        let mut message = String::new();
+        for line in said.lines() {
+            message += line;
+            message.push('\n');
+            let Some(router) = line.trim().strip_prefix("from ") else {
+                continue;
+            };
+            let router: Ipv6Addr = router.trim().parse().expect("an address");
+            let mut default = told.iter().flat_map(|(_, told)| &told.default_routers);
+            let route = default.find(|route| route.router == router);
+            let (preference, net) = match route.expect(&said).preference {
+                RouterPreference::High => ("high", self.high.net),
+                _ => ("low", self.low.net),
+            };
+            let message = std::mem::take(&mut message);
+            let words: Vec<_> = message.split_whitespace().collect();
+            assert!(
+                words.windows(2).any(|two| two == [":", preference]),
+                "{said}"
+            );
+            assert!(
+                message.contains(&format!("2001:db8:{net:x}::/64")),
+                "{said}"
+            );
+            heard.insert(router);
+        }
+        assert_eq!(heard.len(), 2, "{said}");
     }
 
     /// Both routers are heard, and each prefix has an address that is known to be nobody else's: others count as deprecated
