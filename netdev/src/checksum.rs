@@ -56,17 +56,20 @@ impl Sum {
     }
 
     /// Adds two words. Only meaningful at a word boundary.
+    #[inline]
     pub fn add_u32(&mut self, words: u32) {
         debug_assert!(!self.odd, "words are added at word boundaries");
         self.total += u64::from(words >> 16) + u64::from(words & 0xffff);
     }
 
     /// The sum as 16 bits: what a field holds while its checksum is [partial](crate::Checksum::Partial).
+    #[inline]
     pub fn fold(&self) -> u16 {
         fold(self.total)
     }
 
     /// The checksum: the complement of the sum. Over data that includes a correct checksum this gives 0.
+    #[inline]
     pub fn finish(&self) -> u16 {
         !self.fold()
     }
@@ -120,6 +123,7 @@ pub fn update_u32(checksum: u16, old: u32, new: u32) -> u16 {
     update(checksum, old as u16, new as u16)
 }
 
+#[inline]
 fn fold(mut total: u64) -> u16 {
     total = (total >> 32) + (total & 0xffff_ffff);
     total = (total >> 32) + (total & 0xffff_ffff);

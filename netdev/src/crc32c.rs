@@ -9,13 +9,15 @@ use std::fmt;
 use crc_fast::{CrcAlgorithm, Digest};
 
 use crate::offload::Checksum;
-use crate::packet::{HEADER_ROOM, Packet};
+use crate::packet::Packet;
 
 /// Where the checksum lies in an SCTP common header; no other protocol of a partial checksum has it there.
 pub const SCTP_CHECKSUM: u16 = 8;
 
 /// Octets of the common header.
 const COMMON_HEADER: usize = 12;
+/// Octets of the common header and a DATA chunk's.
+const USUAL_HEADERS: usize = COMMON_HEADER + 16;
 
 /// The CRC32c of octets that come in pieces.
 ///
@@ -101,15 +103,24 @@ fn sum(packet: &Packet, start: usize) -> Option<FieldSum> {
             continue;
         };
         skip = 0;
-        if gathered == 0 && (COMMON_HEADER..=HEADER_ROOM).contains(&rest.len()) {
-            // Headers alone, as the stack makes packets: they are summed in one go.
-            let mut headers = [0; HEADER_ROOM];
-            let headers = &mut headers[..rest.len()];
-            headers.copy_from_slice(rest);
-            let field = &mut headers[usize::from(SCTP_CHECKSUM)..COMMON_HEADER];
-            found.copy_from_slice(field);
-            field.fill(0);
-            crc.add_bytes(headers);
+        if gathered == 0
+            && let Some(usual) = rest.first_chunk::<USUAL_HEADERS>()
+            && rest.len() == USUAL_HEADERS
+        {
+            // One DATA chunk, as the stack makes packets: the headers are summed in one go. They are copied in words, as
+            // which they are read.
+            let (octets, last) = usual.as_chunks();
+            let mut words = [0; USUAL_HEADERS.div_ceil(8)];
+            for (word, octets) in words.iter_mut().zip(octets) {
+                *word = u64::from_le_bytes(*octets);
+            }
+            if let Some(last) = last.first_chunk() {
+                words[octets.len()] = u64::from(u32::from_le_bytes(*last));
+            }
+            let word = &mut words[usize::from(SCTP_CHECKSUM) / 8];
+            found = (*word as u32).to_le_bytes();
+            *word &= !u64::from(u32::MAX);
+            crc.add_bytes(&words.map(u64::to_le_bytes).as_flattened()[..USUAL_HEADERS]);
             gathered = COMMON_HEADER;
             continue;
         }

@@ -93,6 +93,7 @@ impl Packet {
     }
 
     /// The packet's length in octets.
+    #[inline]
     pub fn len(&self) -> usize {
         HEADER_ROOM - self.head_start + self.body_len
     }
@@ -106,6 +107,7 @@ impl Packet {
     ///
     /// # Panics
     /// When the header room is used up: headers the stack builds itself always fit (a broken invariant otherwise).
+    #[inline]
     pub fn prepend(&mut self, n: usize) -> &mut [u8] {
         assert!(
             n <= self.head_start,
@@ -121,16 +123,19 @@ impl Packet {
     }
 
     /// The inline headers.
+    #[inline]
     pub fn head(&self) -> &[u8] {
         &self.head[self.head_start..]
     }
 
     /// The inline headers, for writing.
+    #[inline]
     pub fn head_mut(&mut self) -> &mut [u8] {
         &mut self.head[self.head_start..]
     }
 
     /// The longest prefix that lies in one piece: the inline headers, or else the first slice.
+    #[inline]
     pub fn contiguous(&self) -> &[u8] {
         if self.head_start < HEADER_ROOM {
             self.head()
@@ -140,6 +145,7 @@ impl Packet {
     }
 
     /// Makes the first `n` octets lie in one piece, flattening the packet if they do not; `false` if it is shorter.
+    #[inline]
     pub fn pull_up(&mut self, n: usize) -> bool {
         if self.contiguous().len() >= n {
             return true;
@@ -227,11 +233,13 @@ impl Packet {
     }
 
     /// The slices behind the inline headers.
+    #[inline]
     pub fn body(&self) -> &[Bytes] {
         &self.body
     }
 
     /// Appends a slice; an empty one is dropped.
+    #[inline]
     pub fn push(&mut self, slice: Bytes) {
         if !slice.is_empty() {
             self.body_len += slice.len();
@@ -263,6 +271,7 @@ impl Packet {
     }
 
     /// Takes `n` octets away from the front (all of them if it is shorter); a partial checksum's start moves along.
+    #[inline]
     pub fn advance(&mut self, n: usize) {
         if let Checksum::Partial { start, .. } = &mut self.offload.checksum {
             *start = start.saturating_sub(n.min(usize::from(u16::MAX)) as u16);
@@ -333,6 +342,7 @@ impl Packet {
     }
 
     /// All octets in order: the inline headers if there are any, then each slice.
+    #[inline]
     pub fn slices(&self) -> impl Iterator<Item = &[u8]> {
         let head = self.head();
         std::iter::once(head)

@@ -30,7 +30,8 @@ pub enum CutChecksum {
     Partial,
 }
 
-/// Appends to `queue` what a device of such capabilities takes in place of `packet`.
+/// Appends to `queue` what a device of such capabilities takes in place of `packet`, which is taken from its place: packets
+/// are some hundred octets, and each move copies them.
 ///
 /// A super-packet of one segment loses its metadata; one that is larger than the device takes is cut into the largest
 /// super-packets that it does take.
@@ -39,17 +40,17 @@ pub enum CutChecksum {
 /// [`Malformed`]: the packet is dropped, for the caller to count.
 #[inline]
 pub fn prepare(
-    mut packet: Packet,
+    packet: &mut Packet,
     capabilities: &Capabilities,
     queue: &mut VecDeque<Packet>,
 ) -> Result<(), Malformed> {
     if let Some(segmentation) = packet.offload.segmentation {
-        return prepare_super_packet(packet, segmentation, capabilities, queue);
+        return prepare_super_packet(std::mem::take(packet), segmentation, capabilities, queue);
     }
-    if !capabilities.offloads.checksum || is_crc(&packet) {
-        complete_checksum(&mut packet)?;
+    if !capabilities.offloads.checksum || is_crc(packet) {
+        complete_checksum(packet)?;
     }
-    queue.push_back(packet);
+    queue.push_back(std::mem::take(packet));
     Ok(())
 }
 

@@ -73,8 +73,8 @@ fn segmentation(criterion: &mut Criterion, size: Size, v6: bool) {
         criterion.bench_function(&id, |bencher| {
             bencher.iter_batched(
                 || (packet.clone(), VecDeque::with_capacity(64)),
-                |(packet, mut queue)| {
-                    prepare(packet, &capabilities, &mut queue).expect("a packet of ours");
+                |(mut packet, mut queue)| {
+                    prepare(&mut packet, &capabilities, &mut queue).expect("a packet of ours");
                     queue
                 },
                 INPUTS,

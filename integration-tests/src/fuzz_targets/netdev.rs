@@ -53,10 +53,10 @@ pub(super) fn segmentation(data: &[u8]) {
     let mut input = Input(data);
     let super_packet = SuperPacket::from_input(&mut input);
     let capabilities = capabilities(&mut input);
-    let packet = super_packet.build(&mut input);
+    let mut packet = super_packet.build(&mut input);
 
     let mut queue = VecDeque::new();
-    prepare(packet, &capabilities, &mut queue).expect("a well-formed packet is never refused");
+    prepare(&mut packet, &capabilities, &mut queue).expect("a well-formed packet is never refused");
     let mut cuts = vec![];
     for packet in queue {
         if packet.offload.segmentation.is_some() {

@@ -155,7 +155,7 @@ proptest! {
             max_super_packet: max,
         };
         let mut queue = VecDeque::new();
-        prepare(spec.build(), &capabilities, &mut queue).expect("well-formed");
+        prepare(&mut spec.build(), &capabilities, &mut queue).expect("well-formed");
         let mut twice = Vec::new();
         for packet in queue {
             prop_assert!(packet.offload.segmentation.is_none() || packet.len() <= max + 14);
@@ -285,7 +285,7 @@ fn prepared(spec: &Spec, offloads: OffloadSet) -> Vec<Packet> {
         max_super_packet: 65_535,
     };
     let mut queue = VecDeque::new();
-    prepare(spec.build(), &capabilities, &mut queue).expect("well-formed");
+    prepare(&mut spec.build(), &capabilities, &mut queue).expect("well-formed");
     queue.into()
 }
 
@@ -400,7 +400,7 @@ fn an_open_sctp_checksum_becomes_a_crc_whatever_the_device_can() {
                 max_super_packet: 65_535,
             };
             let mut queue = VecDeque::new();
-            prepare(spec.build_sctp(), &capabilities, &mut queue).expect("well-formed");
+            prepare(&mut spec.build_sctp(), &capabilities, &mut queue).expect("well-formed");
             out.extend(queue);
         }
         out.extend(cuts(spec.build_sctp(), medium));

@@ -36,6 +36,26 @@ impl StackStats {
     }
 }
 
+/// Packets that were sent and are to be counted, all at once: an atomic addition costs as much as some lines of a packet's way.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sent {
+    packets: u64,
+    bytes: u64,
+}
+
+impl Sent {
+    /// Adds a packet of that many octets.
+    pub(crate) fn add(&mut self, bytes: usize) {
+        self.packets += 1;
+        self.bytes += bytes as u64;
+    }
+
+    /// Whether there is none.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.packets == 0
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     packets_received: AtomicU64,
@@ -53,10 +73,10 @@ impl Counters {
         self.bytes_received.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Counts a sent packet.
-    pub(crate) fn sent(&self, bytes: usize) {
-        self.packets_sent.fetch_add(1, Ordering::Relaxed);
-        self.bytes_sent.fetch_add(bytes as u64, Ordering::Relaxed);
+    /// Counts what one holder of an egress lock has sent.
+    pub(crate) fn sent(&self, sent: Sent) {
+        self.packets_sent.fetch_add(sent.packets, Ordering::Relaxed);
+        self.bytes_sent.fetch_add(sent.bytes, Ordering::Relaxed);
     }
 
     /// Counts a packet on its way through.

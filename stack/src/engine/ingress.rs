@@ -47,7 +47,18 @@ pub(crate) struct Inbound<'a> {
     pub(crate) frame: Option<Frame>,
     pub(crate) cache: FlowCache,
     pub(crate) associations: AssociationCache,
+    admitted: Option<Admitted>,
     pub(crate) wakes: &'a mut WakeList,
+}
+
+/// The addresses of the last packet of a batch that was for this host itself: what is behind it comes, as a rule, from the
+/// same host to the same address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Admitted {
+    source: IpAddr,
+    destination: IpAddr,
+    /// The state of the network that they were looked at in.
+    generation: u32,
 }
 
 impl Inbound<'_> {
@@ -77,6 +88,7 @@ impl Engine {
             frame: None,
             cache: FlowCache::default(),
             associations: AssociationCache::default(),
+            admitted: None,
             wakes,
         };
         let ours = self.network.hardware_address(interface);
@@ -111,6 +123,7 @@ impl Engine {
             frame: None,
             cache: FlowCache::default(),
             associations: AssociationCache::default(),
+            admitted: None,
             wakes,
         };
         let mut budget = LOOPBACK_BUDGET;
@@ -159,23 +172,27 @@ impl Engine {
         } else {
             Arrival::Wire
         };
-        let ip = input::parse(&mut packet, arrival)
-            .map_err(|refusal| self.refuse_packet(inbound, refusal, &packet))?;
+        let parsed = input::parse(&mut packet, arrival);
+        // Looked at where it is: to move it costs as much as to make it.
+        let ip = match parsed {
+            Ok(ref ip) => ip,
+            Err(refusal) => return Err(self.refuse_packet(inbound, refusal, &packet)),
+        };
         let back = ip.return_route.as_deref();
-        if back.is_some_and(|back| !self.takes_source_route(&ip, back)) {
+        if back.is_some_and(|back| !self.takes_source_route(ip, back)) {
             return Err(DropReason::BadSource);
         }
-        let class = self.admit(interface, &ip, &packet)?;
+        let class = self.admit(inbound, ip, &packet)?;
         // RFC 1122 3.3.6: who sends a packet for one host to all of them is mistaken, or up to something.
         if class == AddressClass::Own && inbound.origin().is_link_broadcast {
             return Err(DropReason::LinkBroadcast);
         }
         if ip.fragment.is_none() {
-            return self.receive_transport(inbound, &ip, class, packet);
+            return self.receive_transport(inbound, ip, class, packet);
         }
         let joined = {
             let mut reassembly = lock(&self.reassembly);
-            let joined = reassembly.handle_fragment(now, ip, packet);
+            let joined = reassembly.handle_fragment(now, ip.clone(), packet);
             self.note_housekeeping(reassembly.poll_timeout());
             joined?
         };
@@ -202,10 +219,20 @@ impl Engine {
     /// Whether the packet is for this host and may come from where it says (RFC 1122 3.2.1.3).
     fn admit(
         &self,
-        interface: InterfaceId,
+        inbound: &mut Inbound<'_>,
         header: &IpPacket,
         packet: &Packet,
     ) -> Result<AddressClass, DropReason> {
+        let interface = inbound.interface;
+        let generation = self.network.generation();
+        let is_known = |known: &Admitted| {
+            known.generation == generation
+                && known.source == header.source
+                && known.destination == header.destination
+        };
+        if inbound.admitted.as_ref().is_some_and(is_known) {
+            return Ok(AddressClass::Own);
+        }
         let class = self.network.classify_on(interface, header.destination);
         let from_wire = interface != InterfaceId::LOOPBACK;
         match class {
@@ -221,6 +248,13 @@ impl Engine {
             if !is_claim {
                 return Err(DropReason::BadSource);
             }
+        }
+        if class == AddressClass::Own {
+            inbound.admitted = Some(Admitted {
+                source: header.source,
+                destination: header.destination,
+                generation,
+            });
         }
         Ok(class)
     }

@@ -26,7 +26,7 @@ pub(crate) fn shrink(
         if let Some((_, segmentation)) = cut.filter(|(source, _)| is_own(*source)) {
             packet.offload.segmentation = Some(segmentation);
         }
-        if segmentation::prepare(packet, capabilities, packets).is_err() {
+        if segmentation::prepare(&mut packet, capabilities, packets).is_err() {
             debug_assert!(
                 false,
                 "the stack's own packets have headers that can be cut"

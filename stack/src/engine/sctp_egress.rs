@@ -1,5 +1,6 @@
 //! SCTP's way out: polls associations and gives their packets IP headers.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tidewire_netdev::Packet;
@@ -10,7 +11,7 @@ use crate::engine::sctp_sockets::SctpSocket;
 use crate::engine::slot::{SctpSlot, SlotRef};
 use crate::engine::transmit_queue::Egress;
 use crate::engine::{Engine, WakeList};
-use crate::error::SocketError;
+use crate::error::{SocketError, SocketResult};
 use crate::ip::output::{self, OutputHeader};
 use crate::ip::path_mtu::sets_dont_fragment;
 use crate::neighbor::Initiator;
@@ -49,7 +50,13 @@ impl Engine {
             let Some(departure) = socket.association.poll_packet(now, &mut bench) else {
                 break;
             };
-            self.stage_sctp(egress, now, socket, departure, &mut packet);
+            match self.stage_sctp(egress, now, socket, departure, &mut packet) {
+                Ok(true) => self.note_unresolved(now),
+                Err(SocketError::HostUnreachable) => {
+                    socket.association.handle_unreachable_neighbor();
+                }
+                Ok(false) | Err(_) => {}
+            }
             slot_budget -= 1;
             *budget -= 1;
         }
@@ -84,7 +91,8 @@ impl Engine {
         false
     }
 
-    /// Gives a packet its IP header and queues it: it is taken from its place.
+    /// Gives a packet its IP header and queues it: it is taken from its place. The result is of
+    /// [`Self::stage_towards`]; what cannot be sent for another reason is dropped, and counted.
     #[inline]
     fn stage_sctp(
         &self,
@@ -93,73 +101,112 @@ impl Engine {
         socket: &mut SctpSocket,
         departure: Departure,
         packet: &mut Packet,
-    ) {
-        let Departure {
-            source,
-            destination,
-        } = departure;
-        let way = socket.ways.iter().find(|way| way.remote == destination);
-        let known = way.and_then(|way| way.path);
-        let path = match known.filter(|path| source.is_none_or(|source| source == path.source)) {
+    ) -> SocketResult<bool> {
+        let (source, destination) = match departure {
+            Departure::Path(id) => {
+                let path = socket.association.paths().get(id);
+                // Ways are in the order of the paths, unless these have just changed.
+                let known = socket.ways.get(id.index());
+                if let Some(way) = known.filter(|way| way.remote == path.remote())
+                    && let Some(known) = &way.path
+                    && path.local().is_none_or(|source| source == known.source)
+                {
+                    let sender = PacketSender::of(socket);
+                    socket.next_id = socket.next_id.wrapping_add(1);
+                    return self.stage_from(egress, now, &sender, &way.remote, known, packet);
+                }
+                (path.local(), path.remote())
+            }
+            Departure::Answer {
+                source,
+                destination,
+            } => (source, destination),
+        };
+        let known = socket.ways.iter().find(|way| way.remote == destination);
+        let known = known.and_then(|way| way.path);
+        let is_from = |path: &Path| source.is_none_or(|source| source == path.source);
+        let path = match known.filter(is_from) {
             Some(path) => Ok(path),
             None => self.association_way(now, socket, destination, source),
         };
         let Ok(path) = path else {
             self.counters.dropped(DropReason::NeighborUnreachable);
-            return;
+            return Ok(false);
         };
+        let sender = PacketSender::of(socket);
+        socket.next_id = socket.next_id.wrapping_add(1);
+        self.stage_from(egress, now, &sender, &destination, &path, packet)
+    }
+
+    #[inline]
+    fn stage_from(
+        &self,
+        egress: &mut Egress,
+        now: Instant,
+        sender: &PacketSender,
+        destination: &IpAddr,
+        path: &Path,
+        packet: &mut Packet,
+    ) -> SocketResult<bool> {
         // DATA waits for its device. Of what is not DATA, too much for a device that takes nothing is as good as lost.
-        if socket.ways.len() > 1 && self.is_congested(egress, path.interface) {
+        if sender.has_other_ways && self.is_congested(egress, path.interface) {
             self.counters.dropped(DropReason::RateLimited);
-            return;
+            return Ok(false);
         }
         let header = OutputHeader {
-            identification: socket.next_id,
-            traffic_class: socket.tos,
-            hop_limit: self.hop_limit_of(socket.ttl, &path),
+            identification: sender.identification,
+            traffic_class: sender.tos,
+            hop_limit: self.hop_limit_of(sender.ttl, path),
             flow_label: path.flow_label,
-            ..OutputHeader::new(path.source, destination, protocol::SCTP)
+            ..OutputHeader::new(path.source, *destination, protocol::SCTP)
         };
-        socket.next_id = socket.next_id.wrapping_add(1);
         if packet.len() + header.encoded_len() <= path.mtu && sets_dont_fragment(path.mtu) {
             let prepended = output::prepend(packet, &header);
             debug_assert!(
                 prepended.is_ok(),
                 "a packet within an MTU, of one IP version"
             );
-            self.send_sctp(egress, now, socket, &path, packet);
-            return;
+            return self.stage_towards(egress, now, path, Initiator::Host, packet);
         }
         // One chunk that no packet of this path holds: a cookie, an INIT with many addresses. Or a path that may carry even
         // less than is believed.
         match self.with_header(path.mtu, std::mem::take(packet), header) {
             Ok(fragments) => {
+                let mut result = Ok(false);
                 for mut fragment in fragments {
-                    self.send_sctp(egress, now, socket, &path, &mut fragment);
+                    let staged =
+                        self.stage_towards(egress, now, path, Initiator::Host, &mut fragment);
+                    // The worst of all: who waits for a neighbour is told of it, who has none more so.
+                    if staged.is_err() || result == Ok(false) {
+                        result = staged;
+                    }
                 }
+                result
             }
             Err(error) => {
                 tracing::debug!(%error, %destination, "packet cannot be sent");
                 self.counters.dropped(DropReason::Fragment);
+                Ok(false)
             }
         }
     }
+}
 
-    #[inline]
-    fn send_sctp(
-        &self,
-        egress: &mut Egress,
-        now: Instant,
-        socket: &mut SctpSocket,
-        path: &Path,
-        packet: &mut Packet,
-    ) {
-        match self.stage_towards(egress, now, path, Initiator::Host, packet) {
-            Ok(true) => self.note_unresolved(now),
-            Err(SocketError::HostUnreachable) => {
-                socket.association.handle_unreachable_neighbor();
-            }
-            Ok(false) | Err(_) => {}
+/// What of an association's socket is in its packets' IP headers.
+struct PacketSender {
+    identification: u16,
+    tos: u8,
+    ttl: u8,
+    has_other_ways: bool,
+}
+
+impl PacketSender {
+    fn of(socket: &SctpSocket) -> Self {
+        Self {
+            identification: socket.next_id,
+            tos: socket.tos,
+            ttl: socket.ttl,
+            has_other_ways: socket.ways.len() > 1,
         }
     }
 }

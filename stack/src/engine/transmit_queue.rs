@@ -11,6 +11,7 @@ use bytes::BytesMut;
 use tidewire_netdev::segmentation;
 use tidewire_netdev::{Capabilities, MacAddress, Packet};
 
+use crate::engine::counters::Sent;
 use crate::engine::link::Way;
 use crate::engine::network::Path;
 use crate::engine::shard::{Shard, ShardId};
@@ -67,6 +68,8 @@ pub(crate) struct Egress {
     pub(crate) batch: VecDeque<SlotRef>,
     /// Memory that SCTP's headers are written to.
     pub(crate) arena: BytesMut,
+    /// Not counted yet: [`Engine::count_sent`].
+    sent: Sent,
 }
 
 #[derive(Debug)]
@@ -104,6 +107,7 @@ impl Egress {
             queues: Vec::new(),
             batch: VecDeque::new(),
             arena: BytesMut::new(),
+            sent: Sent::default(),
         }
     }
 
@@ -227,6 +231,7 @@ impl Engine {
     }
 
     pub(crate) fn transmit_queues(&self, egress: &mut Egress, ports: &dyn Ports) {
+        self.count_sent(egress);
         for queue in &mut egress.queues {
             // A full device is the driver's to wait for: only `unblock` lets the slots go that wait for it.
             if queue.packets.is_empty() || queue.failed || queue.blocked {
@@ -300,6 +305,13 @@ impl Engine {
         }
     }
 
+    /// Counts what was staged since the last time.
+    fn count_sent(&self, egress: &mut Egress) {
+        if !egress.sent.is_empty() {
+            self.counters.sent(std::mem::take(&mut egress.sent));
+        }
+    }
+
     /// Whether the device is full and so much waits for it already that packets which no connection holds back (RST,
     /// ICMP, SYN-ACK) are dropped: their number is up to the peers.
     pub(crate) fn is_congested(&self, egress: &mut Egress, interface: InterfaceId) -> bool {
@@ -322,7 +334,7 @@ impl Engine {
             self.counters.dropped(DropReason::NeighborUnreachable);
             return;
         }
-        self.counters.sent(packet.len());
+        egress.sent.add(packet.len());
         if interface == InterfaceId::LOOPBACK {
             lock(&self.shard(egress.shard).loopback).push_back(std::mem::take(packet));
             return;
@@ -349,7 +361,6 @@ impl Engine {
             };
             ethernet::prepend(packet, ours, station, protocol);
         }
-        let packet = std::mem::take(packet);
         if segmentation::prepare(packet, &queue.capabilities, &mut queue.packets).is_err() {
             debug_assert!(
                 false,

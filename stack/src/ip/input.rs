@@ -77,6 +77,7 @@ pub struct FragmentInfo {
 
 impl IpPacket {
     /// The packet with that header, which was read from `octets`.
+    #[inline]
     pub(super) fn of_v4(header: &ipv4::Header, octets: &[u8]) -> Self {
         Self {
             source: header.source.into(),
@@ -91,12 +92,13 @@ impl IpPacket {
             }),
             was_fragmented: false,
             return_route: None,
-            header: SmallVec::from_slice(octets),
+            header: copy_of::<{ ipv4::HEADER_LEN }>(octets),
             protocol_pointer: PROTOCOL_POINTER_V4,
         }
     }
 
     /// The same of IPv6, before its extension headers are looked at.
+    #[inline]
     pub(super) fn of_v6(header: &ipv6::Header, octets: &[u8]) -> Self {
         Self {
             source: header.source.into(),
@@ -107,7 +109,7 @@ impl IpPacket {
             fragment: None,
             was_fragmented: false,
             return_route: None,
-            header: SmallVec::from_slice(octets),
+            header: copy_of::<{ ipv6::HEADER_LEN }>(octets),
             protocol_pointer: PROTOCOL_POINTER_V6,
         }
     }
@@ -178,6 +180,19 @@ pub fn parse(packet: &mut Packet, arrival: Arrival) -> Result<IpPacket, Refusal>
     }
 }
 
+/// A copy of a header that is as a rule `N` octets long: a length that the compiler knows saves a call.
+#[inline]
+fn copy_of<const N: usize>(octets: &[u8]) -> SmallVec<[u8; ipv6::HEADER_LEN]> {
+    match <&[u8; N]>::try_from(octets) {
+        Ok(usual) => {
+            let mut room = [0; ipv6::HEADER_LEN];
+            room[..N].copy_from_slice(usual);
+            SmallVec::from_buf_and_len(room, N)
+        }
+        Err(_) => SmallVec::from_slice(octets),
+    }
+}
+
 /// Goes on with a packet that was reassembled: an IPv6 one may still have extension headers, in what were its
 /// fragments (RFC 8200 4.5).
 ///
@@ -208,17 +223,38 @@ fn parse_v4(packet: &mut Packet, arrival: Arrival) -> Result<IpPacket, Refusal> 
     let octets = packet.contiguous();
     let (header, header_len) = ipv4::Header::parse(octets).map_err(unreadable)?;
     let total_len = usize::from(header.total_len);
-    let mut ip = IpPacket::of_v4(&header, &octets[..header_len]);
+    if let Some(plain) = octets.first_chunk::<{ ipv4::HEADER_LEN }>()
+        && header.options.is_empty()
+        && !header.is_fragment()
+    {
+        let plain = *plain;
+        trim(packet, total_len)?;
+        screen_v4(header.source, header.destination, arrival)?;
+        packet.advance(header_len);
+        return Ok(IpPacket::of_v4(&header, &plain));
+    }
+    let ip = IpPacket::of_v4(&header, &octets[..header_len]);
     trim(packet, total_len)?;
     screen_v4(header.source, header.destination, arrival)?;
     packet.advance(header_len);
+    finish_v4(ip, &header, packet)
+}
+
+/// What has options, or is a fragment.
+#[inline(never)]
+fn finish_v4(
+    mut ip: IpPacket,
+    header: &ipv4::Header,
+    packet: &Packet,
+) -> Result<IpPacket, Refusal> {
     if !header.options.is_empty() {
         ip.return_route = check_options(&ip, &header.options)?;
     }
     if let Some(fragment) = ip.fragment {
         let end = usize::from(fragment.offset) + packet.len();
         // RFC 791 3.2 cuts at 8 octets, and no packet is longer than 65,535.
-        if (fragment.more && !packet.len().is_multiple_of(8)) || header_len + end > MAX_PACKET_LEN {
+        let whole = ip.header.len() + end;
+        if (fragment.more && !packet.len().is_multiple_of(8)) || whole > MAX_PACKET_LEN {
             return Err(DropReason::Fragment.into());
         }
     }

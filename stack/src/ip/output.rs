@@ -73,16 +73,17 @@ impl OutputHeader {
 /// # Errors
 /// [`SocketError::MessageTooLong`] if the length field cannot say how long the packet is,
 /// [`SocketError::AddressFamily`] if the addresses are of different IP versions. The packet is left as it was.
+#[inline]
 pub fn prepend(packet: &mut Packet, header: &OutputHeader) -> SocketResult<()> {
-    match (header.source, header.destination) {
+    match (&header.source, &header.destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
-            prepend_v4(packet, v4(header, source, destination))?;
+            prepend_v4(packet, v4(header, *source, *destination))?;
         }
         (IpAddr::V6(source), IpAddr::V6(destination)) => {
             let payload_len = packet.len();
             let wire = ipv6::Header {
-                source,
-                destination,
+                source: *source,
+                destination: *destination,
                 traffic_class: header.traffic_class,
                 flow_label: header.flow_label,
                 payload_len: u16::try_from(payload_len).map_err(|_| SocketError::MessageTooLong)?,
@@ -116,6 +117,7 @@ pub fn prepend_routed(
 }
 
 /// The IPv4 header of a whole packet without options, but for its length.
+#[inline]
 pub(super) fn v4(header: &OutputHeader, source: Ipv4Addr, destination: Ipv4Addr) -> ipv4::Header {
     ipv4::Header {
         source,
@@ -133,6 +135,7 @@ pub(super) fn v4(header: &OutputHeader, source: Ipv4Addr, destination: Ipv4Addr)
 }
 
 /// Puts an IPv4 header in front of `packet`, with the length that it has then.
+#[inline]
 pub(super) fn prepend_v4(packet: &mut Packet, mut wire: ipv4::Header) -> SocketResult<()> {
     let header_len = wire.encoded_len();
     let total_len = packet.len() + header_len;

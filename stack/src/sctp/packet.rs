@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use bytes::BytesMut;
 use tidewire_netdev::Packet;
 
+use crate::sctp::path::PathId;
 use crate::wire::sctp::{Chunk, CommonHeader, PacketBuilder};
 
 /// The addresses of a received packet.
@@ -36,13 +37,18 @@ pub struct Workbench<'a> {
     pub packet: &'a mut Packet,
 }
 
-/// The addresses of a packet to send.
+/// Which way a packet goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Departure {
-    /// Our address; `None` leaves it to routing.
-    pub source: Option<IpAddr>,
-    /// The peer's address.
-    pub destination: IpAddr,
+pub enum Departure {
+    /// On this path of the association.
+    Path(PathId),
+    /// An answer to what came from an address that may be none of the peer's.
+    Answer {
+        /// Our address; `None` leaves it to routing.
+        source: Option<IpAddr>,
+        /// Where the packet came from that is answered.
+        destination: IpAddr,
+    },
 }
 
 /// One chunk that answers a received packet, with a tag that is not the association's, or without any association.
@@ -98,7 +104,7 @@ impl Reply {
         let pushed = builder.push(&self.chunk);
         debug_assert!(pushed, "an empty packet takes any chunk that is one");
         builder.finish_into(bench.packet);
-        Departure {
+        Departure::Answer {
             source: Some(self.source),
             destination: self.destination,
         }
@@ -107,13 +113,14 @@ impl Reply {
     /// Builds the packet. `arena` is memory for packets, kept by the caller.
     pub fn into_transmit(self, arena: &mut BytesMut) -> Transmit {
         let mut packet = Packet::new();
-        let departure = self.build(&mut Workbench {
+        let (source, destination) = (Some(self.source), self.destination);
+        self.build(&mut Workbench {
             arena,
             packet: &mut packet,
         });
         Transmit {
-            source: departure.source,
-            destination: departure.destination,
+            source,
+            destination,
             packet,
         }
     }

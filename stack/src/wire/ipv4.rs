@@ -27,8 +27,6 @@ use std::net::Ipv4Addr;
 
 use smallvec::SmallVec;
 use tidewire_netdev::checksum::Sum;
-use zerocopy::network_endian::U16;
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 pub(crate) use source_route::final_destination;
 pub use source_route::{ReceivedRoute, SourceRoute};
@@ -74,35 +72,41 @@ impl Header {
     /// [`ParseError::Truncated`] when the octets end before the header does, [`ParseError::Malformed`] for another
     /// version or lengths that contradict each other, [`ParseError::Checksum`] for a wrong header checksum
     /// (RFC 1122 3.2.1.2: discard silently). Options are not looked into.
+    #[inline]
     pub fn parse(octets: &[u8]) -> Result<(Self, usize), ParseError> {
-        let (layout, rest) = Layout::ref_from_prefix(octets).map_err(|_| ParseError::Truncated)?;
-        let header_len = usize::from(layout.version_ihl & 0x0f) * 4;
-        let total_len = layout.total_len.get();
-        if layout.version_ihl >> 4 != 4
-            || header_len < HEADER_LEN
-            || usize::from(total_len) < header_len
-        {
+        let (fixed, rest) = octets
+            .split_first_chunk::<HEADER_LEN>()
+            .ok_or(ParseError::Truncated)?;
+        let words = words_of(fixed);
+        let header_len = (words[0] >> 24 & 0x0f) as usize * 4;
+        let total_len = words[0] as u16;
+        if words[0] >> 28 != 4 || header_len < HEADER_LEN || usize::from(total_len) < header_len {
             return Err(ParseError::Malformed);
         }
         let options = rest
             .get(..header_len - HEADER_LEN)
             .ok_or(ParseError::Truncated)?;
-        if checksum(&octets[..header_len]) != 0 {
+        if checksum(&words, options) != 0 {
             return Err(ParseError::Checksum);
         }
-        let fragment = layout.fragment.get();
+        let fragment = words[1] as u16;
+        let options = if options.is_empty() {
+            Options::default()
+        } else {
+            Options(SmallVec::from_slice(options))
+        };
         let header = Self {
-            source: layout.source.into(),
-            destination: layout.destination.into(),
-            protocol: layout.protocol,
-            ttl: layout.ttl,
-            tos: layout.tos,
+            source: Ipv4Addr::from_bits(words[3]),
+            destination: Ipv4Addr::from_bits(words[4]),
+            protocol: (words[2] >> 16) as u8,
+            ttl: (words[2] >> 24) as u8,
+            tos: (words[0] >> 16) as u8,
             total_len,
-            identification: layout.identification.get(),
+            identification: (words[1] >> 16) as u16,
             dont_fragment: fragment & DONT_FRAGMENT != 0,
             more_fragments: fragment & MORE_FRAGMENTS != 0,
             fragment_offset: (fragment & FRAGMENT_OFFSET) * 8,
-            options: Options(SmallVec::from_slice(options)),
+            options,
         };
         Ok((header, header_len))
     }
@@ -126,29 +130,28 @@ impl Header {
     ///
     /// # Panics
     /// When `buffer` is shorter than [`Self::encoded_len`].
+    #[inline]
     pub fn emit(&self, buffer: &mut [u8]) {
         let header_len = self.encoded_len();
         let flag = |is_set, bit| if is_set { bit } else { 0 };
         let fragment = (self.fragment_offset / 8)
             | flag(self.dont_fragment, DONT_FRAGMENT)
             | flag(self.more_fragments, MORE_FRAGMENTS);
-        let layout = Layout {
-            version_ihl: 0x40 | (header_len / 4) as u8,
-            tos: self.tos,
-            total_len: self.total_len.into(),
-            identification: self.identification.into(),
-            fragment: fragment.into(),
-            ttl: self.ttl,
-            protocol: self.protocol,
-            checksum: [0; 2],
-            source: self.source.octets(),
-            destination: self.destination.octets(),
-        };
-        let buffer = &mut buffer[..header_len];
-        buffer[..HEADER_LEN].copy_from_slice(layout.as_bytes());
-        buffer[HEADER_LEN..].copy_from_slice(self.options.octets());
-        let checksum = checksum(buffer);
-        buffer[CHECKSUM_OFFSET..CHECKSUM_OFFSET + 2].copy_from_slice(&checksum.to_be_bytes());
+        let pair = |high: u16, low: u16| u32::from(high) << 16 | u32::from(low);
+        let mut words = [
+            u32::from_be_bytes([0x40 | (header_len / 4) as u8, self.tos, 0, 0])
+                | u32::from(self.total_len),
+            pair(self.identification, fragment),
+            u32::from_be_bytes([self.ttl, self.protocol, 0, 0]),
+            self.source.to_bits(),
+            self.destination.to_bits(),
+        ];
+        words[2] |= u32::from(checksum(&words, self.options.octets()));
+        let (fixed, options) = buffer[..header_len].split_at_mut(HEADER_LEN);
+        for (octets, word) in fixed.as_chunks_mut().0.iter_mut().zip(words) {
+            *octets = word.to_be_bytes();
+        }
+        options.copy_from_slice(self.options.octets());
     }
 }
 
@@ -284,26 +287,25 @@ const DONT_FRAGMENT: u16 = 0x4000;
 const MORE_FRAGMENTS: u16 = 0x2000;
 const FRAGMENT_OFFSET: u16 = 0x1fff;
 
-/// The fixed part as it lies on the wire.
-#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
-#[repr(C)]
-struct Layout {
-    version_ihl: u8,
-    tos: u8,
-    total_len: U16,
-    identification: U16,
-    fragment: U16,
-    ttl: u8,
-    protocol: u8,
-    checksum: [u8; 2],
-    source: [u8; 4],
-    destination: [u8; 4],
+/// The rows of the drawing above, without options. Each packet's header is read and written so: field by field, the wide
+/// loads that copy and sum it would have to wait for the narrow stores before.
+fn words_of(fixed: &[u8; HEADER_LEN]) -> [u32; HEADER_LEN / 4] {
+    let mut words = [0; HEADER_LEN / 4];
+    for (word, octets) in words.iter_mut().zip(fixed.as_chunks().0) {
+        *word = u32::from_be_bytes(*octets);
+    }
+    words
 }
 
 /// The checksum of a header whose field is 0; 0 when the field is filled in and right.
-fn checksum(header: &[u8]) -> u16 {
+fn checksum(words: &[u32; HEADER_LEN / 4], options: &[u8]) -> u16 {
     let mut sum = Sum::new();
-    sum.add_bytes(header);
+    for word in words {
+        sum.add_u32(*word);
+    }
+    if !options.is_empty() {
+        sum.add_bytes(options);
+    }
     sum.finish()
 }
 

@@ -196,13 +196,13 @@ impl PortReceiver {
     fn pass(&mut self, now: u64, limit: usize) {
         let egress = &self.monitors.egress;
         while self.ready.len() < limit
-            && let Some((time, frame)) = self.arrived.pop_front()
+            && let Some((time, mut frame)) = self.arrived.pop_front()
         {
             if network_len(&frame) > self.capabilities.mtu {
                 egress.over_mtu.fetch_add(1, Ordering::Relaxed);
             } else if let Some(impairment) = &mut self.impairment {
                 impairment.enqueue(time, frame);
-            } else if prepare(frame, &self.capabilities, &mut self.ready).is_err() {
+            } else if prepare(&mut frame, &self.capabilities, &mut self.ready).is_err() {
                 egress.not_cut.fetch_add(1, Ordering::Relaxed);
             }
         }

@@ -73,7 +73,21 @@ impl Association {
         let mut had_data = false;
         let duplicates = self.stats.duplicates_received;
         let mut result = Ok(());
-        while let Some(chunk) = reader.next_chunk() {
+        loop {
+            if admission == Admission::Whole
+                && let Some(data) = reader.next_data()
+            {
+                had_data |= self.state.takes_data();
+                arrival.first = false;
+                self.handle_data(data);
+                if self.state == State::Closed {
+                    break;
+                }
+                continue;
+            }
+            let Some(chunk) = reader.next_chunk() else {
+                break;
+            };
             arrival.alone = arrival.first && reader.remaining() == 0;
             let step = match chunk {
                 Ok(Chunk::Data(_)) if admission == Admission::Reflected => {

@@ -56,9 +56,10 @@ impl Pending {
 
 /// A packet about to be filled.
 struct Bundle {
-    destination: IpAddr,
-    /// The path to it, or one like it for an address that is not the peer's.
+    /// Where it goes, or a path like it for an address that is not the peer's.
     path: PathId,
+    /// That address: from there a HEARTBEAT came, which is answered.
+    stranger: Option<IpAddr>,
     heartbeat: Option<Bytes>,
     /// DATA may join: the address is known to be the peer's (5.4).
     takes_data: bool,
@@ -74,10 +75,19 @@ impl Association {
             arena,
             packet: &mut packet,
         };
-        let departure = self.poll_packet(now, &mut bench)?;
+        let (source, destination) = match self.poll_packet(now, &mut bench)? {
+            Departure::Path(path) => {
+                let path = self.paths.get(path);
+                (path.local(), path.remote())
+            }
+            Departure::Answer {
+                source,
+                destination,
+            } => (source, destination),
+        };
         Some(Transmit {
-            source: departure.source,
-            destination: departure.destination,
+            source,
+            destination,
             packet,
         })
     }
@@ -144,15 +154,19 @@ impl Association {
     fn finish(
         &mut self,
         path: PathId,
-        destination: IpAddr,
+        stranger: Option<IpAddr>,
         builder: PacketBuilder<'_>,
         packet: &mut Packet,
     ) -> Departure {
         builder.finish_into(packet);
-        self.paths.get_mut(path).on_packet_sent();
-        Departure {
-            source: self.paths.get(path).local(),
-            destination,
+        let used = self.paths.get_mut(path);
+        used.on_packet_sent();
+        match stranger {
+            None => Departure::Path(path),
+            Some(destination) => Departure::Answer {
+                source: used.local(),
+                destination,
+            },
         }
     }
 
@@ -165,10 +179,9 @@ impl Association {
 
     /// A packet with one chunk.
     fn lone(&mut self, chunk: &Chunk, path: PathId, bench: &mut Workbench<'_>) -> Departure {
-        let destination = self.paths.get(path).remote();
         let mut builder = self.builder(self.paths.get(path).pmdcs(), bench.arena);
         self.push(chunk, &mut builder);
-        self.finish(path, destination, builder, bench.packet)
+        self.finish(path, None, builder, bench.packet)
     }
 
     /// ABORT or SHUTDOWN COMPLETE, after which there is nothing.
@@ -207,8 +220,8 @@ impl Association {
         let path = handshake.path;
         let echo = Chunk::CookieEcho(handshake.cookie.clone());
         let bundle = Bundle {
-            destination: self.paths.get(path).remote(),
             path,
+            stranger: None,
             heartbeat: None,
             takes_data: self.paths.get(path).state() == PathState::Active,
             for_data: false,
@@ -218,7 +231,7 @@ impl Association {
         self.push(&echo, &mut builder);
         self.push_errors(&mut builder);
         self.push_data(now, &bundle, &mut builder);
-        Some(self.finish(path, bundle.destination, builder, bench.packet))
+        Some(self.finish(path, None, builder, bench.packet))
     }
 
     /// 8.3: HEARTBEAT is answered from COOKIE-ECHOED on.
@@ -226,24 +239,33 @@ impl Association {
         let (source, _) = self.pending.heartbeat_acks.front()?;
         let bundle = self.bundle_to(*source);
         let mut builder = self.builder(self.paths.get(bundle.path).pmdcs(), bench.arena);
-        self.push_heartbeat_acks(bundle.destination, &mut builder);
-        Some(self.finish(bundle.path, bundle.destination, builder, bench.packet))
+        self.push_heartbeat_acks(&bundle, &mut builder);
+        Some(self.finish(bundle.path, bundle.stranger, builder, bench.packet))
     }
 
     fn bundle_to(&self, destination: IpAddr) -> Bundle {
         let found = self.paths.find(destination);
-        let path = found.unwrap_or(self.control_path());
-        Bundle {
-            destination,
-            path,
-            heartbeat: None,
-            takes_data: found.is_some() && self.paths.get(path).is_confirmed(),
-            for_data: false,
+        match found {
+            Some(path) => self.bundle_on(path),
+            None => Bundle {
+                path: self.control_path(),
+                stranger: Some(destination),
+                heartbeat: None,
+                takes_data: false,
+                for_data: false,
+            },
         }
     }
 
+    #[inline]
     fn bundle_on(&self, path: PathId) -> Bundle {
-        self.bundle_to(self.paths.get(path).remote())
+        Bundle {
+            path,
+            stranger: None,
+            heartbeat: None,
+            takes_data: self.paths.get(path).is_confirmed(),
+            for_data: false,
+        }
     }
 
     /// Where the next packet goes, by what has waited for it: COOKIE ACK before anything else (5.1 D).
@@ -268,7 +290,7 @@ impl Association {
             return Some(bundle);
         }
         if self.sack_due(now) {
-            return Some(self.bundle_to(self.sack_destination()));
+            return Some(self.bundle_on(self.sack_path()));
         }
         if !self.state.may_send_data() {
             return None;
@@ -286,8 +308,14 @@ impl Association {
     }
 
     /// 6.4: SACKs go to where the DATA came from, if that is known to be the peer.
-    fn sack_destination(&self) -> IpAddr {
-        self.paths.get(self.path_back_to(self.sack_to)).remote()
+    fn sack_path(&self) -> PathId {
+        self.path_back_to(self.sack_to)
+    }
+
+    /// Whether a SACK may be in a packet with others.
+    #[inline]
+    fn leads_sacks(&self, bundle: &Bundle) -> bool {
+        bundle.stranger.is_none() && bundle.path == self.sack_path()
     }
 
     /// A packet with DATA has come from `source`. If some of it came again, and from where it had come before, the peer may
@@ -330,11 +358,11 @@ impl Association {
         }
         let path = bundle.path;
         // One that others wait behind goes alone: what may follow it comes with the last.
-        if self.sack_due(now) && bundle.destination == self.sack_destination() {
+        if self.sack_due(now) && self.leads_sacks(bundle) {
             if let Some(sack) = self.receiver.take_overdue_sack() {
                 self.stats.sacks_sent += 1;
                 self.push(&Chunk::Sack(sack), &mut builder);
-                return Some(self.finish(path, bundle.destination, builder, bench.packet));
+                return Some(self.finish(path, None, builder, bench.packet));
             }
             // As Linux: the SACK tells what the SHUTDOWN before it cannot (9.2).
             if self.state == State::ShutdownSent && bundle.takes_data {
@@ -345,15 +373,22 @@ impl Association {
         if let Some(heartbeat) = &bundle.heartbeat {
             self.push(&Chunk::Heartbeat(heartbeat.clone()), &mut builder);
         }
-        self.push_heartbeat_acks(bundle.destination, &mut builder);
+        if !self.pending.has_no_control() {
+            self.push_heartbeat_acks(bundle, &mut builder);
+        }
         if bundle.takes_data {
-            self.push_errors(&mut builder);
-            self.push_shutdown(&mut builder);
+            if !self.pending.has_no_control() {
+                self.push_errors(&mut builder);
+                self.push_shutdown(&mut builder);
+            }
             if self.state.may_send_data() {
                 self.push_data(now, bundle, &mut builder);
             }
         }
-        (!builder.is_empty()).then(|| self.finish(path, bundle.destination, builder, bench.packet))
+        if builder.is_empty() {
+            return None;
+        }
+        Some(self.finish(path, bundle.stranger, builder, bench.packet))
     }
 
     fn push_sack(&mut self, builder: &mut PacketBuilder<'_>) {
@@ -365,7 +400,9 @@ impl Association {
         }
     }
 
-    fn push_heartbeat_acks(&mut self, destination: IpAddr, builder: &mut PacketBuilder<'_>) {
+    fn push_heartbeat_acks(&mut self, bundle: &Bundle, builder: &mut PacketBuilder<'_>) {
+        let remote = self.paths.get(bundle.path).remote();
+        let destination = bundle.stranger.unwrap_or(remote);
         while let Some((source, heartbeat)) = self.pending.heartbeat_acks.front() {
             let ack = Chunk::HeartbeatAck(heartbeat.clone());
             if *source != destination || !self.push(&ack, builder) {
@@ -409,7 +446,7 @@ impl Association {
         let rides = position == Position::First
             && self.state.takes_data()
             && self.receiver.has_unacknowledged()
-            && bundle.destination == self.sack_destination();
+            && self.leads_sacks(bundle);
         if rides {
             let room = builder.room().saturating_sub(SACK_LEN);
             if let Some(data) = self.next_data(now, path, room, Position::WithControl) {

@@ -343,8 +343,8 @@ impl Sender {
         if let Some(chunk) = self.outstanding.pop(paths) {
             return Some(self.fail_sent(chunk, paths));
         }
-        let head = self.queue.pop()?;
-        Some(self.fail(head.message))
+        let message = self.queue.pop()?;
+        Some(self.fail(message))
     }
 
     /// The rest of the message that `chunk` belongs to goes with it.

@@ -137,8 +137,8 @@ impl Sender {
             }
             return None;
         };
-        let len = fragment_len(head.message.data.len(), max, room)?;
-        let begun = head.started.is_some();
+        let len = fragment_len(head.len, max, room)?;
+        let begun = head.begun;
         if !path.window_admits(position, chunk_size(len)) {
             if first {
                 path.end_burst(true);

@@ -19,24 +19,32 @@ pub(super) struct Message {
     pub(super) options: SendOptions,
 }
 
-/// The message whose turn it is.
-#[derive(Debug)]
-pub(super) struct Head {
-    /// What is left of it.
-    pub(super) message: Message,
-    /// Its stream sequence number once the first fragment is out.
-    pub(super) started: Option<Ssn>,
+/// What there is to know of the head before it is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct HeadSummary {
+    /// Octets left of it.
+    pub(super) len: usize,
+    /// The first fragment is out.
+    pub(super) begun: bool,
 }
 
 /// The waiting messages.
 #[derive(Debug)]
 pub(super) struct MessageQueue {
     scheduler: Box<dyn Scheduler>,
+    /// All messages, the head too: it stays where it is until it is sent.
     pool: Slab<Link>,
     /// Grows up to the highest stream in use.
     streams: Vec<Stream>,
-    head: Option<Head>,
+    head: Option<HeadPlace>,
     octets: usize,
+}
+
+/// Where in the pool the head is.
+#[derive(Clone, Copy, Debug)]
+struct HeadPlace {
+    key: u32,
+    started: Option<Ssn>,
 }
 
 #[derive(Debug)]
@@ -66,7 +74,7 @@ impl MessageQueue {
 
     /// Messages of which nothing or not everything was sent.
     pub(super) fn len(&self) -> usize {
-        self.pool.len() + usize::from(self.head.is_some())
+        self.pool.len()
     }
 
     /// Octets not sent yet.
@@ -75,7 +83,7 @@ impl MessageQueue {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.head.is_none() && self.pool.is_empty()
+        self.pool.is_empty()
     }
 
     /// Appends a message to its stream.
@@ -102,38 +110,47 @@ impl MessageQueue {
     }
 
     /// The message whose turn it is, chosen now if there is none.
-    pub(super) fn head(&mut self) -> Option<&Head> {
+    #[inline]
+    pub(super) fn head(&mut self) -> Option<HeadSummary> {
+        let place = self.place()?;
+        Some(HeadSummary {
+            len: self.pool.get(place.key as usize)?.message.data.len(),
+            begun: place.started.is_some(),
+        })
+    }
+
+    #[inline]
+    fn place(&mut self) -> Option<HeadPlace> {
         if self.head.is_none() {
             let stream = self.scheduler.pick()?;
-            let message = self.take_first(stream)?;
-            self.head = Some(Head {
-                message,
-                started: None,
-            });
+            let key = self.unlink_first(usize::from(stream))?;
+            let waiting = self.streams[usize::from(stream)].waiting as usize;
+            self.scheduler.on_taken(stream, waiting);
+            self.head = Some(HeadPlace { key, started: None });
         }
-        self.head.as_ref()
+        self.head
     }
 
     /// Cuts `len` octets off the head, or all that is left of it.
     pub(super) fn cut(&mut self, len: usize) -> Option<Fragment> {
-        self.head()?;
-        let head = self.head.as_mut()?;
-        let begin = head.started.is_none();
-        let ssn = match head.started {
+        let place = self.place()?;
+        let message = &mut self.pool.get_mut(place.key as usize)?.message;
+        let begin = place.started.is_none();
+        let ssn = match place.started {
             Some(ssn) => ssn,
             None => {
-                let stream = &mut self.streams[usize::from(head.message.options.stream)];
+                let stream = &mut self.streams[usize::from(message.options.stream)];
                 let ssn = stream.next_ssn;
-                if !head.message.options.unordered {
+                if !message.options.unordered {
                     // RFC 9260 6.6: unordered messages do not move it.
                     stream.next_ssn = ssn.next();
                 }
-                head.started = Some(ssn);
                 ssn
             }
         };
-        if len >= head.message.data.len() {
-            let message = self.head.take()?.message;
+        if len >= message.data.len() {
+            self.head = None;
+            let message = self.pool.remove(place.key as usize).message;
             self.octets -= message.data.len();
             self.shrink_if_empty();
             return Some(Fragment {
@@ -145,13 +162,18 @@ impl MessageQueue {
                 end: true,
             });
         }
-        let rest = head.message.data.clone();
-        head.message.data.advance(len);
+        let rest = message.data.clone();
+        message.data.advance(len);
+        let options = message.options;
+        self.head = Some(HeadPlace {
+            started: Some(ssn),
+            ..place
+        });
         self.octets -= len;
         Some(Fragment {
             rest,
             len,
-            options: head.message.options,
+            options,
             ssn,
             begin,
             end: false,
@@ -159,26 +181,30 @@ impl MessageQueue {
     }
 
     /// Takes a whole message back, in the order in which they would have been sent. The head comes first.
-    pub(super) fn pop(&mut self) -> Option<Head> {
-        self.head()?;
-        let head = self.head.take()?;
-        self.octets -= head.message.data.len();
+    pub(super) fn pop(&mut self) -> Option<Message> {
+        let key = self.place()?.key;
+        self.head = None;
+        let message = self.pool.remove(key as usize).message;
+        self.octets -= message.data.len();
         self.shrink_if_empty();
-        Some(head)
+        Some(message)
     }
 
     /// Takes back all messages of streams at and beyond `count`: the peer does not have them. What has been begun stays.
     pub(super) fn clear_streams_from(&mut self, count: u16) -> Vec<Message> {
         let mut cleared = Vec::new();
-        let beyond =
-            |head: &mut Head| head.started.is_none() && head.message.options.stream >= count;
+        let pool = &mut self.pool;
+        let beyond = |head: &mut HeadPlace| {
+            let stream = pool[head.key as usize].message.options.stream;
+            head.started.is_none() && stream >= count
+        };
         if let Some(head) = self.head.take_if(beyond) {
-            cleared.push(head.message);
+            cleared.push(self.pool.remove(head.key as usize).message);
         }
         self.scheduler.on_cleared_from(count);
         for index in usize::from(count)..self.streams.len() {
-            while let Some(message) = self.unlink_first(index) {
-                cleared.push(message);
+            while let Some(key) = self.unlink_first(index) {
+                cleared.push(self.pool.remove(key as usize).message);
             }
         }
         self.octets -= cleared.iter().map(|m| m.data.len()).sum::<usize>();
@@ -186,19 +212,13 @@ impl MessageQueue {
         cleared
     }
 
-    fn take_first(&mut self, stream: u16) -> Option<Message> {
-        let message = self.unlink_first(usize::from(stream))?;
-        let waiting = self.streams[usize::from(stream)].waiting as usize;
-        self.scheduler.on_taken(stream, waiting);
-        Some(message)
-    }
-
-    fn unlink_first(&mut self, stream: usize) -> Option<Message> {
+    /// Takes the first message of a stream off its list; it stays in the pool.
+    fn unlink_first(&mut self, stream: usize) -> Option<u32> {
         let stream = &mut self.streams[stream];
-        let link = self.pool.remove(stream.first? as usize);
-        stream.first = link.next;
+        let key = stream.first?;
+        stream.first = self.pool[key as usize].next;
         stream.waiting -= 1;
-        Some(link.message)
+        Some(key)
     }
 
     /// A queue that once was long gives its memory back when it is empty.

@@ -28,8 +28,9 @@ fn emitted(header: &Header) -> Vec<u8> {
 fn with_octet(mut octets: Vec<u8>, position: usize, value: u8) -> Vec<u8> {
     octets[position] = value;
     octets[10..12].fill(0);
-    let sum = checksum(&octets);
-    octets[10..12].copy_from_slice(&sum.to_be_bytes());
+    let mut sum = Sum::new();
+    sum.add_bytes(&octets);
+    octets[10..12].copy_from_slice(&sum.finish().to_be_bytes());
     octets
 }
 

@@ -75,6 +75,28 @@ impl<'a> PacketReader<'a> {
         if kind != kind::DATA {
             return Some(self.read_control(kind, flags, len));
         }
+        self.read_data(kind, len)
+    }
+
+    /// The next chunk if it is DATA and nothing is wrong with it; anything else is left for [`Self::next_chunk`]. The same
+    /// chunk, but not by way of the type that holds any.
+    #[inline]
+    pub fn next_data(&mut self) -> Option<Data> {
+        let octets: &[u8; DATA_HEADER_LEN] = self.cursor.current.first_chunk()?;
+        let len = usize::from(u16::from_be_bytes([octets[2], octets[3]]));
+        if octets[0] != kind::DATA || len <= DATA_HEADER_LEN || len > self.cursor.remaining {
+            return None;
+        }
+        let header = DataHeader::parse(octets);
+        self.cursor.advance(DATA_HEADER_LEN);
+        let payload = self.cursor.bytes(len - DATA_HEADER_LEN);
+        // The last chunk's padding may be missing: nothing needs it.
+        self.cursor.advance(padded(len - DATA_HEADER_LEN));
+        Some(Data { header, payload })
+    }
+
+    #[inline(never)]
+    fn read_data(&mut self, kind: u8, len: usize) -> Option<Result<Chunk, BadChunk>> {
         let (Some(payload_len), Some(octets)) =
             (len.checked_sub(DATA_HEADER_LEN), self.cursor.peek())
         else {
