@@ -95,9 +95,15 @@ where
 
 /// Reads until the end; how a connection ends is the peer's business.
 async fn discard<N: Network>(mut stream: N::Stream, received: Arc<AtomicU64>) {
+    let mut uncounted = 0;
     while let Ok(n @ 1..) = N::receive(&mut stream, BLOCK).await {
-        received.fetch_add(n as u64, Ordering::Relaxed);
+        uncounted += n as u64;
+        // Small messages are not to be measured by what it costs to count them.
+        if uncounted >= BLOCK as u64 {
+            received.fetch_add(std::mem::take(&mut uncounted), Ordering::Relaxed);
+        }
     }
+    received.fetch_add(uncounted, Ordering::Relaxed);
 }
 
 /// Writes until the peer has closed or reset the connection, which writing finds out.

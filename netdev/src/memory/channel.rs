@@ -217,7 +217,13 @@ impl Receiver for ChannelReceiver {
             fresh = Some(cx.waker().clone());
         }
         let count = limit.max(1).min(self.ready.len());
-        batch.extend(self.ready.drain(..count));
+        if batch.is_empty() && count == self.ready.len() {
+            // All of them change hands, and the memory that they lay in.
+            let spare = VecDeque::from(std::mem::take(batch));
+            *batch = Vec::from(std::mem::replace(&mut self.ready, spare));
+        } else {
+            batch.extend(self.ready.drain(..count));
+        }
         Poll::Ready(Ok(count))
     }
 }

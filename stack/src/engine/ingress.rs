@@ -92,13 +92,15 @@ impl Engine {
             wakes,
         };
         let ours = self.network.hardware_address(interface);
-        for packet in batch.drain(..) {
+        // Looked at where they are: packets are some hundred octets, and each move copies them.
+        for packet in batch.iter_mut() {
             let result = match ours {
                 None => self.receive_ip(&mut inbound, packet),
                 Some(ours) => self.receive_frame(&mut inbound, ours, packet),
             };
             self.count_drop(interface, result);
         }
+        batch.clear();
         self.settle_run(&mut inbound);
     }
 
@@ -140,11 +142,11 @@ impl Engine {
                     return Delivery::Unfinished;
                 }
                 budget -= 1;
-                let Some(packet) = lock(&shard.loopback).pop_front() else {
+                let Some(mut packet) = lock(&shard.loopback).pop_front() else {
                     break;
                 };
                 self.counters.received(1, packet.len() as u64);
-                let result = self.receive_ip(&mut inbound, packet);
+                let result = self.receive_ip(&mut inbound, &mut packet);
                 self.count_drop(InterfaceId::LOOPBACK, result);
             }
             self.settle_run(&mut inbound);
@@ -158,13 +160,14 @@ impl Engine {
         lock(&self.shard(shard).loopback).len() >= LOOPBACK_BACKLOG
     }
 
+    /// A packet that begins with an IP header. Whoever keeps it takes it from its place; what is left there is of no use.
     pub(crate) fn receive_ip(
         &self,
         inbound: &mut Inbound<'_>,
-        mut packet: Packet,
+        packet: &mut Packet,
     ) -> Result<(), DropReason> {
-        if self.is_in_transit(inbound, &mut packet) {
-            return self.forward(inbound, packet);
+        if self.is_in_transit(inbound, packet) {
+            return self.forward(inbound, std::mem::take(packet));
         }
         let (now, interface) = (inbound.now, inbound.interface);
         let arrival = if interface == InterfaceId::LOOPBACK {
@@ -172,17 +175,17 @@ impl Engine {
         } else {
             Arrival::Wire
         };
-        let parsed = input::parse(&mut packet, arrival);
+        let parsed = input::parse(packet, arrival);
         // Looked at where it is: to move it costs as much as to make it.
         let ip = match parsed {
             Ok(ref ip) => ip,
-            Err(refusal) => return Err(self.refuse_packet(inbound, refusal, &packet)),
+            Err(refusal) => return Err(self.refuse_packet(inbound, refusal, packet)),
         };
         let back = ip.return_route.as_deref();
         if back.is_some_and(|back| !self.takes_source_route(ip, back)) {
             return Err(DropReason::BadSource);
         }
-        let class = self.admit(inbound, ip, &packet)?;
+        let class = self.admit(inbound, ip, packet)?;
         // RFC 1122 3.3.6: who sends a packet for one host to all of them is mistaken, or up to something.
         if class == AddressClass::Own && inbound.origin().is_link_broadcast {
             return Err(DropReason::LinkBroadcast);
@@ -192,7 +195,8 @@ impl Engine {
         }
         let joined = {
             let mut reassembly = lock(&self.reassembly);
-            let joined = reassembly.handle_fragment(now, ip.clone(), packet);
+            let fragment = std::mem::take(packet);
+            let joined = reassembly.handle_fragment(now, ip.clone(), fragment);
             self.note_housekeeping(reassembly.poll_timeout());
             joined?
         };
@@ -201,7 +205,7 @@ impl Engine {
         };
         let ip = input::resume(ip, &mut packet)
             .map_err(|refusal| self.refuse_packet(inbound, refusal, &packet))?;
-        self.receive_transport(inbound, &ip, class, packet)
+        self.receive_transport(inbound, &ip, class, &mut packet)
     }
 
     /// Source routes are for TCP alone, and only if the stack was told to. What is answered to may not go to this host, or to
@@ -283,7 +287,7 @@ impl Engine {
         inbound: &mut Inbound<'_>,
         ip: &IpPacket,
         class: AddressClass,
-        packet: Packet,
+        packet: &mut Packet,
     ) -> Result<(), DropReason> {
         let broadcast = matches!(class, AddressClass::Broadcast | AddressClass::Multicast);
         match ip.protocol {
@@ -291,21 +295,23 @@ impl Engine {
             // And RFC 9260 8.4, rule 1.
             protocol::TCP | protocol::SCTP if broadcast => Err(DropReason::Unacceptable),
             protocol::TCP => {
-                verify(ip, &packet)?;
+                verify(ip, packet)?;
                 let origin = SegmentOrigin {
                     source: ip.source,
                     destination: ip.destination,
                     ecn: ip.ecn(),
                     return_route: ip.return_route.as_deref(),
                 };
-                self.receive_tcp(inbound, origin, packet)
+                self.receive_tcp(inbound, origin, std::mem::take(packet))
             }
-            protocol::UDP => self.receive_udp(inbound, ip, class, packet),
-            protocol::SCTP => self.receive_sctp(inbound, ip, &packet),
-            protocol::IGMP => self.receive_igmp(inbound, ip, packet),
-            protocol::ICMPV4 | protocol::ICMPV6 => self.receive_icmp(inbound, ip, packet),
+            protocol::UDP => self.receive_udp(inbound, ip, class, std::mem::take(packet)),
+            protocol::SCTP => self.receive_sctp(inbound, ip, packet),
+            protocol::IGMP => self.receive_igmp(inbound, ip, std::mem::take(packet)),
+            protocol::ICMPV4 | protocol::ICMPV6 => {
+                self.receive_icmp(inbound, ip, std::mem::take(packet))
+            }
             _ => {
-                self.report(inbound, Problem::ProtocolUnreachable, ip, &packet);
+                self.report(inbound, Problem::ProtocolUnreachable, ip, packet);
                 Err(DropReason::UnknownProtocol)
             }
         }

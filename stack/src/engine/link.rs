@@ -48,7 +48,7 @@ impl Engine {
         &self,
         inbound: &mut Inbound<'_>,
         ours: MacAddress,
-        mut packet: Packet,
+        packet: &mut Packet,
     ) -> Result<(), DropReason> {
         packet.pull_up(HEADER_LEN);
         let frame = ethernet::receive(ours, packet.contiguous())?;

@@ -98,7 +98,13 @@ impl<T> Slot<T> {
         !self.queued.swap(true, Ordering::AcqRel)
     }
 
-    /// Gives the place up, before the slot is polled.
+    /// Whether it has its place on the ready list. Whoever holds the lock can rely on it: the place is given up under the
+    /// lock, and what the holder has changed is seen when the slot's turn comes.
+    pub(crate) fn is_queued(&self) -> bool {
+        self.queued.load(Ordering::Relaxed)
+    }
+
+    /// Gives the place up, before the slot is polled: under its lock.
     pub(crate) fn release_ready(&self) {
         self.queued.store(false, Ordering::Release);
     }

@@ -203,7 +203,7 @@ impl<T: Socket> Io<T> {
     pub(crate) fn command<R>(&self, command: impl FnOnce(&mut SlotState<T>) -> R) -> R {
         let mut state = self.slot.lock();
         let result = command(&mut state);
-        let flush = state.socket.wants_flush();
+        let flush = self.wants_flush(&state);
         drop(state);
         self.flush(flush);
         result
@@ -212,6 +212,14 @@ impl<T: Socket> Io<T> {
     /// Lets the stack look at the socket: it sends what is due, tells of edges and arms the timer.
     pub(crate) fn kick(&self) {
         self.shared.kick(T::slot_ref(&self.slot));
+    }
+
+    /// What is to be done once the lock is released. A slot that has its turn before it needs no other.
+    fn wants_flush(&self, state: &SlotState<T>) -> Flush {
+        match state.socket.wants_flush() {
+            Flush::Soon if self.slot.is_queued() => Flush::Nothing,
+            wanted => wanted,
+        }
     }
 
     fn flush(&self, wanted: Flush) {
@@ -236,7 +244,7 @@ impl<T: Socket> Io<T> {
         if matches!(result, Err(SocketError::WouldBlock)) {
             state.ready.clear(mask);
         }
-        let flush = state.socket.wants_flush();
+        let flush = self.wants_flush(&state);
         drop(state);
         self.flush(flush);
         result.map_err(io::Error::from)
@@ -264,7 +272,7 @@ impl<T: Socket> Io<T> {
                 let replaced = spare
                     .take()
                     .and_then(|waker| state.ready.set_waker(direction, waker));
-                let flush = state.socket.wants_flush();
+                let flush = self.wants_flush(&state);
                 drop(state);
                 drop(replaced);
                 self.flush(flush);
@@ -275,7 +283,7 @@ impl<T: Socket> Io<T> {
                 state.ready.clear(direction.mask());
                 continue;
             }
-            let flush = state.socket.wants_flush();
+            let flush = self.wants_flush(&state);
             drop(state);
             self.flush(flush);
             coop.made_progress();
@@ -324,7 +332,7 @@ impl<T: Socket> Io<T> {
         if is_blocked {
             state.ready.clear(mask);
         }
-        let flush = state.socket.wants_flush();
+        let flush = self.wants_flush(&state);
         drop(state);
         self.flush(flush);
         match is_blocked {
@@ -407,14 +415,14 @@ impl<T: Socket> Io<T> {
                     continue;
                 };
                 let replaced = state.ready.wait(key, mask, waker);
-                let flush = state.socket.wants_flush();
+                let flush = self.wants_flush(&state);
                 drop(state);
                 drop(replaced);
                 self.flush(flush);
                 return Poll::Pending;
             }
             let waker = key.take().and_then(|key| state.ready.forget(key));
-            let flush = state.socket.wants_flush();
+            let flush = self.wants_flush(&state);
             drop(state);
             drop(waker);
             self.flush(flush);
