@@ -47,9 +47,8 @@ impl Engine {
                 arena: &mut arena,
                 packet: &mut packet,
             };
-            let Some(departure) = socket.association.poll_packet(now, &mut bench) else {
-                break;
-            };
+            let polled = socket.association.poll_packet(now, &mut bench);
+            let Some(departure) = &polled else { break };
             match self.stage_sctp(egress, now, socket, departure, &mut packet) {
                 Ok(true) => self.note_unresolved(now),
                 Err(SocketError::HostUnreachable) => {
@@ -99,10 +98,10 @@ impl Engine {
         egress: &mut Egress,
         now: Instant,
         socket: &mut SctpSocket,
-        departure: Departure,
+        departure: &Departure,
         packet: &mut Packet,
     ) -> SocketResult<bool> {
-        let (source, destination) = match departure {
+        let (source, destination) = match *departure {
             Departure::Path(id) => {
                 let path = socket.association.paths().get(id);
                 // Ways are in the order of the paths, unless these have just changed.

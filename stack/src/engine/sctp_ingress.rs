@@ -1,6 +1,6 @@
 //! SCTP packets from the network: to their association, their port's endpoint, or nobody.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Weak};
 
 use bytes::BytesMut;
@@ -31,7 +31,25 @@ use crate::wire::protocol;
 /// The association that the last packet of a batch was for. Packets of one come in runs, and what follows from them
 /// (readiness, timers, the ready list) is looked at once, behind the last: [`Engine::settle_run`].
 #[derive(Debug, Default)]
-pub(crate) struct AssociationCache(Option<(Tuple, Arc<SctpSlot>)>);
+pub(crate) struct AssociationCache(Option<Run>);
+
+/// Packets in a row for one association.
+#[derive(Debug)]
+struct Run {
+    source: IpAddr,
+    /// Source and destination port.
+    ports: [u16; 2],
+    slot: Arc<SctpSlot>,
+}
+
+impl AssociationCache {
+    /// The association of the run that such a packet belongs to.
+    #[inline]
+    fn get(&self, source: &IpAddr, ports: [u16; 2]) -> Option<&Arc<SctpSlot>> {
+        let run = self.0.as_ref()?;
+        (run.ports == ports && run.source == *source).then_some(&run.slot)
+    }
+}
 
 /// Octets of SCTP's common header.
 const COMMON_HEADER_LEN: usize = 12;
@@ -64,36 +82,33 @@ impl Engine {
         if !is_good {
             return Err(DropReason::Checksum);
         }
-        let [source_port, destination_port] = ports(packet);
-        let local = self.arrived(ip.destination, destination_port, inbound.interface);
-        let remote = self.arrived(ip.source, source_port, inbound.interface);
+        let ports = ports(packet);
         // RFC 9260 3.1: there is no port 0.
-        if local.port() == 0 || remote.port() == 0 {
+        if ports.contains(&0) {
             return Err(DropReason::Malformed);
         }
         let info = PacketInfo {
             source: ip.source,
             destination: ip.destination,
         };
-        let key = association_key(local.port(), remote);
-        if inbound
-            .associations
-            .0
-            .as_ref()
-            .is_none_or(|(cached, _)| *cached != key)
-        {
+        if inbound.associations.get(&ip.source, ports).is_none() {
             self.settle_run(inbound);
-            let found = self.find_association(key, packet);
-            inbound.associations.0 = found.map(|slot| (key, slot));
+            let remote = self.arrived(ip.source, ports[0], inbound.interface);
+            let found = self.find_association(association_key(ports[1], remote), packet);
+            inbound.associations.0 = found.map(|slot| Run {
+                source: ip.source,
+                ports,
+                slot,
+            });
         }
-        let Some((_, slot)) = &inbound.associations.0 else {
-            return self.receive_unassociated(inbound, local, remote, &info, packet);
+        let Some(slot) = inbound.associations.get(&ip.source, ports) else {
+            return self.receive_unassociated(inbound, ports, &info, packet);
         };
         let mut state = slot.lock();
         if state.socket.detached {
             drop(state);
             inbound.associations.0 = None;
-            return self.receive_unassociated(inbound, local, remote, &info, packet);
+            return self.receive_unassociated(inbound, ports, &info, packet);
         }
         let span = state.socket.span.clone();
         let entered = span.enter();
@@ -111,7 +126,7 @@ impl Engine {
 
     /// A run of packets for one association ends here, if there was one.
     pub(crate) fn settle_run(&self, inbound: &mut Inbound<'_>) {
-        let Some((_, slot)) = inbound.associations.0.take() else {
+        let Some(Run { slot, .. }) = inbound.associations.0.take() else {
             return;
         };
         let mut state = slot.lock();
@@ -140,11 +155,12 @@ impl Engine {
     fn receive_unassociated(
         &self,
         inbound: &mut Inbound<'_>,
-        local: SocketAddr,
-        remote: SocketAddr,
+        [source_port, destination_port]: [u16; 2],
         info: &PacketInfo,
         packet: &Packet,
     ) -> Result<(), DropReason> {
+        let local = self.arrived(info.destination, destination_port, inbound.interface);
+        let remote = self.arrived(info.source, source_port, inbound.interface);
         let spread = self.flow_key.hash_pair(local, remote);
         let listener = read(&self.sctp_listeners)
             .find(local, remote, spread)

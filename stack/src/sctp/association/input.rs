@@ -237,6 +237,7 @@ impl Association {
         Step::Next
     }
 
+    #[inline]
     fn handle_data(&mut self, data: Data) {
         if !self.state.takes_data() {
             return;

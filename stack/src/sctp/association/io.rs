@@ -54,6 +54,7 @@ impl Association {
     ///
     /// # Errors
     /// `WouldBlock` while there is none; why the association has ended, once.
+    #[inline]
     pub fn recv(&mut self, max_len: usize) -> SocketResult<Option<SctpMessage>> {
         let message = self.next_message(max_len);
         self.received(message)
@@ -73,6 +74,7 @@ impl Association {
         self.received(message)
     }
 
+    #[inline]
     fn received(&mut self, message: Option<SctpMessage>) -> SocketResult<Option<SctpMessage>> {
         if let Some(message) = message {
             self.stats.messages_received += u64::from(message.end_of_record);
@@ -88,6 +90,7 @@ impl Association {
         Err(SocketError::WouldBlock)
     }
 
+    #[inline]
     fn next_message(&mut self, max_len: usize) -> Option<SctpMessage> {
         // An empty piece would be taken for nothing, and never get on.
         let max_len = max_len.max(1);

@@ -93,6 +93,7 @@ impl Association {
     }
 
     /// The same, made where the caller wants it.
+    #[inline]
     pub fn poll_packet(&mut self, now: Instant, bench: &mut Workbench<'_>) -> Option<Departure> {
         let departure = self.next_packet(now, bench);
         match &departure {
@@ -463,6 +464,7 @@ impl Association {
         }
     }
 
+    #[inline]
     fn next_data(
         &mut self,
         now: Instant,
@@ -474,6 +476,7 @@ impl Association {
             .next_data(now, path, &mut self.paths, room, position)
     }
 
+    #[inline]
     fn place(&mut self, now: Instant, data: Data, builder: &mut PacketBuilder<'_>) {
         self.last_use = now;
         let pushed = builder.push_data(&data.header, data.payload);

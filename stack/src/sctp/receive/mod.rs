@@ -194,6 +194,7 @@ impl Receiver {
     }
 
     /// Takes a DATA chunk. After the last of a packet comes [`Self::end_of_packet`].
+    #[inline]
     pub fn handle_data(&mut self, data: Data) -> DataOutcome {
         let wire_tsn = data.header.tsn;
         let tsn = match self.tracker.place(wire_tsn) {
@@ -480,6 +481,7 @@ impl Receiver {
     }
 
     /// Reads a message, at most `max_len` octets of it: what is left is then the next one.
+    #[inline]
     pub fn recv(&mut self, max_len: usize) -> Option<SctpMessage> {
         let message = take(&mut self.ready, 0, max_len, &mut self.charged)?;
         self.on_read();
@@ -502,6 +504,7 @@ impl Receiver {
         Some(message)
     }
 
+    #[inline]
     fn on_read(&mut self) {
         self.start_partial_delivery();
         let opened = self.window().saturating_sub(self.granted);

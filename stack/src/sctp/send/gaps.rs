@@ -51,6 +51,17 @@ impl GapRanges {
         &self.reneged
     }
 
+    /// Whether nothing beyond the Cumulative TSN Ack Point is acknowledged.
+    pub(super) fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+
+    /// What [`Self::update`] does with no blocks, where there were none.
+    pub(super) fn stay_empty(&mut self) {
+        self.newly_acked.clear();
+        self.reneged.clear();
+    }
+
     /// Everything before `first` is acknowledged cumulatively.
     pub(super) fn advance(&mut self, first: Tsn) {
         let by = first.distance(self.origin);

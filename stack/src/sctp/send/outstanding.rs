@@ -343,6 +343,10 @@ impl Outstanding {
         paths: &mut Paths,
         acked: &mut Acked,
     ) {
+        if blocks.is_empty() && self.gaps.is_empty() {
+            self.gaps.stay_empty();
+            return;
+        }
         self.note_visits(blocks.len());
         let looked_at = self.gaps.update(blocks);
         self.note_visits(looked_at);

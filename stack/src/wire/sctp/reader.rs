@@ -42,6 +42,7 @@ impl<'a> PacketReader<'a> {
     ///
     /// # Errors
     /// As [`CommonHeader::parse`].
+    #[inline]
     pub fn new(packet: &'a Packet) -> Result<(CommonHeader, Self), ParseError> {
         let mut cursor = Cursor::new(packet);
         let octets: [u8; COMMON_HEADER_LEN] = cursor.peek().ok_or(ParseError::Truncated)?;
@@ -55,6 +56,7 @@ impl<'a> PacketReader<'a> {
     }
 
     /// The type of the next chunk.
+    #[inline]
     pub fn peek_kind(&self) -> Option<u8> {
         self.cursor.peek().map(|[kind, _, _, _]| kind)
     }
@@ -173,6 +175,7 @@ impl<'a> Cursor<'a> {
         remaining: 0,
     };
 
+    #[inline]
     fn new(packet: &'a Packet) -> Self {
         let mut cursor = Self {
             current: packet.head(),
@@ -198,6 +201,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Goes `n` octets further, at most to the end.
+    #[inline]
     fn advance(&mut self, n: usize) {
         let mut rest = n.min(self.remaining);
         self.remaining -= rest;
@@ -223,6 +227,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// The next `len` octets, which are there, as a slice of the packet's own if they lie in one.
+    #[inline]
     fn bytes(&self, len: usize) -> Bytes {
         match (self.current.get(..len), self.owner) {
             (Some(octets), Some(owner)) => owner.slice_ref(octets),

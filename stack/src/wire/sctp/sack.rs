@@ -67,6 +67,14 @@ impl Sack {
         if entries.len() != blocks + duplicates || !rest.is_empty() {
             return Err(ChunkError::Length);
         }
+        if entries.is_empty() {
+            return Ok(Self {
+                cumulative_tsn_ack: word(0),
+                a_rwnd: word(4),
+                gap_blocks: SmallVec::new(),
+                duplicates: SmallVec::new(),
+            });
+        }
         let (blocks, duplicates) = entries.split_at(blocks);
         Ok(Self {
             cumulative_tsn_ack: word(0),
