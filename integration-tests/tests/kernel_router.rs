@@ -15,7 +15,7 @@ use tidewire_integration_tests::kernel::{
     DeviceKind, Family, Link, LinkConfig, Role, on_each_family as on_each_link,
 };
 use tidewire_integration_tests::namespace::{
-    Counters, Flavor, announce, configure, run, run_program, run_with, set_sysctl,
+    Counters, Flavor, announce, configure, run_beside_others, run_program, set_sysctl,
 };
 use tidewire_integration_tests::requirements::{Need, missing_program, skip};
 use tidewire_netdev::linux::{Tap, TapConfig};
@@ -82,9 +82,15 @@ where
     for family in Family::ALL {
         let body = body.clone();
         let case = format!("{test} {family:?}");
-        run(&case, Flavor::CurrentThread, LIMIT, async move || {
-            body(family).await;
-        });
+        run_beside_others(
+            &case,
+            &[Need::Tun],
+            Flavor::CurrentThread,
+            LIMIT,
+            async move || {
+                body(family).await;
+            },
+        );
     }
     announce(&format!("kernel: {} cases ({test})", Family::ALL.len()));
 }
@@ -317,7 +323,7 @@ fn redirects_of_the_kernel_are_followed_if_that_is_wanted() {
     const NEEDS: &[Need] = &[Need::Tun, Need::Program("ip")];
     for accept_redirects in [true, false] {
         let case = format!("{TEST} {accept_redirects}");
-        run_with(
+        run_beside_others(
             &case,
             NEEDS,
             Flavor::CurrentThread,

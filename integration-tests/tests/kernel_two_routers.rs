@@ -22,7 +22,7 @@ use tidewire::ip::autoconf::dad::AddressState;
 use tidewire::wire::ndp::RouterPreference;
 use tidewire_integration_tests::kernel::{Bridge, Port};
 use tidewire_integration_tests::namespace::{
-    Counters, Flavor, Namespace, announce, configure, run_with, set_sysctl,
+    Counters, Flavor, Namespace, announce, configure, run_beside_others, set_sysctl,
 };
 use tidewire_integration_tests::requirements::Need;
 use tidewire_integration_tests::servers::Radvd;
@@ -429,7 +429,7 @@ async fn body(leave: Leave) {
 #[test]
 fn the_preferred_router_is_used_until_it_says_that_it_is_none() {
     const TEST: &str = "the_preferred_router_is_used_until_it_says_that_it_is_none";
-    run_with(TEST, &NEEDS, Flavor::CurrentThread, LIMIT, async || {
+    run_beside_others(TEST, &NEEDS, Flavor::CurrentThread, LIMIT, async || {
         body(Leave::Told).await;
     });
     announce(&format!("kernel: 1 cases ({TEST})"));
@@ -438,7 +438,7 @@ fn the_preferred_router_is_used_until_it_says_that_it_is_none() {
 #[test]
 fn the_preferred_router_is_used_as_long_as_it_answers() {
     const TEST: &str = "the_preferred_router_is_used_as_long_as_it_answers";
-    run_with(TEST, &NEEDS, Flavor::CurrentThread, LIMIT, async || {
+    run_beside_others(TEST, &NEEDS, Flavor::CurrentThread, LIMIT, async || {
         body(Leave::Silent).await;
     });
     announce(&format!("kernel: 1 cases ({TEST})"));
@@ -448,7 +448,7 @@ fn the_preferred_router_is_used_as_long_as_it_answers() {
 #[test]
 fn a_router_is_left_for_the_one_that_it_names() {
     const TEST: &str = "a_router_is_left_for_the_one_that_it_names";
-    run_with(TEST, &NEEDS, Flavor::CurrentThread, LIMIT, async || {
+    run_beside_others(TEST, &NEEDS, Flavor::CurrentThread, LIMIT, async || {
         use RouterPreference::{High, Low};
         let network = Network::start().await;
         network.uses(High).await;

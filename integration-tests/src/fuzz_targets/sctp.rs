@@ -95,10 +95,16 @@ fn read(packet: &Packet) -> Option<(CommonHeader, Vec<Result<Chunk, BadChunk>>)>
     let mut left = reader.remaining();
     loop {
         let kind = reader.peek_kind();
+        let mut ahead = reader.clone();
+        let data = ahead.next_data();
         let Some(chunk) = reader.next_chunk() else {
-            assert_eq!(kind, None);
+            assert_eq!((kind, data), (None, None));
             break;
         };
+        if let Some(data) = data {
+            assert_eq!(chunk, Ok(Chunk::Data(data)));
+            assert_eq!(ahead.remaining(), reader.remaining());
+        }
         let read = match &chunk {
             Ok(chunk) => chunk.kind(),
             Err(bad) => bad.kind,

@@ -70,17 +70,17 @@ where
     run_with(test, &[Need::Tun], flavor, limit, body);
 }
 
-/// [`run`] for a body that mostly waits, for timers and another implementation's answers, and asserts no speed: at the
+/// [`run_with`] for a body that mostly waits, for timers and another implementation's answers, and asserts no speed: at the
 /// same time as other such tests.
 ///
 /// # Panics
 /// As [`run_with`].
-pub fn run_beside_others<F, T>(test: &str, flavor: Flavor, limit: Duration, body: F)
+pub fn run_beside_others<F, T>(test: &str, needs: &[Need], flavor: Flavor, limit: Duration, body: F)
 where
     F: FnOnce() -> T + Send + 'static,
     T: Future<Output = ()>,
 {
-    run_under(Turn::shared, test, &[Need::Tun], flavor, limit, body);
+    run_under(Turn::shared, test, needs, flavor, limit, body);
 }
 
 /// Runs `body` in a new network namespace with only `lo`, which is up, once every other such test has ended.

@@ -34,7 +34,7 @@ use tokio::time::timeout;
 use crate::kernel::wireshark::{UNSOUND, found};
 use crate::kernel::{DeviceKind, Family, FileCapture, Link, LinkConfig, Recording, written};
 use crate::namespace::{Flavor, announce, run_beside_others, run_program, set_up};
-use crate::requirements::{missing_program, skip};
+use crate::requirements::{Need, missing_program, skip};
 
 use machine::Machine;
 
@@ -112,19 +112,25 @@ fn meet_over<F>(
         return skip(test, &reason);
     }
     let name = test.to_owned();
-    run_beside_others(test, Flavor::CurrentThread, limit, async move || {
-        let meeting = Meeting::start(with, networks).await;
-        let mut cases = 0;
-        for family in Family::ALL {
-            let ran = timeout(limit.mul_f64(0.45), scenario(&meeting, family));
-            match ran.await {
-                Ok(ran) => cases += ran,
-                Err(_) => meeting.hangs(&format!("{name} {family:?}")),
+    run_beside_others(
+        test,
+        &[Need::Tun],
+        Flavor::CurrentThread,
+        limit,
+        async move || {
+            let meeting = Meeting::start(with, networks).await;
+            let mut cases = 0;
+            for family in Family::ALL {
+                let ran = timeout(limit.mul_f64(0.45), scenario(&meeting, family));
+                match ran.await {
+                    Ok(ran) => cases += ran,
+                    Err(_) => meeting.hangs(&format!("{name} {family:?}")),
+                }
             }
-        }
-        meeting.assert_clean();
-        announce(&format!("peers: {cases} cases ({name}, {with:?})"));
-    });
+            meeting.assert_clean();
+            announce(&format!("peers: {cases} cases ({name}, {with:?})"));
+        },
+    );
 }
 
 /// A stack and what runs peers, with links between.

@@ -77,7 +77,7 @@ impl<'a> PacketReader<'a> {
         if kind != kind::DATA {
             return Some(self.read_control(kind, flags, len));
         }
-        self.read_data(kind, len)
+        self.read_data(len)
     }
 
     /// The next chunk if it is DATA and nothing is wrong with it; anything else is left for [`Self::next_chunk`]. The same
@@ -97,18 +97,19 @@ impl<'a> PacketReader<'a> {
         Some(Data { header, payload })
     }
 
+    /// Reads a DATA chunk of `len` octets, which are there, but maybe not all of its header.
     #[inline(never)]
-    fn read_data(&mut self, kind: u8, len: usize) -> Option<Result<Chunk, BadChunk>> {
+    fn read_data(&mut self, len: usize) -> Option<Result<Chunk, BadChunk>> {
         let (Some(payload_len), Some(octets)) =
             (len.checked_sub(DATA_HEADER_LEN), self.cursor.peek())
         else {
-            return Some(Err(self.end(kind)));
+            return Some(Err(self.end(kind::DATA)));
         };
         let header = DataHeader::parse(&octets);
         self.cursor.advance(DATA_HEADER_LEN);
         if payload_len == 0 {
             let error = ChunkError::NoUserData { tsn: header.tsn };
-            return Some(Err(BadChunk::new(kind, error)));
+            return Some(Err(BadChunk::new(kind::DATA, error)));
         }
         let payload = self.cursor.bytes(payload_len);
         // The last chunk's padding may be missing: nothing needs it.

@@ -30,6 +30,12 @@ fn read(packet: &Packet) -> Vec<Result<Chunk, BadChunk>> {
         chunks.push(chunk);
     }
     assert_eq!(reader.remaining(), 0);
+    let (_, mut reader) = PacketReader::new(packet).expect("a common header");
+    let by_data_first = std::iter::from_fn(|| match reader.next_data() {
+        Some(data) => Some(Ok(Chunk::Data(data))),
+        None => reader.next_chunk(),
+    });
+    assert_eq!(by_data_first.collect::<Vec<_>>(), chunks);
     chunks
 }
 
