@@ -9,6 +9,7 @@ use std::time::Duration;
 use tidewire::Stack;
 use tidewire::config::HostConfig;
 use tidewire::net::TcpStream;
+use tidewire::stats::DropReason;
 use tidewire::wire::ipv4::{self, SourceRoute};
 use tidewire::wire::protocol;
 use tidewire::wire::tcp::{self, Flags};
@@ -219,6 +220,9 @@ async fn syn_to_everybody_or_from_nobody_is_ignored() {
         wire.send(packet(THEIRS, destination, &syn(4000), &[]));
         wire.silence().await;
     }
+    // At the door, not for want of a way back.
+    let dropped = wire.stack.stats().dropped(DropReason::Unacceptable);
+    assert_eq!(dropped, 3);
     let nobody = [
         Ipv4Addr::LOCALHOST,
         Ipv4Addr::UNSPECIFIED,
