@@ -104,16 +104,6 @@ impl Engine {
         let (source, destination) = match *departure {
             Departure::Path(id) => {
                 let path = socket.association.paths().get(id);
-                // Ways are in the order of the paths, unless these have just changed.
-                let known = socket.ways.get(id.index());
-                if let Some(way) = known.filter(|way| way.remote == path.remote())
-                    && let Some(known) = &way.path
-                    && path.local().is_none_or(|source| source == known.source)
-                {
-                    let sender = PacketSender::of(socket);
-                    socket.next_id = socket.next_id.wrapping_add(1);
-                    return self.stage_from(egress, now, &sender, &way.remote, known, packet);
-                }
                 (path.local(), path.remote())
             }
             Departure::Answer {
@@ -121,19 +111,17 @@ impl Engine {
                 destination,
             } => (source, destination),
         };
+        let sender = PacketSender::of(socket);
+        socket.next_id = socket.next_id.wrapping_add(1);
         let known = socket.ways.iter().find(|way| way.remote == destination);
-        let known = known.and_then(|way| way.path);
-        let is_from = |path: &Path| source.is_none_or(|source| source == path.source);
-        let path = match known.filter(is_from) {
-            Some(path) => Ok(path),
-            None => self.association_way(now, socket, destination, source),
-        };
-        let Ok(path) = path else {
+        let known = known.and_then(|way| way.path.as_ref());
+        if let Some(path) = known.filter(|path| source.is_none_or(|source| source == path.source)) {
+            return self.stage_from(egress, now, &sender, &destination, path, packet);
+        }
+        let Ok(path) = self.association_way(now, socket, destination, source) else {
             self.counters.dropped(DropReason::NeighborUnreachable);
             return Ok(false);
         };
-        let sender = PacketSender::of(socket);
-        socket.next_id = socket.next_id.wrapping_add(1);
         self.stage_from(egress, now, &sender, &destination, &path, packet)
     }
 

@@ -104,7 +104,7 @@ impl<T> Slot<T> {
         self.queued.load(Ordering::Relaxed)
     }
 
-    /// Gives the place up, before the slot is polled: under its lock.
+    /// Gives the place up, before the slot is polled: under its lock, or to claim it again at once.
     pub(crate) fn release_ready(&self) {
         self.queued.store(false, Ordering::Release);
     }

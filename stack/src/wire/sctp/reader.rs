@@ -89,12 +89,18 @@ impl<'a> PacketReader<'a> {
         if octets[0] != kind::DATA || len <= DATA_HEADER_LEN || len > self.cursor.remaining {
             return None;
         }
-        let header = DataHeader::parse(octets);
+        Some(self.take_data(octets, len - DATA_HEADER_LEN))
+    }
+
+    /// Takes a DATA chunk of that header and so many octets of user data, which are there.
+    #[inline]
+    fn take_data(&mut self, header: &[u8; DATA_HEADER_LEN], payload_len: usize) -> Data {
+        let header = DataHeader::parse(header);
         self.cursor.advance(DATA_HEADER_LEN);
-        let payload = self.cursor.bytes(len - DATA_HEADER_LEN);
+        let payload = self.cursor.bytes(payload_len);
         // The last chunk's padding may be missing: nothing needs it.
-        self.cursor.advance(padded(len - DATA_HEADER_LEN));
-        Some(Data { header, payload })
+        self.cursor.advance(padded(payload_len));
+        Data { header, payload }
     }
 
     /// Reads a DATA chunk of `len` octets, which are there, but maybe not all of its header.
@@ -105,16 +111,13 @@ impl<'a> PacketReader<'a> {
         else {
             return Some(Err(self.end(kind::DATA)));
         };
-        let header = DataHeader::parse(&octets);
-        self.cursor.advance(DATA_HEADER_LEN);
         if payload_len == 0 {
-            let error = ChunkError::NoUserData { tsn: header.tsn };
+            let tsn = DataHeader::parse(&octets).tsn;
+            self.cursor.advance(DATA_HEADER_LEN);
+            let error = ChunkError::NoUserData { tsn };
             return Some(Err(BadChunk::new(kind::DATA, error)));
         }
-        let payload = self.cursor.bytes(payload_len);
-        // The last chunk's padding may be missing: nothing needs it.
-        self.cursor.advance(padded(payload_len));
-        Some(Ok(Chunk::Data(Data { header, payload })))
+        Some(Ok(Chunk::Data(self.take_data(&octets, payload_len))))
     }
 
     /// The types of the chunks from here on, up to the first whose length is wrong; none of them is read.
