@@ -221,7 +221,6 @@ impl Connection {
     fn release(&mut self) {
         self.timers.clear_all();
         self.board.clear();
-        self.pending.window_probe = false;
-        self.pending.keepalive_probe = false;
+        self.pending.forget_probes();
     }
 }

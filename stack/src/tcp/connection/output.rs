@@ -51,6 +51,15 @@ impl Pending {
             && !self.keepalive_probe
             && self.acks.is_empty()
     }
+
+    /// There is nothing left to probe for: only resets and ACKs may still go out.
+    pub(super) fn forget_probes(&mut self) {
+        self.window_probe = false;
+        self.loss_probe = false;
+        self.sent_new = false;
+        self.cork_expired = false;
+        self.keepalive_probe = false;
+    }
 }
 
 /// An ACK as it was due when one segment arrived.

@@ -214,3 +214,31 @@ fn fin_needs_room_in_the_peers_window_and_asks_for_it() {
     script.connection.shutdown_write().unwrap();
     script.run("-\n+200\n> . 0:0(0) ack 1\n< . 1:1(0) ack 1 win 10\n> F. 1:1(0) ack 1");
 }
+
+#[test]
+fn probe_that_was_due_is_not_waited_for_when_the_connection_ends() {
+    // The timer fires for a loss probe, and before it is sent the peer resets, or acknowledges the last FIN.
+    for (lines, passive) in [
+        ("< R. 1:1(0) ack 1", false),
+        ("< F. 1:1(0) ack 3002", false),
+        ("< . 2:2(0) ack 3002", true),
+    ] {
+        let mut script = Script::established_with(config(), "mss 1000 sackok");
+        if passive {
+            script.run("< F. 1:1(0) ack 1\n> . 1:1(0) ack 2");
+        }
+        script.write(3000);
+        script.connection.close(script.now);
+        assert_eq!(script.take_output(), (3, 3000));
+        let deadline = script.connection.poll_timeout().unwrap();
+        script.now = deadline;
+        script.connection.handle_timeout(deadline);
+        assert!(script.connection.wants_transmit(), "a probe");
+        script.run_batch(lines);
+        script.take_output();
+        let phase = script.connection.phase();
+        assert!(!matches!(phase, Phase::Open), "{lines}");
+        assert_eq!(script.connection.info().tail_loss_probes, 0);
+        assert_eq!(script.connection.poll_timeout(), None);
+    }
+}

@@ -32,6 +32,7 @@ enum Step {
     Icmp(usize, u32),
     Wait(u64),
     /// Sends what there is.
+    Fire,
     Flush,
 }
 
@@ -77,6 +78,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0usize..9000, any::<bool>()).prop_map(|(mtu, offload)| Step::Path(mtu, offload)),
         1 => (68usize..2000, 0u32..100_000).prop_map(|(mtu, ahead)| Step::Icmp(mtu, ahead)),
         6 => prop_oneof![12 => 0u64..100, 3 => 0..5000u64, 1 => Just(100_000u64)].prop_map(Step::Wait),
+        2 => Just(Step::Fire),
         8 => Just(Step::Flush),
     ]
 }
@@ -196,6 +198,7 @@ impl Storm {
                 let _ = self.connection.handle_icmp(self.now, error, quoted);
             }
             Step::Wait(millis) => self.wait(ms(millis)),
+            Step::Fire => self.fire(),
             Step::Flush => self.flush(),
         }
         self.check();
@@ -220,11 +223,24 @@ impl Storm {
         panic!("the timers spin at {:?}", self.now);
     }
 
+    /// Lets the next timer fire; what it wants sent is not sent before the next step.
+    fn fire(&mut self) {
+        if let Some(at) = self.connection.poll_timeout() {
+            self.now = self.now.max(at);
+            self.connection.handle_timeout(self.now);
+        }
+    }
+
     fn flush(&mut self) {
         // With segments of 8 octets, all that is buffered may take this many, once lost and once new.
         for _ in 0..25_000 {
             let Some(sent) = self.connection.poll_transmit(self.now, &self.limits) else {
                 assert!(!self.connection.wants_transmit());
+                let over = self.connection.lifecycle.is_over();
+                assert!(
+                    !over || self.connection.nothing_pending(),
+                    "it would never be let go"
+                );
                 return;
             };
             let len: usize = sent.payload.iter().map(bytes::Bytes::len).sum();
