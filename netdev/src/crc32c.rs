@@ -4,6 +4,7 @@
 //! covers the whole packet from the common header on, with its own field taken as zero, and lies in that field with
 //! the octet that holds the polynomial's highest coefficients first, which is the little-endian order of the value.
 
+use std::cell::RefCell;
 use std::fmt;
 
 use bytes::Bytes;
@@ -63,6 +64,21 @@ impl fmt::Debug for Crc32c {
     }
 }
 
+thread_local! {
+    /// For packets: the crate's state takes some hundred octets of tables along, which take longer to copy than the
+    /// packet's headers to sum.
+    static CRC: RefCell<Crc32c> = RefCell::new(Crc32c::new());
+}
+
+/// Gives `sum` a CRC of nothing.
+#[inline]
+fn with_crc<R>(sum: impl FnOnce(&mut Crc32c) -> R) -> R {
+    CRC.with_borrow_mut(|crc| {
+        crc.0.reset();
+        sum(crc)
+    })
+}
+
 /// The checksum that the SCTP packet at offset `start` should have, whatever its field holds; `None` if there is no
 /// whole common header.
 pub fn sctp_checksum(packet: &Packet, start: usize) -> Option<u32> {
@@ -93,15 +109,16 @@ struct FieldSum {
 /// Sums each slice in one go: a call costs as much as 100 octets. Only the headers are copied, to have a field of
 /// zero in it.
 fn sum(packet: &Packet, start: usize) -> Option<FieldSum> {
-    if start == 0
-        && let Ok(headers) = packet.head().try_into()
-    {
-        return Some(sum_usual(headers, packet.body()));
-    }
+    with_crc(|crc| match packet.head().try_into() {
+        Ok(headers) if start == 0 => Some(sum_usual(crc, headers, packet.body())),
+        _ => sum_any(crc, packet, start),
+    })
+}
+
+fn sum_any(crc: &mut Crc32c, packet: &Packet, start: usize) -> Option<FieldSum> {
     let mut header = [0; COMMON_HEADER];
     let mut gathered = 0;
     let mut found = [0; 4];
-    let mut crc = Crc32c::new();
     let mut skip = start;
     for slice in packet.slices() {
         let Some(mut rest) = slice.get(skip..) else {
@@ -133,7 +150,7 @@ fn sum(packet: &Packet, start: usize) -> Option<FieldSum> {
 }
 
 /// [`sum`] for a packet of one chunk, as the stack makes them: headers inline, the data in slices.
-fn sum_usual(headers: &[u8; USUAL_HEADERS], data: &[Bytes]) -> FieldSum {
+fn sum_usual(crc: &mut Crc32c, headers: &[u8; USUAL_HEADERS], data: &[Bytes]) -> FieldSum {
     // The headers are summed in one go, and copied in words, as which they are read: a wide load would have to wait for
     // narrow stores.
     let (octets, last) = headers.as_chunks();
@@ -147,7 +164,6 @@ fn sum_usual(headers: &[u8; USUAL_HEADERS], data: &[Bytes]) -> FieldSum {
     let word = &mut words[usize::from(SCTP_CHECKSUM) / 8];
     let found = *word as u32;
     *word &= !u64::from(u32::MAX);
-    let mut crc = Crc32c::new();
     crc.add_bytes(&words.map(u64::to_le_bytes).as_flattened()[..USUAL_HEADERS]);
     for slice in data {
         crc.add_bytes(slice);

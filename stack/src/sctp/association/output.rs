@@ -12,6 +12,7 @@ use tidewire_netdev::Packet;
 use crate::sctp::association::{Association, State};
 use crate::sctp::packet::{Departure, Reply, Transmit, Workbench};
 use crate::sctp::path::{PathId, PathState, Position};
+use crate::sctp::send::Opening;
 use crate::time::Instant;
 use crate::wire::sctp::{
     COMMON_HEADER_LEN, Causes, Chunk, CommonHeader, Data, ErrorCause, PacketBuilder, Sack,
@@ -63,8 +64,8 @@ struct Bundle {
     heartbeat: Option<Bytes>,
     /// DATA may join: the address is known to be the peer's (5.4).
     takes_data: bool,
-    /// The send half has said that it has a chunk for an empty packet.
-    for_data: bool,
+    /// The chunk that the send half has for an empty packet, if that is what the packet is for.
+    opening: Option<Opening>,
 }
 
 impl Association {
@@ -225,7 +226,7 @@ impl Association {
             stranger: None,
             heartbeat: None,
             takes_data: self.paths.get(path).state() == PathState::Active,
-            for_data: false,
+            opening: None,
         };
         self.on_handshake_sent(now);
         let mut builder = self.builder(self.paths.get(path).pmdcs(), bench.arena);
@@ -253,7 +254,7 @@ impl Association {
                 stranger: Some(destination),
                 heartbeat: None,
                 takes_data: false,
-                for_data: false,
+                opening: None,
             },
         }
     }
@@ -265,7 +266,7 @@ impl Association {
             stranger: None,
             heartbeat: None,
             takes_data: self.paths.get(path).is_confirmed(),
-            for_data: false,
+            opening: None,
         }
     }
 
@@ -296,10 +297,10 @@ impl Association {
         if !self.state.may_send_data() {
             return None;
         }
-        let path = self.sender.path_for_next(now, &mut self.paths)?;
+        let opening = self.sender.opening(now, &mut self.paths)?;
         Some(Bundle {
-            for_data: true,
-            ..self.bundle_on(path)
+            opening: Some(opening),
+            ..self.bundle_on(opening.path)
         })
     }
 
@@ -346,10 +347,9 @@ impl Association {
         bundle: &Bundle,
         bench: &mut Workbench<'_>,
     ) -> Option<Departure> {
-        let room = if bundle.for_data {
-            self.sender.room_for_next(bundle.path, &self.paths)
-        } else {
-            self.paths.get(bundle.path).pmdcs()
+        let room = match bundle.opening {
+            Some(opening) => self.sender.room_for(opening, &self.paths),
+            None => self.paths.get(bundle.path).pmdcs(),
         };
         let mut builder = self.builder(room, bench.arena);
         if self.pending.cookie_ack.is_some_and(|to| to == bundle.path)
@@ -457,6 +457,14 @@ impl Association {
                 self.place(now, data, builder);
                 position = Position::AfterData;
             }
+        }
+        if let Some(opening) = bundle.opening
+            && position == Position::First
+        {
+            let data = self.sender.open(now, opening, &mut self.paths);
+            let Some(data) = data else { return };
+            self.place(now, data, builder);
+            position = Position::AfterData;
         }
         while let Some(data) = self.next_data(now, path, builder.room(), position) {
             self.place(now, data, builder);

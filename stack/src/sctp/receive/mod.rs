@@ -36,7 +36,11 @@ use crate::wire::sctp::{Data, DataFlags, DataHeader, ErrorCause, Sack};
 /// Octets that are charged for what is held besides its data, for each chunk.
 pub(in crate::sctp) const OVERHEAD: usize = 64;
 /// Octets up to which data stays in the buffers it came in; beyond, the reader is behind, or waits for what is missing.
-const HELD_AS_SLICES: usize = 32 * 1024;
+/// Small pieces hold the most buffers for what they are charged with.
+const HELD_AS_SLICES: usize = 128 * 1024;
+const HELD_AS_SMALL_SLICES: usize = 32 * 1024;
+/// Octets of a small piece at most.
+const SMALL: usize = 512;
 /// A window under this many octets is no window: the peer would send slivers (RFC 1122 4.2.3.3).
 const SMALLEST_WINDOW: usize = 1500;
 
@@ -300,9 +304,13 @@ impl Receiver {
             .header
             .flags
             .contains(DataFlags::BEGINNING | DataFlags::END);
-        // Fragments of a large message are as long as packets, and copied when it is complete.
-        let longest = if is_whole { 2048 } else { 512 };
-        if self.charged >= HELD_AS_SLICES && data.payload.len() <= longest {
+        let held = match data.payload.len() {
+            ..=SMALL => HELD_AS_SMALL_SLICES,
+            // Fragments of a large message are as long as packets, and copied when it is complete.
+            ..=2048 if is_whole => HELD_AS_SLICES,
+            _ => return,
+        };
+        if self.charged >= held {
             data.payload = Bytes::copy_from_slice(&data.payload);
         }
     }

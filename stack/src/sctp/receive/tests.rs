@@ -422,19 +422,25 @@ fn short_reads_leave_the_rest_of_a_message() {
 
 #[test]
 fn small_data_that_waits_keeps_no_packets_alive() {
-    // One octet of data in each packet, of which the rest is of no use.
-    for flags in [whole(), whole() | U, B] {
+    // A little data in each packet, of which the rest is of no use.
+    for (flags, len, held) in [
+        (whole(), 1, HELD_AS_SMALL_SLICES),
+        (whole() | U, 1, HELD_AS_SMALL_SLICES),
+        (B, 1, HELD_AS_SMALL_SLICES),
+        (whole(), 600, HELD_AS_SLICES),
+    ] {
         let mut receiver = receiver();
         let packets: Vec<Bytes> = (0..1000).map(|_| Bytes::from(vec![1; 1400])).collect();
         for (offset, packet) in (0..).zip(&packets) {
             // Stream sequence number 0 never comes; nor does a fragment behind the first of each message.
             let mut data = data(2 * offset, 0, 1 + offset as u16, flags, &[]);
-            data.payload = packet.slice(100..101);
+            data.payload = packet.slice(100..100 + len);
             assert_eq!(receiver.handle_data(data), DataOutcome::Accepted);
         }
         let alive = packets.iter().filter(|packet| !packet.is_unique()).count();
-        assert!(receiver.charged() >= 1000);
-        assert!(alive <= HELD_AS_SLICES / OVERHEAD, "{flags:?}: {alive}");
+        assert!(receiver.charged() >= 1000 * len);
+        let most = held.div_ceil(len + OVERHEAD);
+        assert!(alive <= most, "{flags:?}, {len}: {alive}");
     }
 }
 

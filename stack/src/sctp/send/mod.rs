@@ -34,6 +34,7 @@ pub mod scheduler;
 mod tests;
 
 pub use input::SackOutcome;
+pub use output::Opening;
 pub use scheduler::SchedulerKind;
 
 use miss::MissIndications;

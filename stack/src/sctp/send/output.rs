@@ -10,31 +10,57 @@ use crate::sctp::serial::Tsn;
 use crate::time::Instant;
 use crate::wire::sctp::{DATA_HEADER_LEN, Data, DataFlags, DataHeader};
 
+/// What a packet begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// Where the packet goes.
+    pub path: PathId,
+    first: FirstChunk,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FirstChunk {
+    /// A chunk that was lost.
+    Lost(Tsn),
+    /// So many octets of the next message.
+    New(usize),
+}
+
 impl Sender {
-    /// The path that the next packet with DATA takes, if one may go now: then [`Self::next_data`] has a chunk for an empty
-    /// packet on it. Starts the timer that probes a closed window, if that is what DATA waits for.
-    pub fn path_for_next(&mut self, now: Instant, paths: &mut Paths) -> Option<PathId> {
+    /// What the next packet with DATA begins with, if one may go now. Starts the timer that probes a closed window, if that is
+    /// what DATA waits for.
+    pub fn opening(&mut self, now: Instant, paths: &mut Paths) -> Option<Opening> {
         if let Some((tsn, path)) = self.next_lost(paths) {
-            return self
-                .may_resend(tsn, path, Position::First, paths)
-                .then_some(path);
+            let may = self.may_resend(tsn, path, Position::First, paths);
+            let first = FirstChunk::Lost(tsn);
+            return may.then_some(Opening { path, first });
         }
         let path = paths.data_path()?;
         let room = paths.get(path).pmdcs();
-        self.next_new(now, path, paths, room, Position::First)?;
-        Some(path)
+        let len = self.next_new(now, path, paths, room, Position::First)?;
+        let first = FirstChunk::New(len);
+        Some(Opening { path, first })
     }
 
-    /// Octets that an empty packet on `path` is to have for chunks: the path's PMDCS; or more if a chunk that was cut for a
+    /// Octets that a packet with this opening is to have for chunks: the path's PMDCS; or more if a chunk that was cut for a
     /// larger MTU has to go there again. Chunks are never cut twice, so IP has to fragment such a packet (6.9).
-    pub fn room_for_next(&mut self, path: PathId, paths: &Paths) -> usize {
-        let pmdcs = paths.get(path).pmdcs();
-        match self.next_lost(paths) {
-            Some((tsn, to)) if to == path => self
+    pub fn room_for(&self, opening: Opening, paths: &Paths) -> usize {
+        let pmdcs = paths.get(opening.path).pmdcs();
+        match opening.first {
+            FirstChunk::New(_) => pmdcs,
+            FirstChunk::Lost(tsn) => self
                 .outstanding
                 .get(tsn)
                 .map_or(pmdcs, |chunk| chunk.size().max(pmdcs)),
-            _ => pmdcs,
+        }
+    }
+
+    /// The first chunk of an empty packet with the room of this opening, which must be the latest: as [`Self::next_data`]
+    /// gives it, without asking again what may go.
+    pub fn open(&mut self, now: Instant, opening: Opening, paths: &mut Paths) -> Option<Data> {
+        match opening.first {
+            FirstChunk::Lost(tsn) => self.resend(now, tsn, opening.path, paths, Position::First),
+            FirstChunk::New(len) => self.send_new(now, opening.path, paths, len, Position::First),
         }
     }
 

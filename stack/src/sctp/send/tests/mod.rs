@@ -52,9 +52,13 @@ impl Packet {
     }
 
     fn size(&self) -> usize {
-        let size = |data: &Data| (16 + data.payload.len()).next_multiple_of(4);
-        self.chunks.iter().map(size).sum()
+        self.chunks.iter().map(chunk_len).sum()
     }
+}
+
+/// Octets of a DATA chunk, padding included.
+fn chunk_len(data: &Data) -> usize {
+    (16 + data.payload.len()).next_multiple_of(4)
 }
 
 impl Rig {
@@ -127,11 +131,19 @@ impl Rig {
 
     /// The next packet, as an association would build it.
     fn packet(&mut self) -> Option<Packet> {
-        let path = self.sender.path_for_next(self.now, &mut self.paths)?;
-        let room = self.sender.room_for_next(path, &self.paths);
-        let packet = self.fill(path, room, Position::First);
-        assert!(!packet.chunks.is_empty(), "a path without a chunk for it");
-        Some(packet)
+        let opening = self.sender.opening(self.now, &mut self.paths)?;
+        Some(self.packet_with(opening))
+    }
+
+    fn packet_with(&mut self, opening: Opening) -> Packet {
+        let room = self.sender.room_for(opening, &self.paths);
+        let first = self.sender.open(self.now, opening, &mut self.paths);
+        let first = first.expect("an opening has its chunk");
+        let used = chunk_len(&first);
+        assert!(used <= room, "{used} octets of {room}");
+        let mut packet = self.fill(opening.path, room - used, Position::AfterData);
+        packet.chunks.insert(0, first);
+        packet
     }
 
     /// A packet on `path` with `room` octets for chunks; it may come out empty.
@@ -145,7 +157,7 @@ impl Rig {
                 .next_data(self.now, path, &mut self.paths, room, position)
         {
             assert!(!data.payload.is_empty(), "6.2: no DATA without user data");
-            room -= (16 + data.payload.len()).next_multiple_of(4);
+            room -= chunk_len(&data);
             position = Position::AfterData;
             packet.chunks.push(data);
         }

@@ -310,11 +310,12 @@ impl World {
             let urgent = rig.sender.urgent == UrgentPacket::Due;
             let before: Vec<usize> = rig.paths.iter().map(|(_, path)| path.flight()).collect();
             let in_flight = rig.sender.outstanding.octets_in_flight();
-            let Some(id) = rig.sender.path_for_next(rig.now, &mut rig.paths) else {
+            let Some(opening) = rig.sender.opening(rig.now, &mut rig.paths) else {
                 return;
             };
-            let room = rig.sender.room_for_next(id, &rig.paths);
-            let packet = rig.fill(id, room, Position::First);
+            let id = opening.path;
+            let room = rig.sender.room_for(opening, &rig.paths);
+            let packet = rig.packet_with(opening);
             assert!(packet.size() <= room);
             assert!(packet.tsns().is_sorted(), "6.10: ascending");
             let path = rig.paths.get(id);
@@ -421,7 +422,7 @@ impl World {
                 assert!(
                     self.rig
                         .sender
-                        .path_for_next(self.rig.now, &mut self.rig.paths)
+                        .opening(self.rig.now, &mut self.rig.paths)
                         .is_some()
                         || self.rig.paths.next_deadline().is_some(),
                     "stalled without a timer"

@@ -388,7 +388,8 @@ fn chunk_cut_for_a_larger_mtu_is_not_cut_again() {
     rig.paths.set_mtu(path, 1000);
     rig.fire_t3(path);
     assert_eq!(rig.paths.get(path).pmdcs(), 968);
-    assert_eq!(rig.sender.room_for_next(path, &rig.paths), PMDCS);
+    let opening = rig.sender.opening(rig.now, &mut rig.paths).unwrap();
+    assert_eq!(rig.sender.room_for(opening, &rig.paths), PMDCS);
     let packet = rig.packet().unwrap();
     assert_eq!(lens(&[packet]), [[FULL]]);
     rig.sack(1, &[]);
@@ -412,15 +413,11 @@ fn tsns_outstanding_never_exceed_what_a_gap_block_can_name() {
         rig.enqueue(1);
     }
     while rig.sender.outstanding() < 65_535 {
-        let path = rig.id(0);
-        assert_eq!(
-            rig.sender.path_for_next(rig.now, &mut rig.paths),
-            Some(path)
-        );
-        rig.sender
-            .next_data(rig.now, path, &mut rig.paths, PMDCS, Position::First);
+        let opening = rig.sender.opening(rig.now, &mut rig.paths).unwrap();
+        assert_eq!(opening.path, rig.id(0));
+        rig.sender.open(rig.now, opening, &mut rig.paths).unwrap();
     }
-    assert_eq!(rig.sender.path_for_next(rig.now, &mut rig.paths), None);
+    assert_eq!(rig.sender.opening(rig.now, &mut rig.paths), None);
     rig.sack(1, &[(2, 65_534)]);
     assert_eq!(rig.sender.outstanding(), 65_534);
     assert!(rig.packet().is_some());
