@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tidewire::config::Config;
 use tidewire::engine::sockets::TcpOptions;
-use tidewire::engine::{Engine, FlushOutcome, Ports, TcpSlot, UdpSlot, WakeList};
+use tidewire::engine::{Engine, FlushOutcome, Ports, SlotRef, TcpSlot, UdpSlot, WakeList};
 use tidewire::error::{SocketError, SocketResult};
 use tidewire::ip::{Cidr, InterfaceId};
 use tidewire::time::Instant;
@@ -173,6 +173,43 @@ fn a_flood_of_what_must_be_refused_does_not_pile_up_before_a_full_device() {
     assert!((1..=2048).contains(&answers), "{answers} resets waited");
     wakes.wake_all();
     world.flush();
+}
+
+#[test]
+fn a_reset_that_a_full_device_does_not_take_is_not_waited_for() {
+    let mut world = World::new(&LinkConfig::default());
+    let listener = world.listen(Side::B, false, 80).expect("the port is free");
+    let client = world.connect(false, 80).expect("B is reachable");
+    assert!(world.run_until(Duration::from_secs(1), |_| {
+        listener.lock().socket.queued() > 0
+    }));
+    let (server, _) = world
+        .engine(Side::B)
+        .tcp_accept(&listener)
+        .expect("it waits");
+    let unread = server.lock().socket.connection.write(b"unread");
+    assert_eq!(unread, Ok(6));
+    world.engine(Side::B).mark_ready(SlotRef::from(&server));
+    world.flush();
+    assert!(world.run_until(Duration::from_secs(1), |_| {
+        client.lock().socket.connection.info().receive_buffered == 6
+    }));
+    let (engine, mut wakes) = (world.engine(Side::A), WakeList::new());
+    let device = Device::default();
+    send(engine, &udp(engine, "10.0.0.1:1000"), "10.0.0.2:7").expect("room in the socket");
+    flush(engine, &device);
+    engine.close_tcp(world.now, &client, &mut wakes);
+    flush(engine, &device);
+    assert_eq!(engine.orphan_count(), 1);
+    assert!(!engine.has_undelivered(), "nothing but a reset is left");
+    drive(
+        engine,
+        InterfaceId(InterfaceId::LOOPBACK.0 + 1),
+        &device,
+        10,
+    );
+    assert_eq!(engine.orphan_count(), 0);
+    wakes.wake_all();
 }
 
 #[test]

@@ -8,6 +8,7 @@ use tidewire::Stack;
 use tidewire::config::HostConfig;
 use tidewire::ip::autoconf::dad::{AddressState, DuplicateDetection};
 use tidewire::neighbor::NeighborState;
+use tidewire::net::sctp::SendOptions;
 use tidewire::net::{Builder, TcpStream};
 use tidewire_netdev::MacAddress;
 use tidewire_netdev::errno::{EADDRNOTAVAIL, EHOSTUNREACH, EINVAL, ENODEV};
@@ -470,4 +471,25 @@ async fn many_hosts_talk_at_once() {
         .map(|(_, stats)| stats.flooded)
         .sum();
     assert!(flooded < 8 * 30, "{flooded} frames flooded");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_association_whose_first_address_has_no_neighbour_is_set_up_by_the_second() {
+    // What is known of the first is no error of the association that the second has brought about.
+    let switch = Switch::new(SwitchConfig::default());
+    let (alice, bob) = pair(&switch);
+    let listener = bob.sctp_listener("10.0.0.2:5000").await.unwrap();
+    let peers: [SocketAddr; 2] =
+        ["10.0.0.9:5000", "10.0.0.2:5000"].map(|peer| peer.parse().unwrap());
+    let (client, server) = tokio::join!(alice.sctp_association(&peers[..]), listener.accept());
+    let (client, (server, _)) = (client.expect("connected"), server.expect("accepted"));
+    client
+        .send("through", SendOptions::default())
+        .await
+        .unwrap();
+    let message = server.recv().await.unwrap().expect("a message");
+    assert_eq!(&message.data[..], b"through");
+    let (closed, read) = tokio::join!(client.shutdown(), server.recv());
+    closed.expect("in order");
+    assert!(read.expect("the end").is_none());
 }

@@ -215,8 +215,12 @@ impl Core {
         let outcome = self.engine.flush(now, self, wakes);
         for id in self.engine.shard_ids() {
             let shard = self.engine.shard(id);
-            let unfinished = outcome == FlushOutcome::Unfinished
-                && (self.drivers.len() == 1 || shard.has_ready());
+            let unfinished = match outcome {
+                FlushOutcome::Unfinished => self.drivers.len() == 1 || shard.has_ready(),
+                // Whoever was busy sees to its own shard, and not to what became ready in another meanwhile.
+                FlushOutcome::Busy => self.is_left(id),
+                FlushOutcome::Done => false,
+            };
             if unfinished || shard.take_rearm() || shard.has_new_block() {
                 self.drivers[id.index()].waker.wake();
             }
@@ -231,8 +235,19 @@ impl Core {
             for other in self.engine.shard_ids().filter(|other| *other != id) {
                 self.flush_for(other, now, wakes);
             }
+            // A later one may have made an earlier one ready.
+            for other in self.engine.shard_ids().filter(|other| *other != id) {
+                if self.is_left(other) {
+                    self.drivers[other.index()].waker.wake();
+                }
+            }
         }
         outcome
+    }
+
+    /// Whether a shard has something to send, and its driver sleeps.
+    fn is_left(&self, id: ShardId) -> bool {
+        self.drivers.len() > 1 && self.engine.shard(id).has_ready() && self.is_parked(id)
     }
 
     fn flush_for(&self, id: ShardId, now: Instant, wakes: &mut WakeList) {

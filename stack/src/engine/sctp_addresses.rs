@@ -196,6 +196,13 @@ impl Engine {
             // If the route went away, the timers go on, and give the path up if it does not come back.
             if let Ok(path) = self.association_way(now, socket, remote, local) {
                 socket.association.handle_path_mtu(remote, path.mtu);
+                if way
+                    .path
+                    .is_some_and(|before| before.interface != path.interface)
+                {
+                    // It stands on the other device's list, if on any.
+                    way.waits_since = None;
+                }
                 way.path = Some(path);
             }
             socket.ways.push(way);

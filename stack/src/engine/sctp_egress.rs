@@ -163,9 +163,12 @@ impl Engine {
                 for mut fragment in fragments {
                     let staged =
                         self.stage_towards(egress, now, path, Initiator::Host, &mut fragment);
-                    // The worst of all: who waits for a neighbour is told of it, who has none more so.
-                    if staged.is_err() || result == Ok(false) {
-                        result = staged;
+                    match staged {
+                        // That some wait for a neighbour is as true when others found no room.
+                        Ok(true) => self.note_unresolved(now),
+                        // Whose neighbour does not answer is told of nothing else.
+                        Err(_) if result != Err(SocketError::HostUnreachable) => result = staged,
+                        Ok(false) | Err(_) => {}
                     }
                 }
                 result

@@ -508,8 +508,8 @@ impl Engine {
             return;
         }
         let is_read_closed = state.ready.bits().intersects(Readiness::READ_CLOSED);
-        if is_read_closed && state.socket.association.state() == State::Established {
-            // A restart has come in the middle of a shutdown.
+        if is_read_closed && !state.socket.association.state().peer_is_done() {
+            // A restart has come in the middle of a shutdown, and maybe ours since.
             state.ready.reopen_reading();
         }
         if state.socket.association.take_addresses_changed() {
@@ -596,7 +596,11 @@ impl Engine {
     /// Whether an association that nobody holds still has something to deliver.
     pub(crate) fn has_undelivered_sctp(&self) -> bool {
         let all = self.all_associations();
-        all.iter().any(|slot| slot.lock().socket.orphan)
+        all.iter().any(|slot| {
+            let socket = &slot.lock().socket;
+            // As with TCP: the last word of one that has ended is not waited for.
+            socket.orphan && socket.association.state() != State::Closed
+        })
     }
 
     pub(crate) fn list_sctp_sockets(&self, all: &mut Vec<SocketSummary>) {

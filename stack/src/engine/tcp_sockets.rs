@@ -401,7 +401,8 @@ impl Engine {
     }
 
     /// Whether a connection that nobody holds still has data or its FIN to deliver. Unlike an orphan, one in FIN-WAIT-2
-    /// does not count: it waits for nothing but the peer's close, which may never come.
+    /// does not count: it waits for nothing but the peer's close, which may never come. Nor does one that has ended, and
+    /// has a reset or an ACK to send: no timer gives that up, should the device take no more.
     pub fn has_undelivered(&self) -> bool {
         if self.orphan_count() == 0 {
             return false;
@@ -413,7 +414,9 @@ impl Engine {
             .collect();
         let tcp = connections.iter().any(|slot| {
             let socket = &slot.lock().socket;
-            socket.orphan && socket.connection.state() != State::FinWait2
+            let state = socket.connection.state();
+            let is_done = matches!(state, State::FinWait2 | State::TimeWait | State::Closed);
+            socket.orphan && !is_done
         });
         tcp || self.has_undelivered_sctp()
     }

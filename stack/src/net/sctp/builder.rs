@@ -15,6 +15,7 @@ use crate::engine::sctp_sockets::SctpOptions;
 use crate::net::lookup::{self, Target, ToSocketAddrs};
 use crate::net::registry;
 use crate::net::stack::Stack;
+use crate::sctp::association::State;
 use crate::sctp::config::{InitMessage, SocketOptions};
 use crate::transport::ports::BindRequest;
 
@@ -273,6 +274,10 @@ impl SctpBuilder {
         let slot = shared.sctp_connect(leases, peers, &self.options)?;
         let association = SctpAssociation::new(Arc::clone(shared), slot);
         poll_fn(|cx| association.io.poll_ready(cx, Direction::Write)).await?;
+        // What ICMP has said of addresses that were tried does not matter once one has answered.
+        if association.io.lock().socket.association.state() != State::Closed {
+            return Ok(association);
+        }
         match association.take_error()? {
             None => Ok(association),
             Some(error) => Err(error),

@@ -321,6 +321,7 @@ impl Association {
             return;
         }
         if outcome.newly_acked > 0 {
+            self.soft_error = None;
             self.last_use = now;
         }
         if self.write_blocked && outcome.room_gained && self.sender.has_room() {

@@ -34,7 +34,8 @@ impl Association {
             return Err(SocketError::BrokenPipe);
         }
         // All that may go has gone, and packets' worth of data is left: one more message changes nothing.
-        let held_back = !self.dirty && self.sender.unsent_octets() >= GATHERED;
+        let unsent = self.sender.unsent_octets();
+        let held_back = !self.dirty && unsent >= GATHERED && unsent >= self.paths.largest_pmdcs();
         match self.sender.enqueue_from(message, options, &self.paths) {
             Ok(()) => {
                 self.stats.messages_sent += 1;
@@ -77,6 +78,10 @@ impl Association {
     #[inline]
     fn received(&mut self, message: Option<SctpMessage>) -> SocketResult<Option<SctpMessage>> {
         if let Some(message) = message {
+            if self.receiver.take_uncovered() {
+                self.readiness |= Readiness::READABLE;
+                self.dirty = true;
+            }
             self.stats.messages_received += u64::from(message.end_of_record);
             self.dirty |= self.state.takes_data() && self.receiver.owes_sack();
             return Ok(Some(message));

@@ -357,8 +357,12 @@ impl Association {
         {
             self.pending.cookie_ack = None;
         }
+        // Before SACKs, which may fill the packet: it counts as sent.
+        if let Some(heartbeat) = &bundle.heartbeat {
+            self.push(&Chunk::Heartbeat(heartbeat.clone()), &mut builder);
+        }
         let path = bundle.path;
-        // One that others wait behind goes alone: what may follow it comes with the last.
+        // One that others wait behind has no DATA with it: what may follow comes with the last.
         if self.sack_due(now) && self.leads_sacks(bundle) {
             if let Some(sack) = self.receiver.take_overdue_sack() {
                 self.stats.sacks_sent += 1;
@@ -370,9 +374,6 @@ impl Association {
                 self.push_shutdown(&mut builder);
             }
             self.push_sack(&mut builder);
-        }
-        if let Some(heartbeat) = &bundle.heartbeat {
-            self.push(&Chunk::Heartbeat(heartbeat.clone()), &mut builder);
         }
         if !self.pending.has_no_control() {
             self.push_heartbeat_acks(bundle, &mut builder);

@@ -193,6 +193,8 @@ impl Association {
         tracing::debug!(?was, ?end, "ended");
         self.timers = Timers::default();
         self.handshake = None;
+        // Told only of a peer that is given up, and then it was taken.
+        self.soft_error = None;
         self.paths.stop_heartbeats();
         // Answers with tags of their own are still owed.
         self.pending = Pending {

@@ -61,7 +61,7 @@ impl State {
     }
 
     /// Whether the peer has said that it sends no more, or cannot any more.
-    pub(super) const fn peer_is_done(self) -> bool {
+    pub(crate) const fn peer_is_done(self) -> bool {
         matches!(
             self,
             Self::ShutdownReceived | Self::ShutdownAckSent | Self::Closed

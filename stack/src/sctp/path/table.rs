@@ -227,6 +227,11 @@ impl Paths {
         self.smallest_pmdcs
     }
 
+    /// The largest one.
+    pub fn largest_pmdcs(&self) -> usize {
+        self.paths.iter().map(Path::pmdcs).max().unwrap_or(0)
+    }
+
     /// A path carries packets of at most `mtu` octets, IP header included (7.3). Whether that changes anything.
     pub fn set_mtu(&mut self, id: PathId, mtu: usize) -> bool {
         let is_other = self.get_mut(id).set_mtu(mtu);
@@ -247,6 +252,10 @@ impl Paths {
     pub(in crate::sctp) fn retain(&mut self, keep: impl Fn(IpAddr) -> bool) {
         let primary = self.paths.get(self.primary.index()).map(Path::remote);
         self.paths.retain(|path| keep(path.remote));
+        // Whoever holds paths back may do so only while there are several, and says so anew.
+        for path in &mut self.paths {
+            path.set_held_back(false);
+        }
         self.changes.clear();
         let primary = primary.and_then(|remote| self.find(remote));
         self.primary = primary.unwrap_or(PathId(0));

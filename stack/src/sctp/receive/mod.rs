@@ -169,6 +169,8 @@ pub struct Receiver {
     /// What became complete since a message is delivered in parts: its parts come first.
     behind: VecDeque<Delivery>,
     charged: usize,
+    /// A read has made part of the next message readable.
+    uncovered: bool,
     /// Octets that the peer believes it may send.
     granted: usize,
 }
@@ -185,6 +187,7 @@ impl Receiver {
             partial: None,
             behind: VecDeque::new(),
             charged: 0,
+            uncovered: false,
             granted: config.buffer,
             config: config.clone(),
         }
@@ -349,24 +352,26 @@ impl Receiver {
     }
 
     /// Begins to deliver a message in parts, if nothing else can be read and it takes up too much of the buffer.
-    fn start_partial_delivery(&mut self) {
+    fn start_partial_delivery(&mut self) -> bool {
         let point = self.config.partial_delivery_point.min(self.config.buffer);
         if self.partial.is_some() || !self.ready.is_empty() || self.charged < point {
-            return;
+            return false;
         }
         let Some((start, run)) = self.fragments.first() else {
-            return;
+            return false;
         };
         let header = run.header;
         let unordered = header.flags.contains(DataFlags::UNORDERED);
         if !run.begins() || !(unordered || self.streams.is_next(header.stream, header.ssn)) {
-            return;
+            return false;
         }
-        if let Some((run, next)) = self.fragments.take_front(start) {
-            let delivery = self.deliverable(start, run, false);
-            self.ready.push_back(delivery);
-            self.partial = Some(Partial { header, next });
-        }
+        let Some((run, next)) = self.fragments.take_front(start) else {
+            return false;
+        };
+        let delivery = self.deliverable(start, run, false);
+        self.ready.push_back(delivery);
+        self.partial = Some(Partial { header, next });
+        true
     }
 
     /// Goes on with the message that is being delivered in parts: a fragment, and what lay ready behind it.
@@ -512,9 +517,14 @@ impl Receiver {
         Some(message)
     }
 
+    /// Whether a read since the last call has made part of another message readable, for which no DATA comes.
+    pub fn take_uncovered(&mut self) -> bool {
+        std::mem::take(&mut self.uncovered)
+    }
+
     #[inline]
     fn on_read(&mut self) {
-        self.start_partial_delivery();
+        self.uncovered |= self.start_partial_delivery();
         let opened = self.window().saturating_sub(self.granted);
         if opened >= self.config.buffer / 4 || (self.granted == 0 && opened > 0) {
             self.acknowledgment.on_window_update();

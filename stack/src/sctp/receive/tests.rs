@@ -658,3 +658,18 @@ fn packets_that_come_at_once_are_acknowledged_as_if_one_by_one() {
     );
     assert_eq!(receiver.take_sack(1000).gap_blocks[0].end, 194);
 }
+
+#[test]
+fn read_that_uncovers_part_of_another_message_says_so() {
+    // Who waits for the other stream is woken by no DATA.
+    let mut receiver = small(8000);
+    receiver.handle_data(data(0, 1, 0, whole(), b"first"));
+    for offset in 1..6 {
+        let flags = if offset == 1 { B } else { DataFlags::NONE };
+        receiver.handle_data(data(offset, 2, 0, flags, &[1; 1000]));
+    }
+    assert!(receiver.recv_on(2, 100).is_none() && !receiver.take_uncovered());
+    assert!(receiver.recv_on(1, 100).is_some());
+    assert!(receiver.take_uncovered() && !receiver.take_uncovered());
+    assert!(receiver.recv_on(2, 100).is_some());
+}

@@ -324,7 +324,7 @@ impl Connection {
         if opening && !self.timers.is_set(Timer::Retransmit) {
             self.timers.stalled_since.get_or_insert(now);
             self.timers.set(Timer::Retransmit, now + self.rtt.rto());
-        } else if !opening && self.unsent() > 0 {
+        } else if matches!(self.lifecycle, Lifecycle::Synchronized { .. }) && self.unsent() > 0 {
             self.arm_persist_timer(now);
         }
     }

@@ -242,3 +242,15 @@ fn probe_that_was_due_is_not_waited_for_when_the_connection_ends() {
         assert_eq!(script.connection.poll_timeout(), None);
     }
 }
+
+#[test]
+fn full_device_starts_no_timer_of_a_connection_that_has_ended() {
+    let mut script = Script::established();
+    script.write(1000);
+    script.connection.set_linger(Some(Duration::ZERO));
+    script.connection.close(script.now);
+    script.connection.handle_held_back(script.now);
+    assert_eq!(script.connection.poll_timeout(), None);
+    script.run("> R. 1:1(0) ack 1\n-");
+    assert!(matches!(script.connection.phase(), Phase::Closed));
+}

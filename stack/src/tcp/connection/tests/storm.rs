@@ -33,6 +33,7 @@ enum Step {
     Wait(u64),
     /// Sends what there is.
     Fire,
+    Held,
     Flush,
 }
 
@@ -79,6 +80,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (68usize..2000, 0u32..100_000).prop_map(|(mtu, ahead)| Step::Icmp(mtu, ahead)),
         6 => prop_oneof![12 => 0u64..100, 3 => 0..5000u64, 1 => Just(100_000u64)].prop_map(Step::Wait),
         2 => Just(Step::Fire),
+        2 => Just(Step::Held),
         8 => Just(Step::Flush),
     ]
 }
@@ -199,6 +201,7 @@ impl Storm {
             }
             Step::Wait(millis) => self.wait(ms(millis)),
             Step::Fire => self.fire(),
+            Step::Held => self.connection.handle_held_back(self.now),
             Step::Flush => self.flush(),
         }
         self.check();

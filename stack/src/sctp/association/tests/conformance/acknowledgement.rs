@@ -64,3 +64,43 @@ fn gap_is_told_at_once_and_so_is_its_end() {
         assert_eq!(tester.read(), Ok(Some(Bytes::from_static(b"3"))));
     }
 }
+
+#[test]
+fn heartbeat_goes_out_while_sacks_wait() {
+    // RFC 9260 8.3: it counts as sent, and as an error if it stays unanswered.
+    for (role, packets) in [(Role::Initiator, 4), (Role::Responder, 9)] {
+        let mut tester = Tester::established(role);
+        tester.now = tester.ours().poll_timeout().expect("a heartbeat");
+        for n in 1..=packets {
+            tester.send(&[nth_data(n, b"x")]);
+        }
+        let seen: Vec<Seen> = std::iter::from_fn(|| tester.try_receive()).collect();
+        let chunks: Vec<&Chunk> = seen.iter().flat_map(|packet| &packet.chunks).collect();
+        let count = |is: fn(&Chunk) -> bool| chunks.iter().filter(|chunk| is(chunk)).count();
+        assert_eq!(count(|chunk| matches!(chunk, Chunk::Heartbeat(_))), 1);
+        assert!(count(|chunk| matches!(chunk, Chunk::Sack(_))) >= 2);
+        let sent = tester.ours().paths().iter();
+        let sent: u64 = sent.map(|(_, path)| path.stats().heartbeats_sent).sum();
+        assert_eq!(sent, 1, "{role:?}");
+    }
+}
+
+#[test]
+fn heartbeat_goes_out_before_a_sack_that_fills_the_packet() {
+    for role in ROLES {
+        let mut tester = Tester::established(role);
+        tester.send(&[nth_data(1, b"x")]);
+        tester.expect_sack();
+        tester.expect_nothing();
+        tester.now = tester.ours().poll_timeout().expect("a heartbeat");
+        for n in (3..1200).step_by(2) {
+            tester.send(&[nth_data(n, b"x")]);
+        }
+        let seen: Vec<Seen> = std::iter::from_fn(|| tester.try_receive()).collect();
+        let heartbeats = seen
+            .iter()
+            .flat_map(|packet| &packet.chunks)
+            .filter(|chunk| matches!(chunk, Chunk::Heartbeat(_)));
+        assert_eq!(heartbeats.count(), 1);
+    }
+}

@@ -310,3 +310,17 @@ fn message_larger_than_the_window_is_delivered_in_parts() {
         assert_eq!(octets, 10_000, "{role:?}");
     }
 }
+
+#[test]
+fn message_that_fills_a_large_packet_up_ends_the_wait_for_company() {
+    // Nagle's algorithm (RFC 9260 6.1) with packets larger than what is otherwise gathered.
+    let mut tester = Tester::established(Role::Initiator);
+    tester.ours().handle_path_mtu(BOB, 65_535);
+    tester.write(vec![1; 1000]);
+    assert_eq!(tester.expect_data().len(), 1);
+    tester.write(vec![2; 20_000]);
+    tester.expect_nothing();
+    tester.write(vec![3; 60_000]);
+    assert!(tester.ours().wants_transmit());
+    assert!(!tester.expect_data().is_empty());
+}

@@ -124,3 +124,19 @@ fn primary_path_is_changed_to_confirmed_addresses_only() {
     let refused = Err(SocketError::InvalidInput);
     assert_eq!(tester.ours().set_primary_path(THIRD), refused);
 }
+
+#[test]
+fn path_that_alone_is_left_is_not_held_back() {
+    // Its device was full while the peer was believed to have a second address.
+    let mut tester = Tester::with(Config::default(), quick());
+    tester.connect_to(&[BOB, OTHER]);
+    for address in [BOB, OTHER] {
+        tester.ours().hold_back(address, true);
+    }
+    tester.receive_init();
+    tester.send(&[acknowledging(listing(&[BOB]))]);
+    tester.expect(&[Chunk::CookieEcho(COOKIE)]);
+    tester.send(&[Chunk::CookieAck]);
+    tester.write("goes");
+    assert_eq!(tester.expect_data().len(), 1);
+}

@@ -291,3 +291,20 @@ fn shutdown_acknowledges_data_as_a_sack_does() {
         assert_eq!(tester.state(), Some(State::ShutdownAckSent));
     }
 }
+
+#[test]
+fn what_icmp_has_said_is_no_reason_of_an_orderly_end() {
+    // RFC 9260 10 (ICMP9): told only if the peer is given up.
+    let mut tester = Tester::established(Role::Initiator);
+    tester.ours().handle_unreachable_neighbor();
+    tester.write("delivered all the same");
+    tester.expect_data();
+    tester.acknowledge(1, PEER_RWND);
+    assert_eq!(tester.ours().take_error(), None);
+    tester.ours().handle_unreachable_neighbor();
+    tester.send(&[shutdown(tester.tsn)]);
+    tester.expect(&[Chunk::ShutdownAck]);
+    tester.send(&[shutdown_complete(false)]);
+    assert_eq!(tester.state(), Some(State::Closed));
+    assert_eq!(tester.ours().take_error(), None);
+}
