@@ -479,6 +479,9 @@ async fn an_association_whose_first_address_has_no_neighbour_is_set_up_by_the_se
     let switch = Switch::new(SwitchConfig::default());
     let (alice, bob) = pair(&switch);
     let listener = bob.sctp_listener("10.0.0.2:5000").await.unwrap();
+    // That nobody is there is known before.
+    let error = alice.tcp_stream("10.0.0.9:80").await.unwrap_err();
+    assert_eq!(errno(&error), EHOSTUNREACH);
     let peers: [SocketAddr; 2] =
         ["10.0.0.9:5000", "10.0.0.2:5000"].map(|peer| peer.parse().unwrap());
     let (client, server) = tokio::join!(alice.sctp_association(&peers[..]), listener.accept());
