@@ -324,3 +324,37 @@ fn message_that_fills_a_large_packet_up_ends_the_wait_for_company() {
     assert!(tester.ours().wants_transmit());
     assert!(!tester.expect_data().is_empty());
 }
+
+#[test]
+fn read_that_uncovers_part_of_another_message_wakes_who_waits_for_it() {
+    let mut tester = Tester::established(Role::Responder);
+    tester.ours().set_partial_delivery_point(2000);
+    tester.send(&[fragment(1, 0, whole(), b"first")]);
+    for n in 2..5 {
+        let flags = if n == 2 {
+            DataFlags::BEGINNING
+        } else {
+            DataFlags::NONE
+        };
+        let data = Data {
+            header: DataHeader {
+                tsn: PEER_TSN + n - 1,
+                stream: 1,
+                ssn: 0,
+                ppid: 0,
+                flags,
+            },
+            payload: vec![1; 1000].into(),
+        };
+        tester.send(&[Chunk::Data(data)]);
+    }
+    while tester.try_receive().is_some() {}
+    tester.ours().take_readiness();
+    assert!(tester.ours().recv_on(1, 100).is_err(), "not in parts yet");
+    assert!(tester.ours().recv_on(0, 100).is_ok());
+    assert!(tester.ours().wants_transmit(), "somebody looks at it");
+    let edges = tester.ours().take_readiness();
+    assert!(edges.intersects(Readiness::READABLE));
+    let part = tester.ours().recv_on(1, 100).expect("a part");
+    assert!(part.is_some_and(|part| !part.end_of_record));
+}
