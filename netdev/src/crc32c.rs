@@ -95,19 +95,9 @@ pub fn sctp_is_intact(packet: &Packet, start: usize) -> bool {
 /// Fills in the checksum of the SCTP packet at offset `start`. `false`, with nothing changed, if there is no whole common
 /// header.
 pub fn fill_sctp_checksum(packet: &mut Packet, start: usize) -> bool {
-    let Some(checksum) = sctp_checksum(packet, start) else {
-        return false;
-    };
-    let octets = checksum.to_le_bytes();
     let field = start + usize::from(SCTP_CHECKSUM);
-    let inline = packet.head_mut().get_mut(field..);
-    match inline.and_then(|rest| rest.first_chunk_mut()) {
-        Some(room) => {
-            *room = octets;
-            true
-        }
-        None => packet.overwrite(field, &octets),
-    }
+    sctp_checksum(packet, start)
+        .is_some_and(|checksum| packet.overwrite(field, &checksum.to_le_bytes()))
 }
 
 /// What the checksum field of a packet holds, and what it should hold.

@@ -292,14 +292,25 @@ impl<T: Socket> Io<T> {
     }
 
     /// Runs `op` as soon as a bit of `mask` is set, as one waiter among many.
-    pub(crate) const fn async_op<R, F>(&self, mask: Readiness, op: F) -> Operation<'_, T, F>
-    where
-        F: FnMut(&mut SlotState<T>) -> SocketResult<R>,
-    {
-        Operation {
-            wait: self.wait(mask),
-            op,
-            step: Step::Try,
+    pub(crate) async fn async_op<R>(
+        &self,
+        mask: Readiness,
+        mut op: impl FnMut(&mut SlotState<T>) -> SocketResult<R>,
+    ) -> io::Result<R> {
+        loop {
+            let coop = poll_fn(poll_proceed).await;
+            match self.attempt(mask, &mut op) {
+                Attempt::Done(result) => {
+                    coop.made_progress();
+                    return result.map_err(io::Error::from);
+                }
+                // See `charged_wait`.
+                Attempt::Fresh => coop.made_progress(),
+                Attempt::Blocked => {
+                    drop(coop);
+                    self.charged_wait(mask).await?;
+                }
+            }
         }
     }
 
@@ -535,7 +546,7 @@ impl<T: Socket> Io<T> {
         Ok(event)
     }
 
-    const fn wait(&self, mask: Readiness) -> Wait<'_, T> {
+    fn wait(&self, mask: Readiness) -> Wait<'_, T> {
         Wait {
             io: self,
             mask,
@@ -563,65 +574,6 @@ struct Part<'a, T: Socket> {
 impl<T: Socket> Drop for Part<'_, T> {
     fn drop(&mut self) {
         self.io.forget(&mut self.key);
-    }
-}
-
-/// What [`Io::async_op`] gives. Written by hand because futures that are made of futures are moved into one another before
-/// they are polled, which costs as much as many an operation does.
-pub(crate) struct Operation<'a, T: Socket, F> {
-    wait: Wait<'a, T>,
-    op: F,
-    step: Step,
-}
-
-/// What an operation does next.
-#[derive(Clone, Copy)]
-enum Step {
-    Try,
-    Wait,
-    /// Pays for a wait that was none: see [`Io::charged_wait`].
-    Pay,
-}
-
-// Nothing is pinned: `op` is only called.
-impl<T: Socket, F> Unpin for Operation<'_, T, F> {}
-
-impl<T, R, F> Future for Operation<'_, T, F>
-where
-    T: Socket,
-    F: FnMut(&mut SlotState<T>) -> SocketResult<R>,
-{
-    type Output = io::Result<R>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.get_mut();
-        loop {
-            this.step = match this.step {
-                Step::Try => {
-                    let coop = ready!(poll_proceed(cx));
-                    let Wait { io, mask, .. } = this.wait;
-                    match io.attempt(mask, &mut this.op) {
-                        Attempt::Done(result) => {
-                            coop.made_progress();
-                            return Poll::Ready(result.map_err(io::Error::from));
-                        }
-                        Attempt::Fresh => {
-                            coop.made_progress();
-                            Step::Try
-                        }
-                        Attempt::Blocked => Step::Wait,
-                    }
-                }
-                Step::Wait => match ready!(Pin::new(&mut this.wait).poll(cx))?.fresh {
-                    true => Step::Pay,
-                    false => Step::Try,
-                },
-                Step::Pay => {
-                    ready!(poll_proceed(cx)).made_progress();
-                    Step::Try
-                }
-            };
-        }
     }
 }
 

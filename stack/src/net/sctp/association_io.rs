@@ -43,16 +43,14 @@ impl SctpAssociation {
     ///
     /// # Cancel safety
     /// If the future is dropped before it is done, nothing was queued, and the message is dropped with it.
-    pub fn send(
-        &self,
-        message: impl Into<Bytes>,
-        options: SendOptions,
-    ) -> impl Future<Output = io::Result<()>> {
+    pub async fn send(&self, message: impl Into<Bytes>, options: SendOptions) -> io::Result<()> {
         let mut message = message.into();
-        self.io.async_op(Direction::Write.mask(), move |state| {
-            let association = &mut state.socket.association;
-            association.send_from(&mut message, &options)
-        })
+        self.io
+            .async_op(Direction::Write.mask(), |state| {
+                let association = &mut state.socket.association;
+                association.send_from(&mut message, &options)
+            })
+            .await
     }
 
     /// Sends a message with what [`set_default_send`](Self::set_default_send) says (`SCTP_DEFAULT_SNDINFO`).
@@ -105,10 +103,12 @@ impl SctpAssociation {
     ///
     /// # Cancel safety
     /// Cancel safe: a message is taken only by the poll that returns it.
-    pub fn recv(&self) -> impl Future<Output = io::Result<Option<SctpMessage>>> {
-        self.io.async_op(Direction::Read.mask(), |state| {
-            state.socket.association.recv(usize::MAX)
-        })
+    pub async fn recv(&self) -> io::Result<Option<SctpMessage>> {
+        self.io
+            .async_op(Direction::Read.mask(), |state| {
+                state.socket.association.recv(usize::MAX)
+            })
+            .await
     }
 
     /// The same, with at most `max_len` octets: what is left of the message is received next.

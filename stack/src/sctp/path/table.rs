@@ -440,11 +440,6 @@ impl Paths {
     /// A path that is due for a heartbeat, and the Heartbeat Info to send there. One for each call; to addresses that are
     /// not confirmed no more than HB.Max.Burst in an RTO (5.4).
     pub fn heartbeat_due(&mut self, now: Instant) -> Option<(PathId, Bytes)> {
-        // Asked before each packet, and none is due then.
-        let is_due = |path: &Path| path.heartbeat.due().is_some_and(|at| at <= now);
-        if !self.paths.iter().any(is_due) {
-            return None;
-        }
         // The one that has waited longest, so that none starves behind the limit.
         let (_, id) = self
             .iter()

@@ -36,8 +36,8 @@ use crate::wire::sctp::{Data, DataFlags, DataHeader, ErrorCause, Sack};
 /// Octets that are charged for what is held besides its data, for each chunk.
 pub(in crate::sctp) const OVERHEAD: usize = 64;
 /// Octets up to which data stays in the buffers it came in; beyond, the reader is behind, or waits for what is missing.
-/// Small pieces hold the most buffers for what they are charged with.
 const HELD_AS_SLICES: usize = 128 * 1024;
+/// The same for small pieces, which hold the most buffers for what they are charged with.
 const HELD_AS_SMALL_SLICES: usize = 32 * 1024;
 /// Octets of a small piece at most.
 const SMALL: usize = 512;
@@ -352,6 +352,7 @@ impl Receiver {
     }
 
     /// Begins to deliver a message in parts, if nothing else can be read and it takes up too much of the buffer.
+    /// Whether it did.
     fn start_partial_delivery(&mut self) -> bool {
         let point = self.config.partial_delivery_point.min(self.config.buffer);
         if self.partial.is_some() || !self.ready.is_empty() || self.charged < point {

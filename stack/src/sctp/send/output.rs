@@ -57,7 +57,6 @@ impl Sender {
 
     /// The first chunk of an empty packet with the room of this opening, which must be the latest: as [`Self::next_data`]
     /// gives it, without asking again what may go.
-    #[inline]
     pub fn open(&mut self, now: Instant, opening: Opening, paths: &mut Paths) -> Option<Data> {
         match opening.first {
             FirstChunk::Lost(tsn) => self.resend(now, tsn, opening.path, paths, Position::First),
@@ -204,7 +203,6 @@ impl Sender {
             && self.queue.octets() + self.queue.len() * DATA_HEADER_LEN < pmdcs
     }
 
-    #[inline]
     fn send_new(
         &mut self,
         now: Instant,
@@ -258,7 +256,6 @@ impl Sender {
 }
 
 impl Chunk {
-    #[inline]
     fn new(fragment: Fragment, path: PathId) -> Self {
         let options = fragment.options;
         let mut flags = DataFlags::NONE;
@@ -288,7 +285,6 @@ impl Chunk {
         }
     }
 
-    #[inline]
     fn data(&self, tsn: Tsn) -> Data {
         Data {
             header: DataHeader {

@@ -83,7 +83,6 @@ impl<'a> PacketBuilder<'a> {
 
     /// Appends a DATA chunk, as [`Self::push`].
     #[must_use]
-    #[inline]
     pub fn push_data(&mut self, header: &DataHeader, payload: Bytes) -> bool {
         if !self.takes(DATA_HEADER_LEN + payload.len()) {
             return false;

@@ -44,18 +44,6 @@ impl<'a> PacketReader<'a> {
     /// As [`CommonHeader::parse`].
     #[inline]
     pub fn new(packet: &'a Packet) -> Result<(CommonHeader, Self), ParseError> {
-        // As the stack's own packets are: with a chunk's header behind it.
-        if let Some((octets, rest)) = packet.head().split_first_chunk::<COMMON_HEADER_LEN>()
-            && !rest.is_empty()
-        {
-            let cursor = Cursor {
-                current: rest,
-                owner: None,
-                behind: packet.body(),
-                remaining: packet.len() - COMMON_HEADER_LEN,
-            };
-            return Ok((CommonHeader::parse(octets)?, Self { cursor }));
-        }
         let mut cursor = Cursor::new(packet);
         let octets: [u8; COMMON_HEADER_LEN] = cursor.peek().ok_or(ParseError::Truncated)?;
         cursor.advance(COMMON_HEADER_LEN);
