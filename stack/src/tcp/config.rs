@@ -90,7 +90,9 @@ pub struct Config {
     pub max_send_buffer: usize,
     /// As much on the shortest paths. Between the two, growth ends at what a path of 4 GB/s holds in the connection's
     /// smallest round trip: a sender that is faster than a peer on its own host or network would fill any buffer, and
-    /// all that it fills has left the processor's cache when it is needed again. Default 512 KiB.
+    /// all that it fills has left the processor's cache when it is needed again. Data that is not copied
+    /// ([`TcpStream::write_bytes`](crate::net::TcpStream::write_bytes)) takes no room there: it may be four times as much.
+    /// Default 512 KiB.
     pub short_send_buffer: usize,
     /// MSS assumed when the peer's SYN names none (RFC 9293 3.7.1, MUST-15): 536 for IPv4, 1220 for IPv6.
     pub default_mss_v4: u16,

@@ -11,6 +11,7 @@ use crate::error::{SocketError, SocketResult};
 use crate::tcp::connection::Connection;
 use crate::tcp::connection::state::{Lifecycle, ReceiveHalf, SendHalf};
 use crate::tcp::info::State;
+use crate::tcp::send::SendBuffer;
 
 impl Connection {
     /// Copies as much of `data` into the send buffer as it takes.
@@ -19,6 +20,7 @@ impl Connection {
     /// [`SocketError::WouldBlock`] when it takes nothing now; a pending error, once; [`SocketError::BrokenPipe`] when
     /// this side has closed or the connection is over.
     pub fn write(&mut self, data: &[u8]) -> SocketResult<usize> {
+        self.gives_references &= data.len() < SendBuffer::COPY_BELOW;
         let room = self.writable_room(data.len())?;
         let len = data.len().min(room);
         self.buffer.push(&data[..len]);
@@ -32,6 +34,7 @@ impl Connection {
     /// As [`Self::write`].
     pub fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> SocketResult<usize> {
         let total = slices.iter().map(|slice| slice.len()).sum();
+        self.gives_references &= total < SendBuffer::COPY_BELOW;
         let room = self.writable_room(total)?;
         let mut written = 0;
         for slice in slices {
@@ -53,6 +56,7 @@ impl Connection {
     /// As [`Self::write`].
     pub fn write_bytes(&mut self, data: &mut Bytes) -> SocketResult<usize> {
         let total = data.len();
+        self.gives_references |= total >= SendBuffer::COPY_BELOW;
         let room = self.writable_room(total)?;
         let len = total.min(room);
         self.buffer.push_bytes(data.split_to(len));

@@ -164,6 +164,8 @@ pub struct Connection {
     passive: bool,
     /// A write did not fit: the writer waits for room.
     write_blocked: bool,
+    /// The application gives what is large by reference, as far as its last such write goes.
+    gives_references: bool,
     read_shutdown: bool,
     /// Nobody holds the connection any more.
     orphan: bool,
@@ -298,6 +300,7 @@ impl Connection {
             unanswered: 0,
             passive: false,
             write_blocked: false,
+            gives_references: false,
             read_shutdown: false,
             orphan: false,
             stats: Counters::default(),

@@ -585,8 +585,8 @@ impl Connection {
 }
 
 /// Largest IP packet in octets.
-const MAX_TOTAL: usize = 65_535;
+pub(super) const MAX_TOTAL: usize = 65_535;
 /// Largest TCP options in octets.
-const MAX_OPTIONS: usize = 40;
+pub(super) const MAX_OPTIONS: usize = 40;
 /// No segment carries less, whatever a path claims: 576-octet packets with all headers and options leave more.
 pub(super) const MIN_SEGMENT: usize = 8;

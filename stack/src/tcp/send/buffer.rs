@@ -42,6 +42,9 @@ impl Chunk {
 }
 
 impl SendBuffer {
+    /// A `Bytes` shorter than this is copied: its handle and the slices of it would cost more than the copy.
+    pub const COPY_BELOW: usize = 1024;
+
     /// An empty buffer whose first octet will have sequence number `start`.
     pub fn new(start: SeqNum) -> Self {
         Self {
@@ -95,7 +98,7 @@ impl SendBuffer {
 
     /// Appends `data` without copying it; a small one is copied, since a chunk of its own would cost more.
     pub fn push_bytes(&mut self, data: Bytes) {
-        if data.len() < COPY_BELOW {
+        if data.len() < Self::COPY_BELOW {
             self.push(&data);
             return;
         }
@@ -196,8 +199,6 @@ impl SendBuffer {
 
 /// Smallest chunk in octets: a request or a reply of a chatty protocol fits.
 const MIN_CHUNK: usize = 512;
-/// A `Bytes` shorter than this is copied: its handle and the slices of it would cost more than the copy.
-const COPY_BELOW: usize = 1024;
 
 #[cfg(test)]
 mod tests {

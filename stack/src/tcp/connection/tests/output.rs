@@ -1,5 +1,7 @@
 //! Segments out: segmentation, Nagle, windows, loss recovery.
 
+use std::io::IoSlice;
+
 use super::script::{Script, config};
 use super::*;
 use crate::stats::DropReason;
@@ -44,6 +46,66 @@ fn super_packet_leaves_a_short_rest_to_nagle() {
     script.write(2100);
     script
         .run("> . 501:2501(2000) ack 1 seg 1000\n-\n< . 1:1(0) ack 501\n> P. 2501:2601(100) ack 1");
+}
+
+#[test]
+fn a_grown_send_buffer_leaves_no_runt_behind_its_super_packets() {
+    // A writer that fills its buffer each time, without Nagle: whatever the segment size, all go out whole.
+    for mss in [536, 1000, 1428, 1448, 8948] {
+        let mut script = Script::established_with(config(), &format!("mss {mss} wscale 14"));
+        script.limits = limits(65_535);
+        script.connection.set_nodelay(true);
+        script.connection.congestion.set_cwnd(1 << 20);
+        script.run("< . 1:1(0) ack 1 win 65535");
+        let mut written = 0;
+        while let Ok(len) = script.connection.write(&[0; 64 << 10]) {
+            written += len;
+        }
+        let segment = script.connection.info().mss;
+        let burst = 65_455 / segment * segment;
+        assert_eq!(written, (512 << 10) / burst * burst, "mss {mss}");
+        assert_eq!(
+            script.take_output(),
+            (written / burst, written),
+            "mss {mss}"
+        );
+    }
+}
+
+#[test]
+fn what_is_not_copied_may_be_four_times_as_much() {
+    let mut script = Script::established_with(config(), "mss 1000 wscale 14");
+    script.connection.congestion.set_cwnd(16 << 20);
+    let fill = |script: &mut Script| {
+        let mut written = 0;
+        let mut data = bytes::Bytes::from(vec![0; 16 << 20]);
+        while let Ok(len) = script.connection.write_bytes(&mut data) {
+            written += len;
+        }
+        written
+    };
+    assert_eq!(fill(&mut script), (2 << 20) / 65_000 * 65_000);
+    // Small copies in between, such as headers, change nothing; large ones do.
+    let room = |script: &Script| script.connection.info().send_buffer;
+    assert_eq!(
+        script.connection.write(&[0; 10]),
+        Err(SocketError::WouldBlock)
+    );
+    assert_eq!(room(&script), (2 << 20) / 65_000 * 65_000);
+    assert_eq!(
+        script.connection.write(&[0; 4096]),
+        Err(SocketError::WouldBlock)
+    );
+    assert_eq!(room(&script), 8 * 65_000);
+    assert_eq!(fill(&mut script), 0);
+    assert_eq!(room(&script), (2 << 20) / 65_000 * 65_000);
+    let slices = [IoSlice::new(&[0; 600]), IoSlice::new(&[0; 600])];
+    assert_eq!(
+        script.connection.write_vectored(&slices),
+        Err(SocketError::WouldBlock)
+    );
+    assert_eq!(room(&script), 8 * 65_000);
+    script.take_output();
 }
 
 #[test]
