@@ -43,11 +43,12 @@ impl Clock {
     /// Now.
     pub fn now(&self) -> Instant {
         let _entered = self.handle.enter();
-        Instant::from_nanos(
-            tokio::time::Instant::now()
-                .duration_since(self.epoch)
-                .as_nanos() as u64,
-        )
+        self.now_inside()
+    }
+
+    /// Now, for the driver, which the stack's runtime polls and has entered.
+    pub(crate) fn now_inside(&self) -> Instant {
+        self.instant(tokio::time::Instant::now())
     }
 
     /// The same moment as tokio has it.

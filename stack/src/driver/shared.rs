@@ -229,7 +229,7 @@ impl Core {
 
     /// A driver's flush: its own shard, and what it has brought about in others whose drivers sleep.
     pub(crate) fn flush_as(&self, id: ShardId, wakes: &mut WakeList) -> FlushOutcome {
-        let now = self.clock.now();
+        let now = self.clock.now_inside();
         let outcome = self.engine.flush_shard(id, now, self, wakes);
         if self.drivers.len() > 1 {
             for other in self.engine.shard_ids().filter(|other| *other != id) {

@@ -122,7 +122,7 @@ impl Driver {
                     if let Some(coalescer) = &mut input.coalescer {
                         coalescer.coalesce(&mut self.batch);
                     }
-                    let now = self.shared.clock().now();
+                    let now = self.shared.clock().now_inside();
                     self.shared
                         .engine()
                         .receive(now, input.interface, &mut self.batch, wakes);
@@ -131,7 +131,7 @@ impl Driver {
                     tracing::debug!(interface = input.interface.0, error = ?end.err(), "device ended");
                     input.ended = true;
                     received += 1;
-                    let now = self.shared.clock().now();
+                    let now = self.shared.clock().now_inside();
                     self.shared.engine().end_interface(
                         now,
                         input.interface,
@@ -165,7 +165,7 @@ impl Driver {
             match self.wheel.poll_expired(cx) {
                 Poll::Ready(slot) => {
                     fired += 1;
-                    engine.fire(self.shared.clock().now(), &slot, wakes);
+                    engine.fire(self.shared.clock().now_inside(), &slot, wakes);
                     if fired == TIMER_BATCH {
                         return true;
                     }

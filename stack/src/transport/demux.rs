@@ -5,20 +5,34 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::hash::BuildHasher;
-use std::net::SocketAddr;
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::net::{IpAddr, SocketAddr};
 
 use siphasher::sip::SipHasher13;
 
 use crate::random::HashKey;
 
 /// The two ends of a connection, seen from here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tuple {
     /// Our address and port.
     pub local: SocketAddr,
     /// The peer's address and port.
     pub remote: SocketAddr,
+}
+
+impl Hash for Tuple {
+    /// Each packet's look-up does this: whole words, half the instructions of what would be derived. Zones are left to
+    /// the comparison.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        for address in [self.local.ip(), self.remote.ip()] {
+            match address {
+                IpAddr::V4(v4) => state.write_u32(v4.to_bits()),
+                IpAddr::V6(v6) => state.write(&v6.octets()),
+            }
+        }
+        state.write_u32(u32::from(self.local.port()) << 16 | u32::from(self.remote.port()));
+    }
 }
 
 /// A keyed hasher, so that nobody outside can aim at one bucket, and the same seed gives the same table.
