@@ -113,8 +113,9 @@ def measure(options):
 
         serve = f"{PROGRAMS}/perf serve {' '.join(TUN)}"
         ours = f"tidewire={serve};tidewire-plain={serve} --no-offload;tidewire-2={serve} --queues 2 --workers 2"
+        ours += f";tidewire-bytes={serve} --zero-copy"
         bulk = "up1,down1,up8,down8"
-        records = suite(suites, "tunsuite.py", ours, rounds, seconds, "tidewire,tidewire-2,nsoff-ct,ipstack-ct", bulk)
+        records = suite(suites, "tunsuite.py", ours, rounds, seconds, "tidewire,tidewire-bytes,tidewire-2,nsoff-ct,ipstack-ct", bulk)
         records |= suite(suites, "tunsuite.py", ours, rounds, seconds, "tidewire-plain,smol-tun-1m", "up1,down1")
         for name, found in records.items():
             keep(f"tun/{name}", values(found, "MBps"))
@@ -142,9 +143,10 @@ def packet(suites, rounds, seconds, keep):
     for _ in range(rounds):
         for name, address, program in [
             ("tidewire", "10.8.0.3", ["perf", "serve"]),
+            ("tidewire-bytes", "10.8.0.3", ["perf", "serve", "--zero-copy"]),
             ("kernel", "10.8.0.2", ["perf", "serve", "--kernel", "--bind", "10.8.0.2"]),
         ]:
-            flags = PACKET if name == "tidewire" else []
+            flags = [] if name == "kernel" else PACKET
             with Server("pfB", program, flags):
                 for test, port, streams in [("up", 5001, 1), ("down", 5002, 1), ("up", 5001, 8), ("down", 5002, 8)]:
                     found = load(suites, "pfA", test, address, port, seconds, streams)
@@ -228,12 +230,14 @@ def render(out, note):
         [label, *(gb(f"{prefix}/{test}") for test in ("up1", "down1", "up8", "down8"))]
         for label, prefix in [
             ("**Tidewire**, TUN", "tun/tidewire"),
+            ("**Tidewire**, TUN, `write_bytes` and `read_chunk`", "tun/tidewire-bytes"),
             ("**Tidewire**, TUN, two queues, two threads", "tun/tidewire-2"),
             ("netstack-smoltcp with offload, TUN", "tun/nsoff-ct"),
             ("ipstack, TUN", "tun/ipstack-ct"),
             ("**Tidewire**, TUN without offloads", "tun/tidewire-plain"),
             ("smoltcp, 1 MiB buffers, TUN without offloads", "tun/smol-tun-1m"),
             ("**Tidewire**, AF_PACKET on veth", "packet/tidewire"),
+            ("**Tidewire**, AF_PACKET on veth, `write_bytes` and `read_chunk`", "packet/tidewire-bytes"),
             ("Linux (tokio::net), veth", "packet/kernel"),
         ]
     ]

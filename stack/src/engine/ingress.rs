@@ -51,6 +51,20 @@ pub(crate) struct Inbound<'a> {
     pub(crate) wakes: &'a mut WakeList,
 }
 
+impl<'a> Inbound<'a> {
+    pub(crate) fn new(now: Instant, interface: InterfaceId, wakes: &'a mut WakeList) -> Self {
+        Self {
+            now,
+            interface,
+            frame: None,
+            cache: FlowCache::default(),
+            associations: AssociationCache::default(),
+            admitted: None,
+            wakes,
+        }
+    }
+}
+
 /// The addresses of the last packet of a batch that was for this host itself: what is behind it comes, as a rule, from the
 /// same host to the same address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,15 +96,7 @@ impl Engine {
     ) {
         let bytes: usize = batch.iter().map(Packet::len).sum();
         self.counters.received(batch.len() as u64, bytes as u64);
-        let mut inbound = Inbound {
-            now,
-            interface,
-            frame: None,
-            cache: FlowCache::default(),
-            associations: AssociationCache::default(),
-            admitted: None,
-            wakes,
-        };
+        let mut inbound = Inbound::new(now, interface, wakes);
         let ours = self.network.hardware_address(interface);
         // Looked at where they are: packets are some hundred octets, and each move copies them.
         for packet in batch.iter_mut() {
@@ -119,15 +125,7 @@ impl Engine {
         now: Instant,
         wakes: &mut WakeList,
     ) -> Delivery {
-        let mut inbound = Inbound {
-            now,
-            interface: InterfaceId::LOOPBACK,
-            frame: None,
-            cache: FlowCache::default(),
-            associations: AssociationCache::default(),
-            admitted: None,
-            wakes,
-        };
+        let mut inbound = Inbound::new(now, InterfaceId::LOOPBACK, wakes);
         let mut budget = LOOPBACK_BUDGET;
         while !lock(&shard.loopback).is_empty() {
             let guard = match shard.delivering.try_lock() {

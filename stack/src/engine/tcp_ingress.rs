@@ -18,7 +18,6 @@ use crate::tcp::connection::reset_reply;
 use crate::tcp::listener::{AcceptQueue, ListenerVerdict, Surroundings};
 use crate::tcp::time_wait::TimeWaitVerdict;
 use crate::tcp::{Connection, Segment, SeqNum};
-use crate::time::Instant;
 use crate::transport::Readiness;
 use crate::transport::demux::Tuple;
 use crate::wire::ipv4::SourceRoute;
@@ -128,22 +127,44 @@ impl Engine {
                 }
                 result
             }
-            None => self.refuse(now, origin, tuple, &segment),
+            None => self.refuse(inbound, origin, tuple, segment),
         }
     }
 
     /// RFC 9293 3.10.7.1: a segment for nobody is answered with a reset.
     fn refuse(
         &self,
-        now: Instant,
+        inbound: &mut Inbound<'_>,
         origin: SegmentOrigin<'_>,
         tuple: Tuple,
-        segment: &Segment,
+        segment: Segment,
     ) -> Result<(), DropReason> {
-        if let Some(transmit) = reset_reply(tuple, segment) {
-            self.reply_tcp(now, tuple, origin.back(), transmit);
+        if let Some(slot) = self.connected_meanwhile(&tuple) {
+            return self.hand_over(inbound, &slot, segment);
+        }
+        if let Some(transmit) = reset_reply(tuple, &segment) {
+            self.reply_tcp(inbound.now, tuple, origin.back(), transmit);
         }
         Err(DropReason::NoSocket)
+    }
+
+    /// The connection of a segment for which there was none a moment ago, before it is refused. The device may deliver
+    /// a client's first data on one queue and the end of its handshake on another, as TUN does until it knows the flow:
+    /// then one driver sets the connection up while another asks its listener about the data.
+    fn connected_meanwhile(&self, tuple: &Tuple) -> Option<Arc<TcpSlot>> {
+        read(&self.connections).find(tuple).cloned()
+    }
+
+    fn hand_over(
+        &self,
+        inbound: &mut Inbound<'_>,
+        slot: &Arc<TcpSlot>,
+        segment: Segment,
+    ) -> Result<(), DropReason> {
+        let mut state = slot.lock();
+        let result = state.socket.connection.handle_segment(inbound.now, segment);
+        self.settle_tcp(inbound.now, slot, &mut state, inbound.wakes);
+        result
     }
 
     fn receive_for_listener(
@@ -158,7 +179,7 @@ impl Engine {
         let mut state = listener.lock();
         if state.socket.closed {
             drop(state);
-            return self.refuse(now, origin, tuple, &segment);
+            return self.refuse(inbound, origin, tuple, segment);
         }
         let device = state.socket.device.or(zone_of_flow(&tuple));
         let towards = towards(origin.back(), &tuple);
@@ -180,6 +201,12 @@ impl Engine {
             .listener
             .handle_segment(now, tuple, &segment, &surroundings);
         self.settle_listener(listener, &state.socket);
+        if verdict.is_refusal()
+            && let Some(slot) = self.connected_meanwhile(&tuple)
+        {
+            drop(state);
+            return self.hand_over(inbound, &slot, segment);
+        }
         let request = match verdict {
             ListenerVerdict::Nothing => {
                 state.socket.return_routes.note(tuple, origin.back());
@@ -235,10 +262,7 @@ impl Engine {
                 .cloned()
                 .ok_or(DropReason::Closed)?,
         };
-        let mut state = slot.lock();
-        let result = state.socket.connection.handle_segment(now, segment);
-        self.settle_tcp(now, &slot, &mut state, inbound.wakes);
-        result
+        self.hand_over(inbound, &slot, segment)
     }
 }
 
@@ -290,3 +314,6 @@ fn parse(origin: SegmentOrigin<'_>, mut packet: Packet) -> Result<(Ports, Segmen
     };
     Ok((ports, segment))
 }
+
+#[cfg(test)]
+mod tests;

@@ -75,6 +75,13 @@ pub enum ListenerVerdict {
     Accept(Box<AcceptedRequest>),
 }
 
+impl ListenerVerdict {
+    /// The listener knows no request that the segment is for, or takes none.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Drop(_) | Self::Reset(_) | Self::Ack(_))
+    }
+}
+
 /// A completed handshake: what a connection needs to start in ESTABLISHED.
 #[derive(Clone, Debug)]
 pub struct AcceptedRequest {
