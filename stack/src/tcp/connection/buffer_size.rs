@@ -72,7 +72,7 @@ impl Connection {
                     self.config.short_send_buffer
                 };
                 let limit = self.growth_limit(short, most);
-                self.whole_bursts(wanted.min(limit)).max(least)
+                wanted.min(self.whole_bursts(limit)).max(least)
             }
             Pressure::Moderate => least,
             Pressure::Exhausted => least.min(GUARANTEED),
