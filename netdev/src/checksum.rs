@@ -145,14 +145,13 @@ fn add_end_around(a: u64, b: u64) -> u64 {
 /// The sum does not depend on the byte order of its words (RFC 1071 2(B)) nor on their width, so this adds native
 /// 64-bit words. Only the result is put in network order.
 fn sum_bytes(bytes: &[u8]) -> u16 {
-    let (wide, bytes) = if bytes.len() < WIDE {
+    let (mut total, bytes) = if bytes.len() < WIDE {
         (0, bytes)
     } else {
         let (words, rest) = bytes.as_chunks::<4>();
         (sum_wide(words), rest)
     };
     let (words, rest) = bytes.as_chunks::<8>();
-    let mut total = wide;
     for word in words {
         total = add_end_around(total, u64::from_ne_bytes(*word));
     }

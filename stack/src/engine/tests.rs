@@ -18,7 +18,8 @@ mod own_addresses;
 mod rarp;
 mod router_discovery;
 
-struct NoDevices;
+/// No interface takes anything.
+pub(super) struct NoDevices;
 
 impl Ports for NoDevices {
     fn try_transmit(&self, _: InterfaceId, _: usize, _: &mut VecDeque<Packet>) -> io::Result<()> {

@@ -92,7 +92,7 @@ pub struct Config {
     /// smallest round trip: a sender that is faster than a peer on its own host or network would fill any buffer, and
     /// all that it fills has left the processor's cache when it is needed again. Data that is not copied
     /// ([`TcpStream::write_bytes`](crate::net::TcpStream::write_bytes)) takes no room there: it may be four times as much.
-    /// Default 512 KiB.
+    /// Default 512 KiB; what is not a whole super-packet is left off.
     pub short_send_buffer: usize,
     /// MSS assumed when the peer's SYN names none (RFC 9293 3.7.1, MUST-15): 536 for IPv4, 1220 for IPv6.
     pub default_mss_v4: u16,

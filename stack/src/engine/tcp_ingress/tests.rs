@@ -1,23 +1,12 @@
 //! What two drivers bring about together: one has not found a connection that the other sets up meanwhile.
 
-use std::collections::VecDeque;
-use std::io;
-
 use super::*;
 use crate::engine::sockets::TcpOptions;
-use crate::engine::transmit_queue::Ports;
+use crate::engine::tests::NoDevices;
 use crate::engine::{Config, FlushOutcome, WakeList};
 use crate::tcp::TransmitLimits;
 use crate::time::Instant;
 use crate::transport::ports::BindRequest;
-
-struct NoDevices;
-
-impl Ports for NoDevices {
-    fn try_transmit(&self, _: InterfaceId, _: usize, _: &mut VecDeque<Packet>) -> io::Result<()> {
-        Err(io::ErrorKind::NotFound.into())
-    }
-}
 
 /// A connection over the loopback, and its client's first data, which has not been delivered.
 struct Race {
@@ -115,7 +104,6 @@ fn nor_is_it_when_the_listener_has_gone_meanwhile() {
 #[test]
 fn what_is_for_nobody_is_refused_as_before() {
     let race = Race::new();
-    read(&race.engine.connections).find(&race.tuple).unwrap();
     let removed = write(&race.engine.connections).remove(&race.tuple);
     assert!(removed.is_some());
     assert_eq!(race.arrive_late(), Err(DropReason::BadAck));

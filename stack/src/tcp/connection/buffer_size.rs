@@ -14,8 +14,7 @@ use std::time::Duration;
 
 use crate::tcp::config::SocketOptions;
 use crate::tcp::connection::Connection;
-use crate::tcp::connection::negotiated::TCP_HEADER_LEN;
-use crate::tcp::connection::output::{MAX_OPTIONS, MAX_TOTAL};
+use crate::tcp::connection::output::largest_payload;
 use crate::tcp::{Config, Segment};
 use crate::time::Instant;
 use crate::transport::memory::{MemoryAccount, MemoryBudget, Pressure};
@@ -71,8 +70,8 @@ impl Connection {
                 } else {
                     self.config.short_send_buffer
                 };
-                let limit = self.growth_limit(short, most);
-                wanted.min(self.whole_bursts(limit)).max(least)
+                let limit = self.growth_limit(self.whole_bursts(short), most);
+                wanted.min(limit).max(least)
             }
             Pressure::Moderate => least,
             Pressure::Exhausted => least.min(GUARANTEED),
@@ -83,8 +82,7 @@ impl Connection {
     /// would send such a runt each time, and a small one costs the device and the peer's process as much as a large one.
     fn whole_bursts(&self, octets: usize) -> usize {
         let mss = self.mss.max(1) as usize;
-        let headers = usize::from(self.ip_header_len) + TCP_HEADER_LEN + MAX_OPTIONS;
-        let burst = (MAX_TOTAL - headers) / mss * mss;
+        let burst = largest_payload(usize::from(self.ip_header_len)) / mss * mss;
         if burst == 0 || octets < FEW_BURSTS * burst {
             return octets;
         }

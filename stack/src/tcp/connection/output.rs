@@ -473,7 +473,7 @@ impl Connection {
         if self.is_sending_urgent() {
             return mss;
         }
-        let most = MAX_TOTAL - limits.ip_header_len - TCP_HEADER_LEN - MAX_OPTIONS;
+        let most = largest_payload(limits.ip_header_len);
         let burst = (limits.max_super_payload.min(most) / mss).max(1) * mss;
         match &self.paced {
             Some(paced) => burst.min(paced.pacer.quantum(mss)),
@@ -584,9 +584,14 @@ impl Connection {
     }
 }
 
+/// Data octets that a super-packet has room for behind `ip_header_len` octets and the longest TCP header.
+pub(super) fn largest_payload(ip_header_len: usize) -> usize {
+    MAX_TOTAL - ip_header_len - TCP_HEADER_LEN - MAX_OPTIONS
+}
+
 /// Largest IP packet in octets.
-pub(super) const MAX_TOTAL: usize = 65_535;
+const MAX_TOTAL: usize = 65_535;
 /// Largest TCP options in octets.
-pub(super) const MAX_OPTIONS: usize = 40;
+const MAX_OPTIONS: usize = 40;
 /// No segment carries less, whatever a path claims: 576-octet packets with all headers and options leave more.
 pub(super) const MIN_SEGMENT: usize = 8;
