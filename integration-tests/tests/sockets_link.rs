@@ -421,3 +421,50 @@ async fn a_sender_waits_for_a_full_device_even_after_a_refusal() {
             .expect("no send waits for ever");
     }
 }
+
+/// Many small requests that come in together, behind the ends of other connections: each answer carries the ACK of its
+/// request (RFC 9293, 3.8.6.3), and closing the others does not send it before.
+#[tokio::test(start_paused = true)]
+async fn answers_to_many_requests_at_once_carry_their_acks() -> io::Result<()> {
+    const ENDING: usize = 8;
+    const ASKING: usize = 24;
+    let link = Link::ideal();
+    let listener = link.right.tcp_listener((RIGHT, 80)).await?;
+    let mut clients = Vec::new();
+    let mut servers = Vec::new();
+    for number in 0..ENDING + ASKING {
+        let (client, accepted) = tokio::join!(link.left.tcp_stream((RIGHT, 80)), listener.accept());
+        let mut server = accepted?.0;
+        servers.push(tokio::spawn(async move {
+            let mut request = [0; 64];
+            let got = server.read(&mut request).await?;
+            if number < ENDING {
+                assert_eq!(got, 0);
+                return Ok(None);
+            }
+            assert_eq!(got, request.len());
+            server.write_all(b"!").await?;
+            Ok::<_, io::Error>(Some(server))
+        }));
+        clients.push(client?);
+    }
+    // Delayed ACKs of the handshakes, if there were any.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+
+    let asking = clients.split_off(ENDING);
+    drop(clients);
+    for client in &asking {
+        assert_eq!(client.try_write(&[7; 64])?, 64);
+    }
+    for client in &asking {
+        let mut answer = [0; 2];
+        client.readable().await?;
+        assert_eq!(client.try_read(&mut answer)?, 1);
+    }
+    for server in servers {
+        if let Some(server) = server.await?? {
+            assert_eq!(server.info().segments_sent, 1);
+        }
+    }
+    Ok(())
+}

@@ -1,11 +1,13 @@
-//! What a stack's orderly end waits for.
+//! What a stack's orderly end waits for, and what leaves at the end of its runtime.
 
+use std::sync::mpsc;
 use std::time::Duration;
 
 use tidewire::Stack;
 use tidewire_integration_tests::bodies::body;
 use tidewire_netdev::memory::{ImpairmentConfig, PairConfig, impaired_pair, pair};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::runtime::Builder;
 use tokio::time::{Instant, timeout};
 
 /// The peer reads everything and never closes: what was dropped is delivered, and nothing else is waited for.
@@ -68,4 +70,53 @@ async fn shutdown_sends_what_waits_for_a_full_device() {
         let (len, _) = received.expect("in time").expect("a datagram");
         assert_eq!(buffer[..len], [number]);
     }
+}
+
+/// An answer to what has just come is left to the driver, which is awake: it leaves, its FIN behind it, though the runtime
+/// ends before the driver's next turn.
+#[test]
+fn the_end_of_a_runtime_sends_what_was_left_to_the_driver() {
+    // After each task's turn the one that `block_on` was given has its own, if it was woken.
+    let runtime = || {
+        Builder::new_current_thread()
+            .enable_time()
+            .event_interval(1)
+            .build()
+            .expect("a runtime")
+    };
+    let (left, right) = pair(PairConfig::default());
+    let (listening, is_listening) = mpsc::channel();
+    let server = std::thread::spawn(move || {
+        let runtime = runtime();
+        let outlives_it = runtime.block_on(async {
+            let near = Stack::builder().device(left).address("10.0.0.1/24").build();
+            let near = near.expect("a stack");
+            let listener = near.tcp_listener("10.0.0.1:80").await.expect("bound");
+            listening.send(()).expect("the client waits");
+            let (mut stream, _) = listener.accept().await.expect("accepted");
+            stream.read_exact(&mut [0; 7]).await.expect("a request");
+            stream.write_all(b"the answer").await.expect("room");
+            (near, listener)
+        });
+        drop(runtime);
+        drop(outlives_it);
+    });
+    is_listening.recv().expect("the server listens");
+    let answer = runtime().block_on(async {
+        let far = Stack::builder()
+            .device(right)
+            .address("10.0.0.2/24")
+            .build();
+        let far = far.expect("a stack");
+        let mut stream = far.tcp_stream("10.0.0.1:80").await.expect("connected");
+        stream.write_all(b"request").await.expect("room");
+        let mut answer = Vec::new();
+        timeout(Duration::from_secs(20), stream.read_to_end(&mut answer))
+            .await
+            .expect("the server's FIN has come")
+            .expect("no reset");
+        answer
+    });
+    assert_eq!(answer, b"the answer");
+    server.join().expect("the server ends");
 }

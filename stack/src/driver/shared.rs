@@ -296,6 +296,25 @@ impl Core {
         }
     }
 
+    /// A driver's last flush: outside of its runtime, perhaps.
+    pub(crate) fn flush_last(&self, id: ShardId) {
+        let mut wakes = WakeList::new();
+        self.engine
+            .flush_shard(id, self.clock.now(), self, &mut wakes);
+        wakes.wake_all();
+    }
+
+    /// The handle of `slot` was dropped: as [`Self::kick`].
+    fn close(&self, slot: SlotRef, command: impl FnOnce(Instant, &mut WakeList)) {
+        let mut wakes = WakeList::new();
+        let now = self.clock.now();
+        command(now, &mut wakes);
+        if slot.is_local() || self.is_parked(slot.home()) {
+            self.flush(now, &mut wakes);
+        }
+        wakes.wake_all();
+    }
+
     fn run<R>(&self, command: impl FnOnce(Instant, &mut WakeList) -> R) -> R {
         let mut wakes = WakeList::new();
         let now = self.clock.now();
@@ -360,7 +379,9 @@ impl Core {
 
     /// The handle of a connection was dropped.
     pub fn close_tcp(&self, slot: &Arc<TcpSlot>) {
-        self.run(|now, wakes| self.engine.close_tcp(now, slot, wakes));
+        self.close(SlotRef::Tcp(Arc::clone(slot)), |now, wakes| {
+            self.engine.close_tcp(now, slot, wakes);
+        });
     }
 
     /// The handle of a listener was dropped.
@@ -475,7 +496,9 @@ impl Core {
 
     /// The handle of an association was dropped.
     pub fn close_sctp(&self, slot: &Arc<SctpSlot>) {
-        self.run(|now, wakes| self.engine.close_sctp(now, slot, wakes));
+        self.close(SlotRef::Sctp(Arc::clone(slot)), |now, wakes| {
+            self.engine.close_sctp(now, slot, wakes);
+        });
     }
 
     /// The handle of an SCTP listener was dropped.

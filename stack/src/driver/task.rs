@@ -23,6 +23,8 @@ const RECEIVE_BATCH: usize = 64;
 /// Up to so many packets make a short batch: whom they wake answers before they are acknowledged, so that a reply, a
 /// window update or a FIN carries the ACK. After longer ones the peer hears of it while they are being read.
 const SHORT_BATCH: usize = 8;
+/// What so many hold on Ethernet. Up to it any number is a short batch: requests, handshakes and ends of many connections.
+const SHORT_BATCH_OCTETS: usize = SHORT_BATCH * 1500;
 /// Polls of the driver that those have: one for a reader, another for a task that an acceptor starts.
 const HEAD_START: u8 = 2;
 /// Turns of the loop before the task yields to the runtime.
@@ -73,6 +75,20 @@ impl Input {
     }
 }
 
+/// What one look at the devices gave.
+#[derive(Debug, Default)]
+struct Received {
+    /// The end of a device counts as one.
+    packets: usize,
+    octets: usize,
+}
+
+impl Received {
+    fn is_short(&self) -> bool {
+        self.packets > 0 && (self.packets <= SHORT_BATCH || self.octets <= SHORT_BATCH_OCTETS)
+    }
+}
+
 /// The task that reads the devices, runs the timers and sends what nobody else has sent: one for each shard.
 ///
 /// When it is dropped, by the runtime's shutdown, a panic or cancellation, every socket of the stack fails and
@@ -109,16 +125,17 @@ impl Driver {
         }
     }
 
-    /// Reads each device once; how many packets they gave, an end counting as one.
-    fn receive(&mut self, cx: &mut Context<'_>, wakes: &mut WakeList) -> usize {
-        let mut received = 0;
+    /// Reads each device once.
+    fn receive(&mut self, cx: &mut Context<'_>, wakes: &mut WakeList) -> Received {
+        let mut received = Received::default();
         for input in self.inputs.iter_mut().filter(|input| !input.ended) {
             match input
                 .receiver
                 .poll_receive(cx, &mut self.batch, RECEIVE_BATCH)
             {
                 Poll::Ready(Ok(count)) if count > 0 => {
-                    received += count;
+                    received.packets += count;
+                    received.octets += self.batch.iter().map(Packet::len).sum::<usize>();
                     if let Some(coalescer) = &mut input.coalescer {
                         coalescer.coalesce(&mut self.batch);
                     }
@@ -130,7 +147,7 @@ impl Driver {
                 Poll::Ready(end) => {
                     tracing::debug!(interface = input.interface.0, error = ?end.err(), "device ended");
                     input.ended = true;
-                    received += 1;
+                    received.packets += 1;
                     let now = self.shared.clock().now_inside();
                     self.shared.engine().end_interface(
                         now,
@@ -200,12 +217,12 @@ impl Driver {
         let received = self.receive(cx, wakes);
         let fired = self.run_timers(cx, wakes);
         let unblocked = self.unblock(cx);
-        if (1..=SHORT_BATCH).contains(&received) && !wakes.is_empty() {
+        if received.is_short() && !wakes.is_empty() {
             self.flush_in = HEAD_START;
             return true;
         }
         let outcome = self.shared.flush_as(self.shard, wakes);
-        received > 0 || fired || unblocked || outcome == FlushOutcome::Unfinished
+        received.packets > 0 || fired || unblocked || outcome == FlushOutcome::Unfinished
     }
 }
 
@@ -256,6 +273,10 @@ impl Future for Driver {
 impl Drop for Driver {
     fn drop(&mut self) {
         tracing::debug!(timers = self.wheel.len(), "driver ends");
+        // What was written while it was awake was left to it, and a runtime may end before its next turn.
+        if !std::thread::panicking() {
+            self.shared.flush_last(self.shard);
+        }
         self.shared.finish(SocketError::NetworkDown);
     }
 }
