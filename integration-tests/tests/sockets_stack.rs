@@ -315,6 +315,24 @@ fn the_end_of_the_runtime_fails_every_socket_and_nothing_hangs() {
     );
 }
 
+/// A runtime that a thread keeps for itself may go after tokio's own state of the thread.
+#[test]
+fn a_runtime_that_ends_with_its_thread_fails_every_socket() {
+    thread_local! {
+        static HOME: std::cell::RefCell<Option<Runtime>> = const { std::cell::RefCell::new(None) };
+    }
+    let keeper = std::thread::spawn(|| {
+        HOME.with(|home| {
+            let mut home = home.borrow_mut();
+            let runtime = home.insert(runtime());
+            runtime.block_on(async { hidden().udp_socket("127.0.0.1:0").await.unwrap() })
+        })
+    });
+    let socket = keeper.join().unwrap();
+    let receiving = ends_in_time(async move { socket.recv(&mut [0; 8]).await.map(drop) });
+    assert!(receiving.join().unwrap().is_err());
+}
+
 #[tokio::test]
 async fn kernel_sockets_stay_outside() {
     let unsupported =

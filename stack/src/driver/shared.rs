@@ -296,12 +296,12 @@ impl Core {
         }
     }
 
-    /// A driver's last flush: outside of its runtime, perhaps.
-    pub(crate) fn flush_last(&self, id: ShardId) {
-        let mut wakes = WakeList::new();
-        self.engine
-            .flush_shard(id, self.clock.now(), self, &mut wakes);
-        wakes.wake_all();
+    /// A driver's last flush, unless its thread is ending and has no clock any more.
+    pub(crate) fn flush_last(&self) {
+        let context = tokio::runtime::Handle::try_current();
+        if !context.is_err_and(|error| error.is_thread_local_destroyed()) {
+            self.run(|_, _| ());
+        }
     }
 
     /// The handle of `slot` was dropped: as [`Self::kick`].

@@ -91,8 +91,8 @@ impl Received {
 
 /// The task that reads the devices, runs the timers and sends what nobody else has sent: one for each shard.
 ///
-/// When it is dropped, by the runtime's shutdown, a panic or cancellation, every socket of the stack fails and
-/// everybody who waits is woken.
+/// When it is dropped, by the runtime's shutdown, a panic or cancellation, what was left to it is sent, every socket of the
+/// stack fails and everybody who waits is woken.
 pub(crate) struct Driver {
     shared: Arc<Core>,
     shard: ShardId,
@@ -275,7 +275,7 @@ impl Drop for Driver {
         tracing::debug!(timers = self.wheel.len(), "driver ends");
         // What was written while it was awake was left to it, and a runtime may end before its next turn.
         if !std::thread::panicking() {
-            self.shared.flush_last(self.shard);
+            self.shared.flush_last();
         }
         self.shared.finish(SocketError::NetworkDown);
     }
